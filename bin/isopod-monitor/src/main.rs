@@ -1,0 +1,3 @@
+//! One per pod: owns its namespaces, starts its containers, writes their logs, records their ends.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! cgroup v2 and v1: create, limit, read, out-of-memory events.

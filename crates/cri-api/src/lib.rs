@@ -1,0 +1,1 @@
+//! CRI v1 messages and services, client and server halves.

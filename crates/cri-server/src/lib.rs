@@ -1,0 +1,1 @@
+//! The gRPC front: conversions, and the one map from errors to codes.

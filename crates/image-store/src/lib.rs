@@ -1,0 +1,1 @@
+//! Content, unpacking, snapshots, usage and collection of images.

@@ -1,0 +1,1 @@
+//! Use cases of images: pull, load, list, status, remove, fs_info.

@@ -1,0 +1,1 @@
+//! OCI runtime spec -> running process, and exec into one.

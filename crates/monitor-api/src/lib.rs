@@ -1,0 +1,1 @@
+//! Messages between daemon and monitor, versioned. No I/O.

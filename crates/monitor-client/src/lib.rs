@@ -1,0 +1,1 @@
+//! Start a monitor, find it again, talk to it.

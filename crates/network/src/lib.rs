@@ -1,0 +1,1 @@
+//! Network namespaces, CNI, the built-in bridge, host ports.

@@ -1,0 +1,1 @@
+//! OCI images: references, manifests, configurations, tar and whiteout rules. No I/O.

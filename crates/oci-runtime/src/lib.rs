@@ -1,0 +1,1 @@
+//! The launcher's work through an external OCI runtime's command line.

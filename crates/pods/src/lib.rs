@@ -1,0 +1,1 @@
+//! Use cases of sandboxes and containers, one file per verb.

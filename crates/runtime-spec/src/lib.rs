@@ -1,0 +1,1 @@
+//! The Linux part of the OCI runtime spec, as plain types.

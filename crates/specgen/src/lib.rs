@@ -1,0 +1,1 @@
+//! CRI configuration + image configuration + host facts -> OCI runtime spec. No I/O.

@@ -1,0 +1,1 @@
+//! Durable records: versioned, checksummed, one file each.

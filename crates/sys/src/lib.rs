@@ -1,0 +1,1 @@
+//! The only unsafe code: clone3, the mount API, pidfds, descriptor passing.

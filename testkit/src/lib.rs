@@ -1,0 +1,1 @@
+//! For tests: temporary daemons, registries and images.
