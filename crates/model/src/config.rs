@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A text that cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a runtime handler's name (letters, digits, '-', '_' and '.', at most 63)")]
+#[error(
+    "{given:?} is not a runtime handler's name (letters, digits, '-', '_' and '.', at most 63)"
+)]
 pub struct BadName {
     /// The text as it was given.
     pub given: String,
@@ -23,9 +25,13 @@ impl HandlerName {
     /// # Errors
     /// [`BadName`] for a text that no handler can have as its name.
     pub fn parse(text: &str) -> Result<Self, BadName> {
-        let ok =
-            text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if ok { Ok(Self(text.to_owned())) } else { Err(BadName { given: text.chars().take(80).collect() }) }
+        let ok = text.len() <= 63
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName { given: text.chars().take(80).collect() })
+        }
     }
 
     /// The name as the CRI writes it; empty for the default handler.

@@ -163,7 +163,11 @@ impl DeviceAccess {
             return None;
         }
         let all = text.is_empty();
-        Some(Self { read: all || text.contains('r'), write: all || text.contains('w'), mknod: all || text.contains('m') })
+        Some(Self {
+            read: all || text.contains('r'),
+            write: all || text.contains('w'),
+            mknod: all || text.contains('m'),
+        })
     }
 }
 

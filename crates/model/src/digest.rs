@@ -60,7 +60,8 @@ impl Digest {
             "sha512" => Algorithm::Sha512,
             _ => return Err(bad()),
         };
-        let ok = hex.len() == algorithm.hex_len() && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let ok = hex.len() == algorithm.hex_len()
+            && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if ok { Ok(Self(text.into())) } else { Err(bad()) }
     }
 
@@ -71,7 +72,12 @@ impl Digest {
     #[must_use]
     pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Self {
         use fmt::Write as _;
-        assert_eq!(bytes.len() * 2, algorithm.hex_len(), "a {} of the wrong length", algorithm.name());
+        assert_eq!(
+            bytes.len() * 2,
+            algorithm.hex_len(),
+            "a {} of the wrong length",
+            algorithm.name()
+        );
         let mut text = String::with_capacity(7 + algorithm.hex_len());
         text.push_str(algorithm.name());
         text.push(':');

@@ -38,9 +38,14 @@ impl Class {
     #[must_use]
     pub fn of_io(error: &std::io::Error) -> Self {
         use std::io::ErrorKind as K;
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, non-exhaustive list; the rest is internal")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a foreign, non-exhaustive list; the rest is internal"
+        )]
         match error.kind() {
-            K::StorageFull | K::QuotaExceeded | K::OutOfMemory | K::FileTooLarge => Self::ResourceExhausted,
+            K::StorageFull | K::QuotaExceeded | K::OutOfMemory | K::FileTooLarge => {
+                Self::ResourceExhausted
+            }
             K::TimedOut => Self::DeadlineExceeded,
             _ => Self::Internal,
         }

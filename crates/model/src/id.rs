@@ -112,7 +112,9 @@ mod tests {
     fn only_sixty_four_lower_case_hex_digits_are_an_id() {
         let good = "0123456789abcdef".repeat(4);
         assert_eq!(SandboxId::parse(&good).unwrap().as_str(), good);
-        for bad in ["", "abc", &good.to_uppercase(), &good[1..], &format!("{good}0"), "../../etc/passwd"] {
+        for bad in
+            ["", "abc", &good.to_uppercase(), &good[1..], &format!("{good}0"), "../../etc/passwd"]
+        {
             assert!(ContainerId::parse(bad).is_err(), "{bad:?} was taken for an id");
         }
     }

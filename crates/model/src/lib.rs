@@ -22,7 +22,8 @@ mod time;
 
 pub use config::{BadName, HandlerName};
 pub use container::{
-    Access, ContainerConfig, ContainerMetadata, Device, DeviceAccess, EnvVar, Mount, MountSource, Propagation, Stdio,
+    Access, ContainerConfig, ContainerMetadata, Device, DeviceAccess, EnvVar, Mount, MountSource,
+    Propagation, Stdio,
 };
 pub use digest::{Algorithm, BadDigest, Digest};
 pub use error::{Class, Classified};
@@ -34,7 +35,8 @@ pub use resources::{HugepageLimit, Resources};
 pub use sandbox::{Dns, PortMapping, Protocol, SandboxConfig, SandboxMetadata, SandboxState};
 pub use secret::Secret;
 pub use security::{
-    CapabilityChanges, ContainerSecurity, GroupsPolicy, Profile, RunAs, RunAsUser, SelinuxOptions, User,
+    CapabilityChanges, ContainerSecurity, GroupsPolicy, Profile, RunAs, RunAsUser, SelinuxOptions,
+    User,
 };
 pub use signal::{BadSignal, Signal};
 pub use time::Timestamp;

@@ -99,15 +99,16 @@ pub fn step(state: &State, event: &Event) -> Option<(State, &'static [Effect])> 
         (State::Created, Event::Started(at)) => {
             Some((State::Running { started_at: *at }, &[Save, PublishStarted]))
         }
-        (State::Created, Event::Exited(exit)) => {
-            Some((State::Exited { started_at: Timestamp(0), exit: exit.clone() }, &[Save, PublishStopped]))
-        }
-        (State::Running { started_at }, Event::Exited(exit)) => {
-            Some((State::Exited { started_at: *started_at, exit: exit.clone() }, &[Save, PublishStopped]))
-        }
-        (State::Running { .. }, Event::Started(_)) | (State::Exited { .. }, Event::Started(_) | Event::Exited(_)) => {
-            None
-        }
+        (State::Created, Event::Exited(exit)) => Some((
+            State::Exited { started_at: Timestamp(0), exit: exit.clone() },
+            &[Save, PublishStopped],
+        )),
+        (State::Running { started_at }, Event::Exited(exit)) => Some((
+            State::Exited { started_at: *started_at, exit: exit.clone() },
+            &[Save, PublishStopped],
+        )),
+        (State::Running { .. }, Event::Started(_))
+        | (State::Exited { .. }, Event::Started(_) | Event::Exited(_)) => None,
     }
 }
 

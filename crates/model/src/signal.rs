@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A text or number that names no signal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a signal (a number from 1 to 64, or a name such as SIGTERM or SIGRTMIN+3)")]
+#[error(
+    "{given:?} is not a signal (a number from 1 to 64, or a name such as SIGTERM or SIGRTMIN+3)"
+)]
 pub struct BadSignal {
     /// The text as it was given.
     pub given: String,
@@ -19,9 +21,9 @@ pub struct Signal(u8);
 
 /// Names by number, as signal(7) has them on x86 and ARM; index 0 is unused.
 const NAMES: [&str; 32] = [
-    "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH",
-    "IO", "PWR", "SYS",
+    "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 /// Other names for the same numbers.
 const ALIASES: [(&str, u8); 3] = [("CLD", 17), ("IOT", 6), ("POLL", 29)];
@@ -125,7 +127,18 @@ mod tests {
         ] {
             assert_eq!(Signal::parse(text).unwrap().number(), number, "{text}");
         }
-        for bad in ["", "0", "65", "-1", "SIG", "NOPE", "RTMIN-1", "RTMIN+31", "RTMAX+1", "RTMIN+99999999999"] {
+        for bad in [
+            "",
+            "0",
+            "65",
+            "-1",
+            "SIG",
+            "NOPE",
+            "RTMIN-1",
+            "RTMIN+31",
+            "RTMAX+1",
+            "RTMIN+99999999999",
+        ] {
             assert!(Signal::parse(bad).is_err(), "{bad:?} was taken for a signal");
         }
     }
