@@ -1,0 +1,86 @@
+//! Processes: who they are and how they end.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+/// How a child ended, as a shell would say it: its exit code, or 128 + the signal that ended it.
+///
+/// `None` while it runs.
+///
+/// # Errors
+/// ECHILD if it is not (or no longer) a child of this process.
+pub fn wait_exit(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let Some(status) = rustix::process::waitid(WaitId::PidFd(pidfd), options)? else {
+        return Ok(None);
+    };
+    let signal = status.terminating_signal().map(|signal| 128 + signal);
+    Ok(signal.or_else(|| status.exit_status()))
+}
+
+/// The process id of some child that has ended and was not waited for, `None` if there is none now.
+///
+/// # Errors
+/// ECHILD if there are no children at all.
+pub fn wait_any_exited() -> io::Result<Option<Pid>> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for the write; with all zeroes it is initialised whatever happens.
+    let (result, info) = unsafe {
+        let result = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options);
+        (result, info.assume_init())
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: after waitid the fields of SIGCHLD are the valid ones; all zero if nobody has ended.
+    Ok(Pid::from_raw(unsafe { info.si_pid() }))
+}
+
+/// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat): with the pid
+/// it names one process for the whole uptime.
+///
+/// # Errors
+/// NotFound when there is no such process.
+pub fn start_time(pid: Pid) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    // The name in parentheses may contain anything, so count from the last one.
+    let fields = stat.rfind(')').map(|end| &stat[end + 1..]);
+    let ticks = fields
+        .and_then(|rest| rest.split_ascii_whitespace().nth(19))
+        .and_then(|text| text.parse().ok());
+    ticks.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_start_time_that_stays() {
+        let me = rustix::process::getpid();
+        assert!(start_time(me).unwrap() > 0);
+        assert_eq!(start_time(me).unwrap(), start_time(me).unwrap());
+    }
+
+    #[test]
+    fn an_ended_child_tells_its_code_or_128_plus_its_signal() {
+        for (script, code) in [("exit 7", 7), ("kill -9 $$", 137)] {
+            #[expect(
+                clippy::zombie_processes,
+                reason = "wait_exit waits for it, which is what is tested"
+            )]
+            let child = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let pid = Pid::from_child(&child);
+            let pidfd =
+                rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+            let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut poll, None).unwrap();
+            assert_eq!(wait_exit(std::os::fd::AsFd::as_fd(&pidfd)).unwrap(), Some(code));
+        }
+    }
+}
