@@ -1,1 +1,37 @@
-//! OCI runtime spec -> running process, and exec into one.
+//! From an OCI runtime spec to a running process, and from a running container to one more process in it.
+//!
+//! Owns: everything between a parsed `config.json` and execve. Always: nothing in the root file system
+//! is trusted (each path in it is resolved with openat2 below a descriptor of its root); a process
+//! reports what it could not do through its control socket before it ends; `create` and `exec` give a
+//! process its identity by one and the same function. Callers: the monitor, which has one thread.
+
+mod attach;
+mod child;
+mod control;
+mod create;
+mod dev;
+mod error;
+mod exec;
+mod host_mounts;
+mod identity;
+mod kernel;
+mod masks;
+mod mounts;
+mod paths;
+mod pivot;
+mod plan;
+mod rootfs;
+mod stdio;
+mod timeline;
+
+pub use control::{Control, Report};
+pub use create::{Create, Launched, PidHome, Seat, create};
+pub use error::{Failure, LaunchError, Phase};
+pub use exec::{Exec, exec};
+pub use identity::Filter;
+pub use kernel::write_sysctls;
+pub use mounts::{CgroupView, LegacyView};
+pub use plan::{BadSpec, Plan, ProcessPlan};
+pub use rootfs::mount_rootfs_at;
+pub use stdio::ChildStdio;
+pub use timeline::Span;

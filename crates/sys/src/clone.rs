@@ -34,13 +34,44 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// Proof of being in a child that was made here, which never returns to its parent's code.
+#[derive(Debug)]
+pub struct InChild(());
+
+impl InChild {
+    /// Closes every descriptor from 3 on but those in `keep`: a child that is still setting up, or
+    /// that waits for an order, must not hold its parent's sockets and pipes open.
+    ///
+    /// Values of the parent's that own other descriptors exist here as copies; they are never dropped,
+    /// because a child never returns to where they live.
+    ///
+    /// # Errors
+    /// What close_range(2) says.
+    pub fn close_all_but(&self, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+        kept.sort_unstable();
+        let mut first = 3;
+        for fd in kept.into_iter().chain([u32::MAX]) {
+            if let Some(last) = fd.checked_sub(1).filter(|last| *last >= first) {
+                // SAFETY: the token proves that this is a child whose copies of the parent's owners are
+                // never dropped or used, but for those that the caller keeps by borrowing them.
+                if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            first = first.max(fd.saturating_add(1));
+        }
+        Ok(())
+    }
+}
+
 /// Makes a child process (a copy, as by fork) that runs `body` and never returns from here.
 ///
 /// # Errors
 /// What clone3(2) says.
 pub fn clone_child<F>(_proof: &SingleThreaded, flags: CloneFlags<'_>, body: F) -> io::Result<Child>
 where
-    F: FnOnce() -> Infallible,
+    F: FnOnce(InChild) -> Infallible,
 {
     let mut pidfd: RawFd = -1;
     let mut bits = u64::from(flags.namespaces.bits()) | libc::CLONE_PIDFD as u64;
@@ -70,7 +101,7 @@ where
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match pid {
         // A panic must not unwind into the frames that the parent has above this one.
-        0 => match catch_unwind(AssertUnwindSafe(body)) {
+        0 => match catch_unwind(AssertUnwindSafe(|| body(InChild(())))) {
             Err(_) => exit_now(PANICKED),
         },
         ..0 => Err(io::Error::last_os_error()),

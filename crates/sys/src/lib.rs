@@ -17,7 +17,7 @@ mod seccomp;
 mod signal;
 mod thread;
 
-pub use clone::{Child, CloneFlags, clone_child};
+pub use clone::{Child, CloneFlags, InChild, clone_child};
 pub use exec::{exec, exec_fd, exit_now};
 pub use fds::close_on_exec_from;
 pub use memory::return_free_memory;

@@ -1,0 +1,186 @@
+//! The socket between a launcher and the process that it launches.
+//!
+//! Owns: the few messages of a launch. Always: one datagram per message, so nothing is ever read by
+//! halves; the child's end is close-on-exec, so that the end of the stream says "executed".
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, LaunchError, Phase};
+use crate::timeline::Span;
+
+/// Longest message, in bytes.
+const LONGEST: usize = 32 * 1024;
+
+/// What the child tells.
+#[derive(Debug)]
+pub enum Report {
+    /// It stands ready in its namespaces and waits for the order to start.
+    Ready {
+        /// Where its time went.
+        spans: Vec<Span>,
+        /// What could not be done and was not essential.
+        warnings: Vec<String>,
+        /// The terminal's controlling end, if it was to have a terminal.
+        terminal: Option<OwnedFd>,
+    },
+    /// It has become the program, or has ended before it could say more.
+    Executed,
+    /// It could not go on, and ends.
+    Failed(LaunchError),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Message {
+    Ready { spans: Vec<Span>, warnings: Vec<String> },
+    Failed(LaunchError),
+}
+
+/// Orders to the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// You are in your cgroup now.
+    Joined = b'J',
+    /// Become the program.
+    Start = b'S',
+}
+
+/// The launcher's end.
+#[derive(Debug)]
+pub struct Control(OwnedFd);
+
+/// The child's end.
+#[derive(Debug)]
+pub(crate) struct ChildControl(OwnedFd);
+
+/// A pair of ends.
+pub(crate) fn pair() -> io::Result<(Control, ChildControl)> {
+    let (ours, childs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((Control(ours), ChildControl(childs)))
+}
+
+impl Control {
+    /// Reads the next report; call it when the descriptor is readable, it waits otherwise.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut buffer = vec![0; LONGEST];
+        let mut fds = Vec::new();
+        let broken = |e: io::Error| {
+            Report::Failed(Failure::at("read the child's report")(e).during(Phase::Exec))
+        };
+        let length = match sys::receive(self.0.as_fd(), &mut buffer, &mut fds) {
+            // A child that is killed while it sets up resets the connection.
+            Ok(0) => return Report::Executed,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Report::Executed,
+            Ok(length) => length,
+            Err(e) => return broken(e),
+        };
+        match serde_json::from_slice(&buffer[..length]) {
+            Ok(Message::Ready { spans, warnings }) => {
+                Report::Ready { spans, warnings, terminal: fds.pop() }
+            }
+            Ok(Message::Failed(error)) => Report::Failed(error),
+            Err(e) => broken(e.into()),
+        }
+    }
+
+    /// Tells the waiting child to become the program.
+    ///
+    /// # Errors
+    /// A child that is gone: its end tells why.
+    pub fn start(&self) -> io::Result<()> {
+        self.order(Order::Start)
+    }
+
+    pub(crate) fn order(&self, order: Order) -> io::Result<()> {
+        sys::send(self.0.as_fd(), &[order as u8], &[]).map(drop)
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for ChildControl {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl ChildControl {
+    /// Waits for `order`. A parent that is gone ends this process: nobody wants it any more.
+    pub(crate) fn wait_for(&self, order: Order) {
+        let mut byte = [0];
+        loop {
+            match sys::receive(self.0.as_fd(), &mut byte, &mut Vec::new()) {
+                Ok(1) if byte[0] == order as u8 => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => sys::exit_now(ABANDONED),
+            }
+        }
+    }
+
+    pub(crate) fn ready(
+        &self,
+        spans: Vec<Span>,
+        warnings: Vec<String>,
+        terminal: Option<BorrowedFd<'_>>,
+    ) {
+        let fds: Vec<_> = terminal.into_iter().collect();
+        self.tell(&Message::Ready { spans, warnings }, &fds);
+    }
+
+    pub(crate) fn failed(&self, error: LaunchError) {
+        self.tell(&Message::Failed(error), &[]);
+    }
+
+    fn tell(&self, message: &Message, fds: &[BorrowedFd<'_>]) {
+        // What cannot be told cannot be helped either; the parent sees the end of the stream.
+        if let Ok(bytes) = serde_json::to_vec(message) {
+            let _ = sys::send(self.0.as_fd(), &bytes, fds);
+        }
+    }
+}
+
+/// How a child ends that nobody waits for any more.
+const ABANDONED: i32 = 125;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_as_it_was_told() {
+        let (ours, childs) = pair().unwrap();
+        let spans = vec![Span { phase: Phase::Root, start_us: 1, took_us: 2 }];
+        childs.ready(spans.clone(), vec!["w".into()], Some(childs.0.as_fd()));
+        let Report::Ready { spans: got, warnings, terminal } = ours.report() else {
+            panic!("not ready")
+        };
+        assert_eq!((got, warnings.len(), terminal.is_some()), (spans, 1, true));
+        drop(terminal);
+        let error = Failure::new("mount /x", "no").during(Phase::Mounts);
+        childs.failed(error.clone());
+        assert!(matches!(ours.report(), Report::Failed(e) if e == error));
+        drop(childs);
+        assert!(matches!(ours.report(), Report::Executed));
+        assert!(ours.start().is_err());
+    }
+
+    #[test]
+    fn the_longest_failure_still_fits_a_message() {
+        let (ours, childs) = pair().unwrap();
+        let error = Failure::new("\u{1}".repeat(100_000), "why").during(Phase::Exec);
+        childs.failed(error);
+        let Report::Failed(got) = ours.report() else { panic!("not failed") };
+        assert_eq!(got.phase, Phase::Exec);
+        assert_eq!(got.message.len(), 4096);
+    }
+}

@@ -1,0 +1,203 @@
+//! Who a process is and what it may do: one function for the container's own process and for every exec.
+//!
+//! Owns: limits, user, groups, capabilities, working directory, the filter, execve. Always: in an order
+//! in which each step is still allowed, and nothing is called between the filter and execve.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, chdir, getcwd, set_dumpable_behavior, setrlimit, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets as KernelSets, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::error::Failure;
+use crate::plan::{CAPABILITY_COUNT, CapabilitySets, ProcessPlan};
+
+/// A compiled system call filter.
+#[derive(Debug, Clone, Copy)]
+pub struct Filter<'a> {
+    /// An array of `struct sock_filter`.
+    pub program: &'a [u8],
+    /// SECCOMP_FILTER_FLAG_* bits.
+    pub flags: u32,
+}
+
+const SYS_ADMIN: u64 = 1 << 21;
+const DEFAULT_UMASK: u32 = 0o022;
+/// Where programs are looked for when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Gives this process the identity of `plan`. What it had to do without is added to `warnings`.
+pub(crate) fn assume(
+    plan: &ProcessPlan,
+    filter: Option<Filter<'_>>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    for rlimit in &plan.rlimits {
+        setrlimit(rlimit.resource, rlimit.limit.to_kernel())
+            .map_err(Failure::at(format!("set the limit {:?}", rlimit.resource)))?;
+    }
+    let wanted = plan.capabilities.map(|sets| obtainable(sets, warnings)).transpose()?;
+    if let Some(sets) = wanted {
+        drop_from_bounding(sets.bounding)?;
+    }
+    set_keep_capabilities(true)
+        .map_err(Failure::at("keep the capabilities over the change of user"))?;
+    let groups: Vec<Gid> = plan.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    set_thread_groups(&groups).map_err(Failure::at("set the supplementary groups"))?;
+    let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
+    set_thread_res_gid(Some(gid), Some(gid), Some(gid))
+        .map_err(Failure::at(format!("become group {}", plan.gid)))?;
+    // As root, before the user changes, a directory is reachable that the user may not be able to enter.
+    let entered = chdir(&plan.cwd);
+    set_thread_res_uid(Some(uid), Some(uid), Some(uid))
+        .map_err(Failure::at(format!("become user {}", plan.uid)))?;
+    // The change of user may have made the process dumpable again.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Failure::at("stay undumpable"))?;
+    if let Some(sets) = wanted {
+        set_sets(sets, filter.is_some() && !plan.no_new_privileges)?;
+    }
+    if entered.is_err() {
+        chdir(&plan.cwd)
+            .map_err(Failure::at(format!("enter the working directory {}", plan.cwd.display())))?;
+    }
+    stand_inside()?;
+    umask(Mode::from_raw_mode(plan.umask.unwrap_or(DEFAULT_UMASK)));
+    if plan.no_new_privileges {
+        set_no_new_privs(true).map_err(Failure::at("give up new privileges"))?;
+    }
+    Ok(())
+}
+
+/// Becomes the program of `plan` behind the filter. Returns only what went wrong.
+pub(crate) fn become_program(
+    plan: &ProcessPlan,
+    filter: Option<Filter<'_>>,
+) -> Result<Infallible, Failure> {
+    let name = plan.args.first().map_or(c"", CString::as_c_str);
+    let program = find_program(name, &plan.env)?;
+    if let Some(filter) = filter {
+        sys::install_filter(filter.program, filter.flags)
+            .map_err(Failure::at("install the system call filter"))?;
+    }
+    let error = sys::exec(&program, &plan.args, &plan.env);
+    Err(Failure { what: format!("execute {}", program.to_string_lossy()), source: error })
+}
+
+/// The part of `sets` that this process can give away. A host that keeps a capability back from the
+/// runtime keeps it back from its containers, and this is said.
+fn obtainable(sets: CapabilitySets, warnings: &mut Vec<String>) -> Result<CapabilitySets, Failure> {
+    let own = capabilities(None).map_err(Failure::at("read the capabilities"))?.permitted.bits();
+    let missing = (sets.effective | sets.permitted | sets.inheritable | sets.ambient) & !own;
+    if missing != 0 {
+        let names = CapabilitySet::from_bits_retain(missing);
+        warnings.push(format!(
+            "the runtime itself is without capabilities that were asked for: {names:?}"
+        ));
+    }
+    Ok(CapabilitySets {
+        bounding: sets.bounding,
+        effective: sets.effective & own,
+        inheritable: sets.inheritable & own,
+        permitted: sets.permitted & own,
+        ambient: sets.ambient & own,
+    })
+}
+
+fn drop_from_bounding(keep: u64) -> Result<(), Failure> {
+    for number in 0..u64::BITS {
+        if keep & (1 << number) != 0 {
+            continue;
+        }
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            // The kernel's last capability was the one before.
+            Err(Errno::INVAL) if number > 0 => break,
+            Err(e) => {
+                return Err(
+                    Failure::at(format!("drop capability {number} from the bounding set"))(e),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_sets(sets: CapabilitySets, admin_for_filter: bool) -> Result<(), Failure> {
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN. It is held until execve, which takes it away:
+    // it works out the new sets from the bounding, inheritable and ambient ones alone.
+    let extra = if admin_for_filter { SYS_ADMIN } else { 0 };
+    let kernel = KernelSets {
+        effective: CapabilitySet::from_bits_retain(sets.effective | extra),
+        permitted: CapabilitySet::from_bits_retain(sets.permitted | extra),
+        inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
+    };
+    set_capabilities(None, kernel).map_err(Failure::at("set the capabilities"))?;
+    clear_ambient_capability_set().map_err(Failure::at("clear the ambient capabilities"))?;
+    for number in (0..CAPABILITY_COUNT).filter(|n| sets.ambient & (1 << n) != 0) {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
+            .map_err(Failure::at(format!("raise the ambient capability {number}")))?;
+    }
+    Ok(())
+}
+
+/// A working directory that was reached through a leaked descriptor lies outside, and getcwd says so.
+fn stand_inside() -> Result<(), Failure> {
+    let cwd =
+        getcwd(Vec::new()).map_err(Failure::at("find the working directory inside the root"))?;
+    if cwd.to_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(Failure::new("enter the working directory", "it is outside of the root file system"))
+    }
+}
+
+/// The file that `name` means: itself if it has a slash, else the first of that name in PATH that may be executed.
+fn find_program(name: &CStr, env: &[CString]) -> Result<CString, Failure> {
+    let shown = name.to_string_lossy();
+    if name.to_bytes().contains(&b'/') {
+        return match executable(name) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(e) => Err(Failure { what: format!("find the program {shown}"), source: e }),
+        };
+    }
+    let path = env
+        .iter()
+        .find_map(|v| v.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH.as_bytes());
+    let mut denied = None;
+    for dir in path.split(|b| *b == b':') {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let candidate = [dir, b"/", name.to_bytes()].concat();
+        let Ok(candidate) = CString::new(candidate) else { continue };
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some((candidate, e)),
+            Err(_) => {}
+        }
+    }
+    Err(match denied {
+        Some((candidate, source)) => {
+            Failure { what: format!("execute {}", candidate.to_string_lossy()), source }
+        }
+        None => Failure {
+            what: format!("find the program {shown:?} in PATH"),
+            source: Errno::NOENT.into(),
+        },
+    })
+}
+
+fn executable(path: &CStr) -> io::Result<()> {
+    let stat = rustix::fs::statat(CWD, path, AtFlags::empty())?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Errno::ISDIR.into());
+    }
+    Ok(rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
+}

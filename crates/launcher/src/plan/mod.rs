@@ -1,0 +1,188 @@
+//! A spec that has been checked: what the launcher will do, in its own terms.
+//!
+//! Owns: the reading of the OCI runtime spec. Always pure; a field that cannot be honoured is an error
+//! here, before any process or mount exists. Callers: `create`, and the monitor for `exec`.
+
+mod capability;
+mod mount;
+mod process;
+
+use std::path::PathBuf;
+
+use runtime_spec::{Linux, NamespaceKind, Spec};
+use sys::Namespaces;
+
+pub(crate) use capability::COUNT as CAPABILITY_COUNT;
+pub use mount::{Attributes, MountPlan, Source};
+pub use process::{CapabilitySets, ProcessPlan};
+
+/// A spec that this launcher cannot carry out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("config.json: {field}: {problem}")]
+pub struct BadSpec {
+    /// The field's path.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl BadSpec {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// A container to be, checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// Namespaces to make. Those that are neither here nor in `joined` are the launcher's own.
+    pub new_namespaces: Namespaces,
+    /// Namespaces to enter, by the file that stands for each.
+    pub joined: Vec<(Namespaces, PathBuf)>,
+    /// Host name to set in a new UTS namespace.
+    pub hostname: Option<String>,
+    /// Mounts in order.
+    pub mounts: Vec<MountPlan>,
+    /// Whether the root ends up read-only.
+    pub readonly_root: bool,
+    /// Device nodes beyond the standard ones.
+    pub devices: Vec<runtime_spec::LinuxDevice>,
+    /// Hidden paths.
+    pub masked_paths: Vec<PathBuf>,
+    /// Read-only paths.
+    pub readonly_paths: Vec<PathBuf>,
+    /// Kernel parameters of new namespaces, dotted names.
+    pub sysctls: Vec<(String, String)>,
+    /// The process.
+    pub process: ProcessPlan,
+}
+
+impl Plan {
+    /// Reads `spec`.
+    ///
+    /// # Errors
+    /// [`BadSpec`] names the field that is missing, contradictory or not supported.
+    pub fn read(spec: &Spec) -> Result<Self, BadSpec> {
+        let linux = spec.linux.as_ref().ok_or_else(|| BadSpec::new("linux", "is missing"))?;
+        let process = spec.process.as_ref().ok_or_else(|| BadSpec::new("process", "is missing"))?;
+        refuse_unsupported(spec, linux)?;
+        let (new_namespaces, joined) = namespaces(linux)?;
+        let hostname = (!spec.hostname.is_empty()).then(|| spec.hostname.clone());
+        if hostname.is_some() && !new_namespaces.contains(Namespaces::UTS) {
+            return Err(BadSpec::new("hostname", "needs a new uts namespace"));
+        }
+        if !new_namespaces.contains(Namespaces::MOUNT) {
+            return Err(BadSpec::new("linux.namespaces", "a new mount namespace is needed"));
+        }
+        let mounts = spec.mounts.iter().enumerate().map(|(i, m)| MountPlan::read(i, m));
+        Ok(Self {
+            new_namespaces,
+            joined,
+            hostname,
+            mounts: mounts.collect::<Result<_, _>>()?,
+            readonly_root: spec.root.as_ref().is_some_and(|r| r.readonly),
+            devices: linux.devices.clone(),
+            masked_paths: linux.masked_paths.clone(),
+            readonly_paths: linux.readonly_paths.clone(),
+            sysctls: linux.sysctl.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            process: ProcessPlan::read(process)?,
+        })
+    }
+}
+
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), BadSpec> {
+    let process = spec.process.as_ref();
+    let refused = [
+        ("hooks", spec.hooks.is_some()),
+        ("domainname", !spec.domainname.is_empty()),
+        ("linux.uidMappings", !linux.uid_mappings.is_empty()),
+        ("linux.gidMappings", !linux.gid_mappings.is_empty()),
+        ("linux.intelRdt", linux.intel_rdt.is_some()),
+        ("linux.mountLabel", !linux.mount_label.is_empty()),
+        ("process.apparmorProfile", process.is_some_and(|p| p.apparmor_profile.is_some())),
+        ("process.selinuxLabel", process.is_some_and(|p| p.selinux_label.is_some())),
+        (
+            "linux.rootfsPropagation",
+            !matches!(
+                linux.rootfs_propagation.as_str(),
+                "" | "private" | "rprivate" | "slave" | "rslave"
+            ),
+        ),
+    ];
+    match refused.iter().find(|(_, present)| *present) {
+        Some((field, _)) => Err(BadSpec::new(*field, "is not supported by this launcher")),
+        None => Ok(()),
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<(Namespaces, PathBuf)>), BadSpec> {
+    let mut new = Namespaces::NONE;
+    let mut joined = Vec::new();
+    for namespace in &linux.namespaces {
+        let field = || format!("linux.namespaces[{:?}]", namespace.kind);
+        let kind = match namespace.kind {
+            NamespaceKind::Pid => Namespaces::PID,
+            NamespaceKind::Network => Namespaces::NETWORK,
+            NamespaceKind::Mount => Namespaces::MOUNT,
+            NamespaceKind::Ipc => Namespaces::IPC,
+            NamespaceKind::Uts => Namespaces::UTS,
+            NamespaceKind::Cgroup => Namespaces::CGROUP,
+            NamespaceKind::User | NamespaceKind::Time => {
+                return Err(BadSpec::new(field(), "is not supported by this launcher"));
+            }
+        };
+        let seen =
+            new.contains(kind) || joined.iter().any(|(k, _): &(Namespaces, PathBuf)| *k == kind);
+        match &namespace.path {
+            _ if seen => return Err(BadSpec::new(field(), "is there twice")),
+            None => new = new.with(kind),
+            Some(_) if kind == Namespaces::MOUNT => {
+                return Err(BadSpec::new(field(), "joining a mount namespace is not supported"));
+            }
+            Some(path) if path.is_absolute() => joined.push((kind, path.clone())),
+            Some(_) => return Err(BadSpec::new(field(), "the path must be absolute")),
+        }
+    }
+    Ok((new, joined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Spec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    const PROCESS: &str = r#""process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"}"#;
+
+    fn linux(rest: &str) -> Spec {
+        spec(&format!(r#"{{{PROCESS},"linux":{{"namespaces":[{{"type":"mount"}}{rest}}}}}"#))
+    }
+
+    #[test]
+    fn a_new_and_a_joined_namespace_are_told_apart() {
+        let plan =
+            Plan::read(&linux(r#",{"type":"pid"},{"type":"network","path":"/run/netns/a"}]"#))
+                .unwrap();
+        assert!(plan.new_namespaces.contains(Namespaces::PID));
+        assert!(!plan.new_namespaces.contains(Namespaces::NETWORK));
+        assert_eq!(plan.joined, [(Namespaces::NETWORK, PathBuf::from("/run/netns/a"))]);
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        for (bad, field) in [
+            (spec("{}"), "linux"),
+            (spec(r#"{"linux":{}}"#), "process"),
+            (spec(&format!(r#"{{{PROCESS},"linux":{{}}}}"#)), "linux.namespaces"),
+            (linux(r#",{"type":"user"}]"#), "linux.namespaces[User]"),
+            (linux(r#",{"type":"pid"},{"type":"pid"}]"#), "linux.namespaces[Pid]"),
+            (linux(r#",{"type":"ipc","path":"x"}]"#), "linux.namespaces[Ipc]"),
+            (linux(r#"],"intelRdt":{}"#), "linux.intelRdt"),
+            (linux(r#"],"rootfsPropagation":"shared""#), "linux.rootfsPropagation"),
+        ] {
+            assert_eq!(Plan::read(&bad).unwrap_err().field, field);
+        }
+    }
+}
