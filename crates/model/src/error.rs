@@ -1,7 +1,9 @@
 //! What kind of failure an error is; the one map from these to gRPC codes lives in `cri-server`.
 
+use serde::{Deserialize, Serialize};
+
 /// The class of a failure, decided where it is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// The request contradicts itself or the API; nothing was touched.
     InvalidArgument,

@@ -19,6 +19,7 @@ mod secret;
 mod security;
 mod signal;
 mod time;
+mod timeline;
 
 pub use config::{BadName, HandlerName};
 pub use container::{
@@ -40,3 +41,4 @@ pub use security::{
 };
 pub use signal::{BadSignal, Signal};
 pub use time::Timestamp;
+pub use timeline::Span;

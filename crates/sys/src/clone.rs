@@ -48,7 +48,8 @@ impl InChild {
     /// # Errors
     /// What close_range(2) says.
     pub fn close_all_but(&self, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+        let mut kept: Vec<u32> =
+            keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
         kept.sort_unstable();
         let mut first = 3;
         for fd in kept.into_iter().chain([u32::MAX]) {
