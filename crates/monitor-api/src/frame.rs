@@ -2,8 +2,8 @@
 //!
 //! Descriptors travel with the first byte of the frame that they belong to.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// The longest message, in bytes.
 pub const MAX_FRAME: usize = 4 << 20;
@@ -14,9 +14,17 @@ pub enum BadFrame {
     /// A length beyond [`MAX_FRAME`].
     #[error("a message of {0} bytes, more than {MAX_FRAME}")]
     TooLong(usize),
-    /// Bytes that are not the message that was expected.
-    #[error("a message that cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    /// A message that cannot be written.
+    #[error("a message that cannot be written: {0}")]
+    Unwritable(#[from] serde_json::Error),
+    /// A whole frame that is not a message this version knows; the stream goes on behind it.
+    #[error("a message that this version does not know: {why}")]
+    Unknown {
+        /// The number of the request, where one can be made out.
+        id: Option<u64>,
+        /// What is unknown about it.
+        why: serde_json::Error,
+    },
 }
 
 /// The bytes of `message`.
@@ -52,11 +60,11 @@ impl Decoder {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next message, `None` until all of it has come.
+    /// Takes the next message out, `None` until all of it has come.
     ///
     /// # Errors
-    /// [`BadFrame`]; the stream is of no use after that.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadFrame> {
+    /// [`BadFrame::TooLong`], after which the stream is of no use, or [`BadFrame::Unknown`].
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadFrame> {
         let rest = &self.bytes[self.read..];
         let Some((length, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -64,14 +72,23 @@ impl Decoder {
             return Err(BadFrame::TooLong(length));
         }
         let Some(body) = body.get(..length) else { return Ok(None) };
-        let message = serde_json::from_slice(body)?;
+        let message = serde_json::from_slice(body).map_err(|why| {
+            let id = serde_json::from_slice::<Numbered>(body).ok().map(|n| n.id);
+            BadFrame::Unknown { id, why }
+        });
         self.read += 4 + length;
         if self.read == self.bytes.len() {
             // Nothing is left, so nothing has to be kept: an idle connection holds no memory.
             *self = Self::default();
         }
-        Ok(Some(message))
+        message.map(Some)
     }
+}
+
+/// What every request has, of whatever version.
+#[derive(Deserialize)]
+struct Numbered {
+    id: u64,
 }
 
 #[cfg(test)]
@@ -86,7 +103,7 @@ mod tests {
             let mut got = Vec::new();
             for chunk in stream.chunks(step) {
                 decoder.push(chunk);
-                while let Some(n) = decoder.next::<u32>().unwrap() {
+                while let Some(n) = decoder.take::<u32>().unwrap() {
                     got.push(n);
                 }
             }
@@ -98,10 +115,12 @@ mod tests {
     fn a_length_beyond_the_limit_and_bytes_that_are_no_message_are_errors() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<u32>(), Err(BadFrame::TooLong(_))));
+        assert!(matches!(decoder.take::<u32>(), Err(BadFrame::TooLong(_))));
         let mut decoder = Decoder::default();
-        decoder.push(&[2, 0, 0, 0, b'{', b'x']);
-        assert!(matches!(decoder.next::<u32>(), Err(BadFrame::Json(_))));
+        decoder.push(&encode(&serde_json::json!({"id": 7, "request": "later"})).unwrap());
+        decoder.push(&encode(&8_u32).unwrap());
+        assert!(matches!(decoder.take::<u32>(), Err(BadFrame::Unknown { id: Some(7), .. })));
+        assert_eq!(decoder.take::<u32>().unwrap(), Some(8), "the stream goes on");
         assert!(matches!(encode(&"x".repeat(MAX_FRAME)), Err(BadFrame::TooLong(_))));
     }
 }
