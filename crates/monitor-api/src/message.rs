@@ -24,8 +24,8 @@ pub enum Request {
         /// The daemon's [`crate::PROTOCOL`].
         protocol: u32,
     },
-    /// Once in a monitor's life: make the pod's namespaces. With a descriptor of the network namespace,
-    /// unless the pod has the host's. Answered with [`Reply::Ready`].
+    /// Once in a monitor's life: make the pod's namespaces. With the descriptor of a listening socket for
+    /// daemons to come, and of the network namespace if the pod has one. Answered with [`Reply::Ready`].
     Setup(Setup),
     /// Set a container up to the point where it waits for its start. Answered with [`Reply::Created`].
     Create(Box<Create>),
@@ -72,6 +72,8 @@ pub enum Request {
 pub struct Setup {
     /// Who it is.
     pub sandbox: SandboxId,
+    /// Whether the pod has a network namespace of its own, whose descriptor comes behind the listener's.
+    pub own_network: bool,
     /// Host name in a UTS namespace of the pod's own; `None` for the host's.
     pub hostname: Option<String>,
     /// Whether the pod has an IPC namespace of its own, with a /dev/shm.
@@ -187,8 +189,6 @@ pub enum Reply {
     Started {
         /// When.
         at: Timestamp,
-        /// Where the time went.
-        spans: Vec<Span>,
     },
     /// To [`Request::Exec`].
     ExecStarted {
@@ -231,8 +231,8 @@ pub struct ContainerReport {
 /// A container that waits for its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Created {
-    /// Its first process, as the host sees it.
-    pub pid: i32,
+    /// Its first process, as the host sees it; an external runtime makes it at the start.
+    pub pid: Option<i32>,
     /// Where the time went.
     pub spans: Vec<Span>,
     /// What could not be done and was not essential.

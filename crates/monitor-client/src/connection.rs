@@ -1,0 +1,307 @@
+//! Talking to a monitor: many calls at once over one socket.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{ContainerId, Exit, Timestamp};
+use monitor_api::{
+    Create, Created, Decoder, Event, FromMonitor, KillScope, Refusal, Reply, Request, ToMonitor,
+    Welcome, encode,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+
+use crate::error::MonitorError;
+
+/// Events that may wait. They are few (one per container's end), and whoever takes them does nothing else.
+const EVENTS_AHEAD: usize = 1024;
+const READ_SIZE: usize = 16 << 10;
+
+/// What happens without being asked for.
+#[derive(Debug)]
+pub enum MonitorEvent {
+    /// A container has ended.
+    Exited {
+        /// Which.
+        container: ContainerId,
+        /// How.
+        exit: Exit,
+    },
+    /// The connection has ended; nothing comes after this.
+    Gone,
+}
+
+/// A monitor's events, in order.
+pub type MonitorEvents = mpsc::Receiver<MonitorEvent>;
+
+type Answer = Result<Reply, Refusal>;
+
+#[derive(Debug, Default)]
+struct Pending {
+    is_over: bool,
+    calls: HashMap<u64, oneshot::Sender<Answer>>,
+    execs: HashMap<u64, oneshot::Sender<i32>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: UnixStream,
+    /// One message is written at a time.
+    writing: AsyncMutex<()>,
+    pending: Mutex<Pending>,
+    last_id: AtomicU64,
+}
+
+/// A connection to a monitor. Clones share it; it ends with the last of them.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    shared: Arc<Shared>,
+    _alive: Arc<Reader>,
+}
+
+/// Ends the task that reads when nobody can ask any more.
+#[derive(Debug)]
+struct Reader(tokio::task::AbortHandle);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Monitor {
+    /// Talks over `socket` from now on.
+    pub(crate) fn over(
+        socket: std::os::unix::net::UnixStream,
+    ) -> io::Result<(Self, MonitorEvents)> {
+        socket.set_nonblocking(true)?;
+        let shared = Arc::new(Shared {
+            socket: UnixStream::from_std(socket)?,
+            writing: AsyncMutex::new(()),
+            pending: Mutex::default(),
+            last_id: AtomicU64::new(0),
+        });
+        let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
+        let reader = tokio::spawn(read_all(Arc::clone(&shared), events));
+        Ok((Self { shared, _alive: Arc::new(Reader(reader.abort_handle())) }, receiver))
+    }
+
+    pub(crate) fn new_id(&self) -> u64 {
+        self.shared.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Reply, MonitorError> {
+        let id = self.new_id();
+        let message = encode(&ToMonitor { id, request })?;
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut pending = self.shared.pending();
+            if pending.is_over {
+                return Err(MonitorError::Gone);
+            }
+            pending.calls.insert(id, sender);
+        }
+        if let Err(error) = self.shared.write(&message, fds).await {
+            self.shared.pending().calls.remove(&id);
+            tracing::debug!(%error, "a request could not be written to a monitor");
+            return Err(MonitorError::Gone);
+        }
+        match answer.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(refusal)) => Err(MonitorError::Refused(refusal)),
+            Err(_) => Err(MonitorError::Gone),
+        }
+    }
+
+    /// Expects the end of the exec `number`; before it is asked for, so that no end comes too early.
+    pub(crate) fn expect_exec(&self, number: u64) -> oneshot::Receiver<i32> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.pending().execs.insert(number, sender);
+        receiver
+    }
+
+    pub(crate) fn forget_exec(&self, number: u64) {
+        self.shared.pending().execs.remove(&number);
+    }
+
+    /// What the monitor is and what it holds.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn hello(&self) -> Result<Welcome, MonitorError> {
+        let Reply::Welcome(welcome) =
+            self.call(Request::Hello { protocol: monitor_api::PROTOCOL }, &[]).await?
+        else {
+            return Err(nonsense("hello"));
+        };
+        Ok(welcome)
+    }
+
+    /// Sets a container up to the point where it waits for its start.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; nothing of the container is left in the monitor then.
+    pub async fn create(&self, request: Create) -> Result<Created, MonitorError> {
+        let Reply::Created(created) = self.call(Request::Create(Box::new(request)), &[]).await?
+        else {
+            return Err(nonsense("create"));
+        };
+        Ok(created)
+    }
+
+    /// Starts a container that was created; returns when.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; the container has ended then, or was in no state to be started.
+    pub async fn start(&self, container: ContainerId) -> Result<Timestamp, MonitorError> {
+        let Reply::Started { at } = self.call(Request::Start { container }, &[]).await? else {
+            return Err(nonsense("start"));
+        };
+        Ok(at)
+    }
+
+    /// Sends a signal; a container that has ended is no error.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn kill(
+        &self,
+        container: ContainerId,
+        signal: model::Signal,
+        scope: KillScope,
+    ) -> Result<(), MonitorError> {
+        self.done(Request::Kill { container, signal: signal.number(), scope }).await
+    }
+
+    /// Lets a container's log go on in the file that has its name now.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn reopen_log(&self, container: ContainerId) -> Result<(), MonitorError> {
+        self.done(Request::ReopenLog { container }).await
+    }
+
+    /// Lets the monitor forget a container that has ended.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn remove(&self, container: ContainerId) -> Result<(), MonitorError> {
+        self.done(Request::Remove { container }).await
+    }
+
+    /// Ends the monitor and everything in it.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn shut_down(&self) -> Result<(), MonitorError> {
+        self.done(Request::Shutdown).await
+    }
+
+    pub(crate) async fn done(&self, request: Request) -> Result<(), MonitorError> {
+        let Reply::Done = self.call(request, &[]).await? else {
+            return Err(nonsense("another request"));
+        };
+        Ok(())
+    }
+}
+
+pub(crate) fn nonsense(request: &str) -> MonitorError {
+    MonitorError::Nonsense(format!("it is not one to {request}"))
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        // What is under the lock is whole between any two statements.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock().await;
+        let mut sent = 0;
+        while sent < message.len() {
+            let fds = if sent == 0 { fds } else { &[] };
+            let write = || sys::send(self.socket.as_fd(), &message[sent..], fds);
+            match self.socket.try_io(Interest::WRITABLE, write) {
+                Ok(count) => sent += count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // A monitor passes no descriptors; any that came would be closed here.
+            let read = || sys::receive(self.socket.as_fd(), buffer, &mut Vec::new());
+            match self.socket.try_io(Interest::READABLE, read) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
+                result => return result,
+            }
+        }
+    }
+}
+
+async fn read_all(shared: Arc<Shared>, events: mpsc::Sender<MonitorEvent>) {
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match shared.read(&mut buffer).await {
+            Ok(0) => break,
+            Ok(count) => decoder.push(&buffer[..count]),
+            Err(error) => {
+                tracing::debug!(%error, "reading from a monitor");
+                break;
+            }
+        }
+        loop {
+            match decoder.take::<FromMonitor>() {
+                Ok(Some(message)) => deliver(&shared, &events, message).await,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a message of a monitor was not understood");
+                    if matches!(error, monitor_api::BadFrame::TooLong(_)) {
+                        return over(&shared, &events).await;
+                    }
+                }
+            }
+        }
+    }
+    over(&shared, &events).await;
+}
+
+async fn deliver(shared: &Shared, events: &mpsc::Sender<MonitorEvent>, message: FromMonitor) {
+    match message {
+        FromMonitor::Reply { id, result } => {
+            let call = shared.pending().calls.remove(&id);
+            if let Some(call) = call {
+                // The caller may have given up.
+                let _ = call.send(result);
+            }
+        }
+        FromMonitor::Event(Event::ExecEnded { exec, code }) => {
+            let waiting = shared.pending().execs.remove(&exec);
+            if let Some(waiting) = waiting {
+                let _ = waiting.send(code);
+            }
+        }
+        FromMonitor::Event(Event::Exited { container, exit }) => {
+            let _ = events.send(MonitorEvent::Exited { container, exit }).await;
+        }
+    }
+}
+
+/// Everybody who waits is told by the end of the channel that they wait on.
+async fn over(shared: &Shared, events: &mpsc::Sender<MonitorEvent>) {
+    *shared.pending() = Pending { is_over: true, ..Pending::default() };
+    let _ = events.send(MonitorEvent::Gone).await;
+}

@@ -1,0 +1,77 @@
+//! One more process in a container.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use model::ContainerId;
+use monitor_api::{Exec, Reply, Request};
+use tokio::sync::oneshot;
+
+use crate::connection::{Monitor, nonsense};
+use crate::error::MonitorError;
+
+/// The standard streams of a process to be.
+#[derive(Debug)]
+pub struct ExecStreams {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// A process that runs in a container. When it is dropped before its end, the process is left to itself
+/// until the connection ends.
+#[derive(Debug)]
+pub struct RunningExec {
+    monitor: Monitor,
+    number: u64,
+    ended: oneshot::Receiver<i32>,
+    /// The process, as the host sees it.
+    pub pid: i32,
+}
+
+impl Monitor {
+    /// Runs `args` in `container` with these standard streams, which are closed here once it has them.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; no process is left then.
+    pub async fn exec(
+        &self,
+        container: ContainerId,
+        args: Vec<String>,
+        streams: ExecStreams,
+    ) -> Result<RunningExec, MonitorError> {
+        let number = self.new_id();
+        let ended = self.expect_exec(number);
+        let request = Request::Exec(Exec { container, exec: number, args });
+        let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
+        let result = self.call(request, &fds).await;
+        drop(streams);
+        if result.is_err() {
+            self.forget_exec(number);
+        }
+        let Reply::ExecStarted { pid } = result? else {
+            return Err(nonsense("exec"));
+        };
+        Ok(RunningExec { monitor: self.clone(), number, ended, pid })
+    }
+}
+
+impl RunningExec {
+    /// Waits for its end: its exit code, 128 + n for signal n.
+    ///
+    /// # Errors
+    /// [`MonitorError::Gone`] when the monitor has ended before it.
+    pub async fn ended(&mut self) -> Result<i32, MonitorError> {
+        (&mut self.ended).await.map_err(|_| MonitorError::Gone)
+    }
+
+    /// Kills the process and all that came of it.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn kill(&self) -> Result<(), MonitorError> {
+        self.monitor.done(Request::KillExec { exec: self.number }).await
+    }
+}
