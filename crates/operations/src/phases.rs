@@ -1,0 +1,260 @@
+//! What an operation is at, since when, and where its time went.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use model::{Class, Classified, Span, Timestamp};
+use tokio::time::Instant;
+
+/// Spans that one operation keeps; an operation has a dozen, one with more says no more about them.
+const MAX_SPANS: usize = 256;
+
+/// A phase that did not end in its time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("phase {phase}: not finished after {after:?}")]
+pub struct PhaseError {
+    /// Which.
+    pub phase: &'static str,
+    /// How long it was allowed to take.
+    pub after: Duration,
+}
+
+impl Classified for PhaseError {
+    fn class(&self) -> Class {
+        Class::DeadlineExceeded
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    token: u64,
+    name: &'static str,
+    since: Instant,
+    since_wall: Timestamp,
+    bound: Option<Duration>,
+    /// Opened by `enter`: the next `enter` ends it.
+    is_step: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_token: u64,
+    open: Vec<Open>,
+    done: Vec<Span>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+/// The phases of one operation. Clones are the same operation's.
+#[derive(Debug, Clone)]
+pub struct Phases(Arc<Shared>);
+
+/// What an operation is at now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Current {
+    pub(crate) phase: &'static str,
+    pub(crate) since: Timestamp,
+    pub(crate) bound: Option<Duration>,
+}
+
+impl Phases {
+    /// The phases of an operation that begins now. [`crate::Operations::run`] hands one to its work; others
+    /// may time themselves.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(Arc::new(Shared { begun: Instant::now(), state: Mutex::default() }))
+    }
+
+    /// Marks the begin of a phase, which ends the one that was entered before. `bound` is how long it is
+    /// expected to take at most; it is shown, not enforced.
+    pub fn enter(&self, phase: &'static str, bound: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let (steps, rest) = std::mem::take(&mut state.open).into_iter().partition(|o| o.is_step);
+        state.open = rest;
+        let steps: Vec<Open> = steps;
+        for step in steps {
+            self.finish(&mut state, &step, now);
+        }
+        state.push(phase, bound, true, now);
+    }
+
+    /// Ends the phase that was entered last.
+    pub fn leave(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Some(at) = state.open.iter().rposition(|o| o.is_step) {
+            let step = state.open.remove(at);
+            self.finish(&mut state, &step, now);
+        }
+    }
+
+    /// Carries `future` out as the phase `phase`, for at most `deadline`; it is dropped then. Phases of this
+    /// kind may overlap.
+    ///
+    /// # Errors
+    /// [`PhaseError`] past the deadline.
+    pub async fn within<T>(
+        &self,
+        phase: &'static str,
+        deadline: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, PhaseError> {
+        let open = OpenPhase { phases: self, token: self.open(phase, Some(deadline)) };
+        let result = tokio::time::timeout(deadline, future).await;
+        drop(open);
+        result.map_err(|_| PhaseError { phase, after: deadline })
+    }
+
+    /// Takes over the spans of work that was done elsewhere and ends now, under `prefix/`.
+    pub fn adopt(&self, prefix: &str, spans: &[Span]) {
+        let took = spans.iter().map(|s| s.start_us.saturating_add(s.took_us)).max().unwrap_or(0);
+        let begun = micros(self.0.begun.elapsed()).saturating_sub(took);
+        let mut state = self.state();
+        for span in spans {
+            let phase = Cow::Owned(format!("{prefix}/{}", span.phase));
+            let start_us = begun.saturating_add(span.start_us);
+            state.keep(Span { phase, start_us, took_us: span.took_us });
+        }
+    }
+
+    /// The phases that have ended, in the order of their begin.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans = self.state().done.clone();
+        spans.sort_by_key(|span| span.start_us);
+        spans
+    }
+
+    /// The phase that was begun last and has not ended.
+    pub(crate) fn current(&self) -> Option<Current> {
+        let state = self.state();
+        let last = state.open.last()?;
+        Some(Current { phase: last.name, since: last.since_wall, bound: last.bound })
+    }
+
+    fn open(&self, phase: &'static str, bound: Option<Duration>) -> u64 {
+        self.state().push(phase, bound, false, Instant::now())
+    }
+
+    fn close(&self, token: u64) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Some(at) = state.open.iter().position(|o| o.token == token) {
+            let open = state.open.remove(at);
+            self.finish(&mut state, &open, now);
+        }
+    }
+
+    fn finish(&self, state: &mut State, open: &Open, now: Instant) {
+        state.keep(Span {
+            phase: Cow::Borrowed(open.name),
+            start_us: micros(open.since.duration_since(self.0.begun)),
+            took_us: micros(now.duration_since(open.since)),
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is under the lock is whole between any two statements.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(
+        &mut self,
+        name: &'static str,
+        bound: Option<Duration>,
+        is_step: bool,
+        since: Instant,
+    ) -> u64 {
+        self.last_token += 1;
+        let token = self.last_token;
+        self.open.push(Open { token, name, since, since_wall: now(), bound, is_step });
+        token
+    }
+
+    fn keep(&mut self, span: Span) {
+        if self.done.len() < MAX_SPANS {
+            self.done.push(span);
+        }
+    }
+}
+
+/// Closes its phase also when the future around it is dropped.
+struct OpenPhase<'a> {
+    phases: &'a Phases,
+    token: u64,
+}
+
+impl Drop for OpenPhase<'_> {
+    fn drop(&mut self) {
+        self.phases.close(self.token);
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// The time by the wall clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(phases: &Phases) -> Vec<String> {
+        phases.spans().into_iter().map(|s| s.phase.into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_phase_that_is_entered_ends_the_one_before() {
+        let phases = Phases::begin();
+        phases.enter("first", None);
+        assert_eq!(phases.current().unwrap().phase, "first");
+        phases.enter("second", Some(Duration::from_secs(1)));
+        assert_eq!(names(&phases), ["first"]);
+        assert_eq!(phases.current().unwrap().bound, Some(Duration::from_secs(1)));
+        phases.leave();
+        assert_eq!(names(&phases), ["first", "second"]);
+        assert_eq!(phases.current(), None);
+    }
+
+    #[tokio::test]
+    async fn a_phase_past_its_deadline_is_an_error_that_names_it() {
+        let phases = Phases::begin();
+        let hung = phases.within("network", Duration::ZERO, std::future::pending::<()>()).await;
+        let error = hung.unwrap_err();
+        assert_eq!(error.phase, "network");
+        assert!(error.to_string().contains("network"));
+        assert_eq!(error.class(), Class::DeadlineExceeded);
+        assert_eq!(phases.within("next", Duration::from_secs(60), async { 7 }).await, Ok(7));
+        assert_eq!(names(&phases), ["network", "next"]);
+    }
+
+    #[tokio::test]
+    async fn spans_of_others_are_taken_over_under_a_prefix() {
+        let phases = Phases::begin();
+        phases.adopt("monitor", &[Span { phase: "shm".into(), start_us: 0, took_us: 3 }]);
+        assert_eq!(names(&phases), ["monitor/shm"]);
+    }
+
+    #[tokio::test]
+    async fn the_number_of_spans_is_bounded() {
+        let phases = Phases::begin();
+        for _ in 0..2 * MAX_SPANS {
+            phases.enter("again", None);
+        }
+        assert_eq!(phases.spans().len(), MAX_SPANS);
+    }
+}

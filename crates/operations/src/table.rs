@@ -1,0 +1,332 @@
+//! The table of what runs now.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{Class, Classified, Span, Timestamp};
+use tokio::sync::watch;
+
+use crate::phases::{Phases, now};
+
+/// An operation that ended without an answer: it panicked, or the daemon is going down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} of {object} ended without an answer (phase {phase})")]
+pub struct Lost {
+    /// What kind of operation.
+    pub kind: &'static str,
+    /// On what.
+    pub object: String,
+    /// The phase that it was in.
+    pub phase: String,
+}
+
+impl Classified for Lost {
+    fn class(&self) -> Class {
+        Class::Internal
+    }
+}
+
+/// An operation that runs.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct OperationInfo {
+    /// Unique in this daemon's life.
+    pub id: u64,
+    /// What kind, for example `RunPodSandbox`.
+    pub kind: &'static str,
+    /// On what, for people.
+    pub object: String,
+    /// The phase that it is in; empty between phases.
+    pub phase: &'static str,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its phase began.
+    pub phase_since: Timestamp,
+    /// How long the phase may take, where that is known.
+    pub phase_bound: Option<Duration>,
+    /// How many callers joined the first.
+    pub joined: u32,
+    /// The phases that have ended.
+    pub spans: Vec<Span>,
+}
+
+/// The types of the answer are part of the name, so that a joined answer always has the caller's.
+type Name = (TypeId, &'static str, String);
+/// `Result<T, Arc<E>>` of the operation's own types.
+type Answer = Arc<dyn Any + Send + Sync>;
+
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    object: String,
+    started_at: Timestamp,
+    joined: u32,
+    phases: Phases,
+    answer: watch::Receiver<Option<Answer>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_id: u64,
+    running: HashMap<Name, Running>,
+}
+
+/// What runs in this daemon. Clones share the table.
+#[derive(Debug, Clone, Default)]
+pub struct Operations {
+    table: Arc<Mutex<Table>>,
+}
+
+impl Operations {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `work` as the operation of this kind and key, or joins the one that runs already; `work` is
+    /// dropped unused then. `object` names what it works on, for people.
+    ///
+    /// The operation goes on when the caller gives up.
+    ///
+    /// # Errors
+    /// What `work` answers, shared by all who wait for it, or [`Lost`] when it panics.
+    pub async fn run<T, E, F, W>(
+        &self,
+        kind: &'static str,
+        key: String,
+        object: String,
+        work: W,
+    ) -> Result<T, Arc<E>>
+    where
+        T: Clone + Send + Sync + 'static,
+        E: From<Lost> + Send + Sync + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        W: FnOnce(Phases) -> F + Send + 'static,
+    {
+        let name: Name = (TypeId::of::<(T, E)>(), kind, key);
+        let (mut answer, phases) = self.join_or_begin(name, kind, &object, work);
+        let lost = || {
+            let phase = phases.current().map_or("", |c| c.phase).to_owned();
+            Arc::new(E::from(Lost { kind, object: object.clone(), phase }))
+        };
+        let value = match answer.wait_for(Option::is_some).await {
+            Ok(value) => value.clone(),
+            // The task is gone without an answer.
+            Err(_) => return Err(lost()),
+        };
+        let typed = value.as_ref().and_then(|v| v.downcast_ref::<Result<T, Arc<E>>>());
+        typed.cloned().unwrap_or_else(|| Err(lost()))
+    }
+
+    /// What runs now, the oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<OperationInfo> {
+        let mut all: Vec<OperationInfo> = self
+            .table()
+            .running
+            .iter()
+            .map(|((_, kind, _), running)| {
+                let current = running.phases.current();
+                OperationInfo {
+                    id: running.id,
+                    kind,
+                    object: running.object.clone(),
+                    phase: current.map_or("", |c| c.phase),
+                    started_at: running.started_at,
+                    phase_since: current.map_or(running.started_at, |c| c.since),
+                    phase_bound: current.and_then(|c| c.bound),
+                    joined: running.joined,
+                    spans: running.phases.spans(),
+                }
+            })
+            .collect();
+        all.sort_by_key(|o| o.id);
+        all
+    }
+
+    /// Waits until nothing runs: for a daemon that is to end.
+    pub async fn idle(&self) {
+        loop {
+            let next = self.table().running.values().next().map(|r| r.answer.clone());
+            let Some(mut next) = next else { return };
+            // Ended with or without an answer: both are an end.
+            let _ = next.wait_for(Option::is_some).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn join_or_begin<T, E, F, W>(
+        &self,
+        name: Name,
+        kind: &'static str,
+        object: &str,
+        work: W,
+    ) -> (watch::Receiver<Option<Answer>>, Phases)
+    where
+        T: Clone + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        W: FnOnce(Phases) -> F + Send + 'static,
+    {
+        let mut table = self.table();
+        if let Some(running) = table.running.get_mut(&name) {
+            running.joined += 1;
+            tracing::debug!(kind, object, "joined an operation that runs");
+            return (running.answer.clone(), running.phases.clone());
+        }
+        let phases = Phases::begin();
+        let (sender, answer) = watch::channel(None);
+        table.last_id += 1;
+        let running = Running {
+            id: table.last_id,
+            object: object.to_owned(),
+            started_at: now(),
+            joined: 0,
+            phases: phases.clone(),
+            answer: answer.clone(),
+        };
+        table.running.insert(name.clone(), running);
+        drop(table);
+        let entry = Entry { table: Arc::clone(&self.table), name };
+        let work_phases = phases.clone();
+        // Boxed: the state of an operation is large, and lives on the heap once instead of moving about.
+        let task = Box::pin(async move {
+            let entry = entry;
+            let result: Result<T, Arc<E>> = work(work_phases).await.map_err(Arc::new);
+            // First out of the table, then the answer: who asks after the answer begins anew.
+            drop(entry);
+            sender.send_replace(Some(Arc::new(result)));
+        });
+        tokio::spawn(task);
+        (answer, phases)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    // What is under the lock is whole between any two statements.
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes an operation out of the table, also when it panics.
+struct Entry {
+    table: Arc<Mutex<Table>>,
+    name: Name,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.table).running.remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum TestError {
+        #[error(transparent)]
+        Lost(#[from] Lost),
+        #[error("no")]
+        No,
+    }
+
+    async fn answered(ops: &Operations, key: &str, n: u32) -> Result<u32, Arc<TestError>> {
+        ops.run("test", key.to_owned(), key.to_owned(), move |_| async move { Ok(n) }).await
+    }
+
+    /// Polls until `condition` holds; the test's own limit ends it otherwise.
+    async fn until(condition: impl Fn() -> bool) {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_call_of_the_same_key_joins_the_first_and_has_its_answer() {
+        let ops = Operations::new();
+        let begun = Arc::new(AtomicU32::new(0));
+        let (go, gate) = oneshot::channel::<()>();
+        let first = tokio::spawn({
+            let (ops, begun) = (ops.clone(), Arc::clone(&begun));
+            async move {
+                let work = move |phases: Phases| async move {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    phases.enter("waiting", None);
+                    let _ = gate.await;
+                    Ok::<u32, TestError>(1)
+                };
+                ops.run("test", "k".into(), "k".into(), work).await
+            }
+        });
+        until(|| ops.list().first().is_some_and(|o| o.phase == "waiting")).await;
+        let second = tokio::spawn({
+            let ops = ops.clone();
+            async move { answered(&ops, "k", 2).await }
+        });
+        until(|| ops.list()[0].joined == 1).await;
+        assert_eq!(answered(&ops, "other", 3).await.unwrap(), 3, "another key does not wait");
+        go.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        assert_eq!(second.await.unwrap().unwrap(), 1);
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        assert_eq!(answered(&ops, "k", 4).await.unwrap(), 4, "one that has ended is not joined");
+        assert!(ops.list().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_cancels_nothing() {
+        let ops = Operations::new();
+        let (go, gate) = oneshot::channel::<()>();
+        let (done, end) = oneshot::channel::<u32>();
+        let call = tokio::spawn({
+            let ops = ops.clone();
+            async move {
+                let work = move |_| async move {
+                    let _ = gate.await;
+                    let _ = done.send(5);
+                    Ok::<(), TestError>(())
+                };
+                ops.run("test", "k".into(), "k".into(), work).await
+            }
+        });
+        until(|| ops.list().len() == 1).await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        assert_eq!(end.await.unwrap(), 5);
+        ops.idle().await;
+        assert!(ops.list().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_error_is_shared_and_a_panic_is_an_error() {
+        let ops = Operations::new();
+        let failed = ops
+            .run::<(), _, _, _>("test", "k".into(), "k".into(), |_| async { Err(TestError::No) })
+            .await;
+        assert!(matches!(*failed.unwrap_err(), TestError::No));
+        let panicking = |phases: Phases| async move {
+            phases.enter("breaking", None);
+            if phases.spans().is_empty() {
+                std::panic::panic_any("on purpose");
+            }
+            Ok::<(), TestError>(())
+        };
+        let lost = ops.run("test", "k".into(), "the object".into(), panicking).await.unwrap_err();
+        let TestError::Lost(lost) = &*lost else { unreachable!("{lost}") };
+        assert_eq!((lost.object.as_str(), lost.phase.as_str()), ("the object", "breaking"));
+        assert!(ops.list().is_empty(), "a panic leaves nothing in the table");
+    }
+}
