@@ -1,3 +1,49 @@
-//! The project's own commands: test, demo, bench, lint.
+//! The project's own commands, run as `cargo xtask VERB`.
+//!
+//! Owns: what a checkout needs of the machine, and the order in which things are built and run.
+//! Always: each verb does all its own set-up; a verb that fails says which command failed.
+//! Callers: people, and `.ci/run`.
 
-fn main() {}
+mod demo;
+mod leftovers;
+mod lint;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  setup            install the Debian packages that tests and the demo need
+  test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
+  lint             format, clippy, cargo-deny, documentation; all without a warning
+  demo             build, start a daemon in a temporary directory, run a pod, show it, clean up
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (verb, rest) = match args.split_first() {
+        Some((verb, rest)) => (verb.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match verb {
+        "setup" => setup::setup(),
+        "test" => test::test(rest),
+        "lint" => lint::lint(),
+        "demo" => demo::demo(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("no verb {other:?}\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask {verb}: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

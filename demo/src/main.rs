@@ -1,0 +1,3 @@
+//! What Isopod does, in a terminal, in a few seconds.
+
+fn main() {}

@@ -1,0 +1,43 @@
+//! All tests, and a look at the machine afterwards.
+
+use std::process::Command;
+
+use crate::leftovers::Snapshot;
+use crate::run::{Outcome, cargo, run, succeeds};
+use crate::setup::setup;
+
+/// Sets up, builds the programs that integration tests start, runs every test of the workspace, and
+/// fails if the machine keeps anything of it. `args` go to the test runner: a filter, say.
+pub fn test(args: &[String]) -> Outcome {
+    if !succeeds(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"])) {
+        return Err("tests make namespaces, mounts and cgroups: run this as root".to_owned());
+    }
+    setup()?;
+    build()?;
+    let before = Snapshot::take()?;
+    let tested = run(runner().args(args));
+    // Looked at after a failure too: what a failing test leaves behind is a second finding.
+    let left = before.what_is_new();
+    match (tested, left) {
+        (Ok(()), Ok(())) => {
+            eprintln!("no process, mount, namespace, cgroup, link, table or file is left");
+            Ok(())
+        }
+        (Err(reason), Ok(())) | (Ok(()), Err(reason)) => Err(reason),
+        (Err(failed), Err(left)) => Err(format!("{failed}\n{left}")),
+    }
+}
+
+/// Builds the daemon and, beside it, the monitor.
+pub fn build() -> Outcome {
+    run(&mut cargo(["build", "--package", "isopod", "--package", "isopod-monitor"]))
+}
+
+/// nextest where it is installed, for its limits on each test; else what every Rust has.
+fn runner() -> Command {
+    if succeeds(&mut cargo(["nextest", "--version"])) {
+        cargo(["nextest", "run", "--workspace"])
+    } else {
+        cargo(["test", "--workspace", "--all-targets"])
+    }
+}
