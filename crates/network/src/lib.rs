@@ -1,1 +1,22 @@
 //! Network namespaces, CNI, the built-in bridge, host ports.
+//!
+//! Owns: the pinned network namespaces of sandboxes, the records of what was attached to them, the
+//! built-in bridge with its addresses and its nftables table, and the calls of CNI plugins.
+//! Always: what is about to be made for a sandbox is recorded before it exists, and the record goes
+//! only after everything it speaks of is gone; a caller that gives up cancels nothing; no plugin runs
+//! without a deadline; links, addresses and rules are made by netlink, no program is called for them.
+//! Callers: `pods` (attach, detach, namespaces), the daemon (status, collection, configuration).
+
+mod attachment;
+mod config;
+mod error;
+mod netns;
+mod networks;
+mod status;
+
+pub use attachment::{Attached, Attachment, Interface};
+pub use config::{BridgeConfig, CniConfig, Mode, NetworkConfig};
+pub use error::NetworkError;
+pub use netns::{Netns, inside};
+pub use networks::{Collected, Networks};
+pub use status::{InterfaceStats, NetworkStatus, Reason};
