@@ -1,1 +1,27 @@
-//! cgroup v2 and v1: create, limit, read, out-of-memory events.
+//! cgroup v1, v2 and both at once: create, limit, join, read, kill, remove (cgroups(7)).
+//!
+//! Owns: the directories below the hierarchies' mount points that it made, and what is written to their
+//! files. Always: limits are worked out by pure functions and only then written; a failed write names the
+//! file and the value; everything that waits is bounded; removing what is gone is no error.
+//! Callers: the monitor for containers and execs, `pods` for pods, `launcher` for what a container sees.
+
+mod cgroup;
+mod devices;
+mod error;
+mod file;
+mod hierarchy;
+mod kill;
+mod limits;
+mod oom;
+mod path;
+mod remove;
+mod stats;
+
+pub use cgroup::Cgroup;
+pub use error::CgroupError;
+pub use hierarchy::{Controller, Hierarchies, Legacy, Mode, Shown};
+pub use oom::OomCounts;
+pub use path::{BadPath, CgroupPath, Driver};
+pub use stats::{
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, Stats,
+};

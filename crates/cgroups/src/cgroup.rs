@@ -1,0 +1,318 @@
+//! One cgroup in all hierarchies: make it, find it, put processes into it.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use runtime_spec::Resources;
+use rustix::process::Pid;
+
+use crate::error::CgroupError;
+use crate::file::{read, read_if_there, subdirectories, write};
+use crate::hierarchy::{Controller, Hierarchies};
+use crate::oom::OomCounts;
+use crate::path::CgroupPath;
+use crate::stats::Stats;
+
+/// What a hierarchy is to a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One of v1, with these controllers; none for a named one.
+    Legacy(Vec<Controller>),
+    /// That of v2.
+    Unified,
+}
+
+/// A cgroup's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dir {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: Kind,
+    /// Whether it is this cgroup's own, and not that of the cgroup it is a child of.
+    pub(crate) own: bool,
+}
+
+/// Where a controller's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    Legacy(&'a Path),
+    Unified(&'a Path),
+}
+
+/// A cgroup: one directory in each hierarchy. Dropping it removes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    path: CgroupPath,
+    pub(crate) dirs: Vec<Dir>,
+}
+
+impl Cgroup {
+    /// The cgroup at `path`, made with its parents where it is not there. On v2 all controllers are given
+    /// on to it as far as the kernel lets them; on v1 an empty cpuset gets its parent's.
+    ///
+    /// # Errors
+    /// [`CgroupError::Make`] and [`CgroupError::Write`]; nothing that this call has made is left then.
+    pub fn create(hierarchies: &Hierarchies, path: &CgroupPath) -> Result<Self, CgroupError> {
+        let cgroup = Self::at(hierarchies, path);
+        let mut made = Vec::new();
+        for dir in &cgroup.dirs {
+            if let Err(error) = make_with_parents(dir, path, &mut made) {
+                for path in made.iter().rev() {
+                    // Nothing can be in it yet; somebody may have made something below it, then it is theirs.
+                    let _ = std::fs::remove_dir(path);
+                }
+                return Err(error);
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// The cgroup at `path`, whether it is there or not: for one that somebody else makes, and for cleaning up.
+    #[must_use]
+    pub fn at(hierarchies: &Hierarchies, path: &CgroupPath) -> Self {
+        let legacy = hierarchies.v1().iter().map(|hierarchy| Dir {
+            path: hierarchy.mount.join(path.relative()),
+            kind: Kind::Legacy(hierarchy.controllers()),
+            own: true,
+        });
+        let unified = hierarchies.v2().map(|mount| Dir {
+            path: mount.join(path.relative()),
+            kind: Kind::Unified,
+            own: true,
+        });
+        Self { path: path.clone(), dirs: legacy.chain(unified).collect() }
+    }
+
+    /// A cgroup in this one for a group of processes that is to be killed on its own, such as an exec's.
+    /// Limits and statistics stay those of this one: it is a directory in the one hierarchy that is used
+    /// for killing.
+    ///
+    /// # Errors
+    /// [`CgroupError::Make`], [`CgroupError::BadPath`].
+    pub fn child(&self, name: &str) -> Result<Self, CgroupError> {
+        let path = self.path.join(name)?;
+        let mut dirs = self.dirs.clone();
+        for dir in &mut dirs {
+            dir.own = false;
+        }
+        let at = self.killing_dir().ok_or(CgroupError::NoHierarchy)?;
+        let dir = &mut dirs[at];
+        dir.path.push(name);
+        dir.own = true;
+        match std::fs::create_dir(&dir.path) {
+            Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+                Err(CgroupError::Make { path: dir.path.clone(), source })
+            }
+            Ok(()) | Err(_) => Ok(Self { path, dirs }),
+        }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub const fn path(&self) -> &CgroupPath {
+        &self.path
+    }
+
+    /// Whether it is there, in any hierarchy.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.own && dir.path.is_dir())
+    }
+
+    /// Sets the limits and device rules of `resources`; what is absent there stays as it is.
+    ///
+    /// # Errors
+    /// [`CgroupError::BadLimit`] and [`CgroupError::Unsupported`] before anything is written,
+    /// [`CgroupError::Write`] for what the kernel refuses; the limits before that one are set then.
+    pub fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
+        crate::limits::apply(self, resources)?;
+        crate::devices::apply(self, &resources.devices)
+    }
+
+    /// Moves the process `pid` (as this process sees it) with all its threads into this cgroup. Its
+    /// children to come are born there.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`].
+    pub fn join(&self, pid: Pid) -> Result<(), CgroupError> {
+        let value = pid.as_raw_nonzero().to_string();
+        self.dirs.iter().try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &value))
+    }
+
+    /// A descriptor of its directory for CLONE_INTO_CGROUP, where that alone seats a process: on v2
+    /// without hierarchies of v1. Else `None`, and [`Cgroup::join`] is to be called.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn open(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        match self.dirs.as_slice() {
+            [Dir { path, kind: Kind::Unified, .. }] => match File::open(path) {
+                Ok(dir) => Ok(Some(dir.into())),
+                Err(source) => Err(CgroupError::Read { path: path.clone(), source }),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// All processes in it and below it; threads and zombies are not listed, nor what this process's PID
+    /// namespace does not show.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn procs(&self) -> Result<Vec<Pid>, CgroupError> {
+        let mut found = Vec::new();
+        if let Some(at) = self.killing_dir() {
+            collect_procs(&self.dirs[at].path, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Sends SIGKILL to all in it and below it, those too that are being born. On v2 the kernel does it
+    /// (`cgroup.kill`), on v1 they are frozen, signalled and thawed. Does not wait for their ends; a cgroup
+    /// that is gone is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError::StillAlive`] where v1's processes could not be frozen and went on forking.
+    pub fn kill_all(&self) -> Result<(), CgroupError> {
+        crate::kill::kill_all(self)
+    }
+
+    /// Removes it and what is below it. What is busy is waited for, at most
+    /// [`Cgroup::REMOVE_PATIENCE`]; kill first. One that is gone is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError::Remove`].
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        crate::remove::remove(self)
+    }
+
+    /// How often the kernel killed for want of memory here and below, since the cgroup was made. Read it
+    /// before [`Cgroup::remove`]. All zero where there is no memory controller.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn oom(&self) -> Result<OomCounts, CgroupError> {
+        crate::oom::counts(self)
+    }
+
+    /// The number of processes killed of [`Cgroup::oom`].
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
+        Ok(self.oom()?.kills)
+    }
+
+    /// What it uses now.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`]; a controller that is not there is no error, its part is `None`.
+    pub fn stats(&self) -> Result<Stats, CgroupError> {
+        crate::stats::read(self)
+    }
+
+    /// Where the files of `controller` are: in v1 if it is mounted there, else in v2.
+    pub(crate) fn place(&self, controller: Controller) -> Option<Place<'_>> {
+        let holds = |dir: &&Dir| match &dir.kind {
+            Kind::Legacy(controllers) => controllers.contains(&controller),
+            Kind::Unified => false,
+        };
+        match self.dirs.iter().find(holds) {
+            Some(dir) => Some(Place::Legacy(&dir.path)),
+            None => self.unified().map(Place::Unified),
+        }
+    }
+
+    pub(crate) fn unified(&self) -> Option<&Path> {
+        let dir = self.dirs.iter().find(|dir| dir.kind == Kind::Unified)?;
+        Some(&dir.path)
+    }
+
+    /// Which of the directories is used to find and kill processes.
+    pub(crate) fn killing_dir(&self) -> Option<usize> {
+        let freezer = |dir: &Dir| match &dir.kind {
+            Kind::Legacy(controllers) => controllers.contains(&Controller::Freezer),
+            Kind::Unified => false,
+        };
+        let unified = self.dirs.iter().position(|dir| dir.kind == Kind::Unified);
+        let frozen = || self.dirs.iter().position(freezer);
+        unified.or_else(frozen).or(if self.dirs.is_empty() { None } else { Some(0) })
+    }
+}
+
+pub(crate) fn collect_procs(dir: &Path, found: &mut Vec<Pid>) -> Result<(), CgroupError> {
+    // A threaded cgroup answers EOPNOTSUPP; its processes are listed by the domain above it.
+    let listed = match read_if_there(&dir.join("cgroup.procs")) {
+        Err(CgroupError::Read { source, .. })
+            if source.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) =>
+        {
+            None
+        }
+        other => other?,
+    };
+    let pids = listed.iter().flat_map(|text| text.lines());
+    found.extend(pids.filter_map(|line| line.parse().ok().and_then(Pid::from_raw)));
+    subdirectories(dir)?.iter().try_for_each(|below| collect_procs(below, found))
+}
+
+/// Makes the directory and those above it up to the mount point; adds what it made to `made`.
+fn make_with_parents(
+    dir: &Dir,
+    path: &CgroupPath,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), CgroupError> {
+    let depth = path.relative().components().count();
+    let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
+    above.reverse();
+    for pair in above.windows(2) {
+        let [parent, here] = pair else { continue };
+        if dir.kind == Kind::Unified {
+            give_on(parent)?;
+        }
+        match std::fs::create_dir(here) {
+            Ok(()) => made.push((*here).to_owned()),
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(CgroupError::Make { path: (*here).to_owned(), source }),
+        }
+        if let Kind::Legacy(controllers) = &dir.kind
+            && controllers.contains(&Controller::Cpuset)
+        {
+            inherit_cpuset(parent, here)?;
+        }
+    }
+    Ok(())
+}
+
+/// A cpuset of v1 begins empty and takes no process before it has CPUs and memory nodes.
+fn inherit_cpuset(parent: &Path, here: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(&here.join(file))?.trim().is_empty() {
+            let value = read(&parent.join(file))?;
+            write(&here.join(file), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the children of a cgroup of v2 have what it has. What it cannot give on (because processes are in
+/// it, or somebody else decides) its children do without; a limit that needs it says so.
+fn give_on(dir: &Path) -> Result<(), CgroupError> {
+    let list = |file: &str| -> Result<Vec<String>, CgroupError> {
+        let text = read_if_there(&dir.join(file))?.unwrap_or_default();
+        Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
+    };
+    let given = list("cgroup.subtree_control")?;
+    let missing: Vec<String> = list("cgroup.controllers")?
+        .iter()
+        .filter(|name| !given.contains(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    let control = dir.join("cgroup.subtree_control");
+    if !missing.is_empty() && write(&control, &missing.join(" ")).is_err() {
+        for name in &missing {
+            let _ = write(&control, name);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! How often the kernel killed for want of memory.
+
+use std::path::Path;
+
+use crate::cgroup::{Cgroup, Place};
+use crate::error::CgroupError;
+use crate::file::{read_if_there, subdirectories};
+use crate::hierarchy::Controller;
+
+/// Out-of-memory events of a cgroup and of those below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OomCounts {
+    /// Processes that were killed, for whatever reason memory was short.
+    pub kills: u64,
+    /// How often its own limit, or one below it, was what ran out; v1 counts every time that the limit was
+    /// hit, also when memory could be found in the end.
+    pub limit_hits: u64,
+}
+
+pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
+    match cgroup.place(Controller::Memory) {
+        None => Ok(OomCounts::default()),
+        Some(Place::Unified(dir)) => unified(dir),
+        Some(Place::Legacy(dir)) => legacy(dir),
+    }
+}
+
+fn unified(dir: &Path) -> Result<OomCounts, CgroupError> {
+    let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
+    Ok(OomCounts { kills: value_of(&events, "oom_kill"), limit_hits: value_of(&events, "oom") })
+}
+
+/// v1 counts in the cgroup of the process that was killed only.
+fn legacy(dir: &Path) -> Result<OomCounts, CgroupError> {
+    let control = read_if_there(&dir.join("memory.oom_control"))?.unwrap_or_default();
+    let hits = read_if_there(&dir.join("memory.failcnt"))?.unwrap_or_default();
+    let own = OomCounts {
+        kills: value_of(&control, "oom_kill"),
+        limit_hits: hits.trim().parse().unwrap_or(0),
+    };
+    subdirectories(dir)?.iter().try_fold(own, |sum, below| {
+        let more = legacy(below)?;
+        Ok(OomCounts {
+            kills: sum.kills.saturating_add(more.kills),
+            limit_hits: sum.limit_hits.saturating_add(more.limit_hits),
+        })
+    })
+}
+
+/// The number behind `key` in a flat-keyed file.
+pub(crate) fn value_of(text: &str, key: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_below_count_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        for (at, kills) in [(dir.path(), 1), (&below, 2)] {
+            let text = format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
+            std::fs::write(at.join("memory.oom_control"), text).unwrap();
+            std::fs::write(at.join("memory.failcnt"), "5\n").unwrap();
+        }
+        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: 10 });
+        std::fs::write(
+            dir.path().join("memory.events"),
+            "low 0\noom 4\noom_kill 7\noom_group_kill 0\n",
+        )
+        .unwrap();
+        assert_eq!(unified(dir.path()).unwrap(), OomCounts { kills: 7, limit_hits: 4 });
+    }
+}
