@@ -13,9 +13,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?);
     compile("runtime/v1/api.proto", &out.join("cri.bin"))?;
-    if feature("ADMIN") {
-        compile("isopod/v1/admin.proto", &out.join("admin.bin"))?;
-    }
     Ok(())
 }
 

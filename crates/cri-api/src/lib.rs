@@ -12,21 +12,6 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
 }
 
-/// Package `isopod.v1`: what Isopod's command line needs beyond the CRI.
-#[cfg(feature = "admin")]
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from proto/")]
-#[allow(unused_qualifications, reason = "generated from proto/")]
-pub mod admin {
-    include!(concat!(env!("OUT_DIR"), "/isopod.v1.rs"));
-
-    /// The descriptors of this package, an encoded `google.protobuf.FileDescriptorSet` without
-    /// comments; for gRPC reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/admin.bin"));
-
-    /// The longest `chunk` that a sender of `LoadImagesRequest` makes, in bytes.
-    pub const MAX_CHUNK_BYTES: usize = 1 << 20;
-}
-
 /// The descriptors of [`v1`], an encoded `google.protobuf.FileDescriptorSet` without comments; for
 /// gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.bin"));

@@ -1,0 +1,3 @@
+//! The daemon's configuration.
+
+pub mod command;
