@@ -22,6 +22,8 @@ pub enum BadFrame {
     Unknown {
         /// The number of the request, where one can be made out.
         id: Option<u64>,
+        /// How many descriptors came with it.
+        fds: u32,
         /// What is unknown about it.
         why: serde_json::Error,
     },
@@ -73,8 +75,9 @@ impl Decoder {
         }
         let Some(body) = body.get(..length) else { return Ok(None) };
         let message = serde_json::from_slice(body).map_err(|why| {
-            let id = serde_json::from_slice::<Numbered>(body).ok().map(|n| n.id);
-            BadFrame::Unknown { id, why }
+            let numbered = serde_json::from_slice::<Numbered>(body).ok();
+            let fds = numbered.as_ref().map_or(0, |n| n.fds);
+            BadFrame::Unknown { id: numbered.map(|n| n.id), fds, why }
         });
         self.read += 4 + length;
         if self.read == self.bytes.len() {
@@ -89,6 +92,8 @@ impl Decoder {
 #[derive(Deserialize)]
 struct Numbered {
     id: u64,
+    #[serde(default)]
+    fds: u32,
 }
 
 #[cfg(test)]
@@ -117,9 +122,12 @@ mod tests {
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(decoder.take::<u32>(), Err(BadFrame::TooLong(_))));
         let mut decoder = Decoder::default();
-        decoder.push(&encode(&serde_json::json!({"id": 7, "request": "later"})).unwrap());
+        decoder.push(&encode(&serde_json::json!({"id": 7, "fds": 2, "request": "later"})).unwrap());
         decoder.push(&encode(&8_u32).unwrap());
-        assert!(matches!(decoder.take::<u32>(), Err(BadFrame::Unknown { id: Some(7), .. })));
+        assert!(matches!(
+            decoder.take::<u32>(),
+            Err(BadFrame::Unknown { id: Some(7), fds: 2, .. })
+        ));
         assert_eq!(decoder.take::<u32>().unwrap(), Some(8), "the stream goes on");
         assert!(matches!(encode(&"x".repeat(MAX_FRAME)), Err(BadFrame::TooLong(_))));
     }

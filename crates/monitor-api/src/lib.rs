@@ -10,8 +10,9 @@ mod record;
 
 pub use frame::{BadFrame, Decoder, MAX_FRAME, encode};
 pub use message::{
-    ContainerReport, Create, Created, Event, Exec, FromMonitor, KillScope, PidChoice, Refusal,
-    Reply, Request, Runtime, Setup, ToMonitor, Welcome,
+    Attach, AttachEnd, ContainerReport, Create, Created, Event, Exec, FromMonitor, KillScope,
+    LogLimits, PidChoice, Refusal, Reply, Request, Runtime, Setup, TerminalSize, ToMonitor, Users,
+    Volume, Welcome,
 };
 pub use record::ExitRecord;
 

@@ -1,15 +1,15 @@
 //! Talking to a monitor: many calls at once over one socket.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{ContainerId, Exit, Timestamp};
 use monitor_api::{
-    Create, Created, Decoder, Event, FromMonitor, KillScope, Refusal, Reply, Request, ToMonitor,
-    Welcome, encode,
+    AttachEnd, BadFrame, Create, Created, Decoder, Event, FromMonitor, KillScope, Refusal, Reply,
+    Request, TerminalSize, ToMonitor, Welcome, encode,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -38,13 +38,15 @@ pub enum MonitorEvent {
 /// A monitor's events, in order.
 pub type MonitorEvents = mpsc::Receiver<MonitorEvent>;
 
-type Answer = Result<Reply, Refusal>;
+/// An answer, and the descriptors that came with it.
+type Answer = Result<(Reply, Vec<OwnedFd>), Refusal>;
 
 #[derive(Debug, Default)]
 struct Pending {
     is_over: bool,
     calls: HashMap<u64, oneshot::Sender<Answer>>,
     execs: HashMap<u64, oneshot::Sender<i32>>,
+    attaches: HashMap<u64, oneshot::Sender<AttachEnd>>,
 }
 
 #[derive(Debug)]
@@ -100,8 +102,18 @@ impl Monitor {
         request: Request,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Reply, MonitorError> {
+        self.call_for_fds(request, fds).await.map(|(reply, _)| reply)
+    }
+
+    /// Asks, and waits for the answer and its descriptors.
+    pub(crate) async fn call_for_fds(
+        &self,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
         let id = self.new_id();
-        let message = encode(&ToMonitor { id, request })?;
+        let count = u32::try_from(fds.len()).unwrap_or(u32::MAX);
+        let message = encode(&ToMonitor { id, fds: count, request })?;
         let (sender, answer) = oneshot::channel();
         {
             let mut pending = self.shared.pending();
@@ -116,7 +128,7 @@ impl Monitor {
             return Err(MonitorError::Gone);
         }
         match answer.await {
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(refusal)) => Err(MonitorError::Refused(refusal)),
             Err(_) => Err(MonitorError::Gone),
         }
@@ -131,6 +143,17 @@ impl Monitor {
 
     pub(crate) fn forget_exec(&self, number: u64) {
         self.shared.pending().execs.remove(&number);
+    }
+
+    /// Expects the end of the attach `number`; before it is asked for, so that no end comes too early.
+    pub(crate) fn expect_attach(&self, number: u64) -> oneshot::Receiver<AttachEnd> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.pending().attaches.insert(number, sender);
+        receiver
+    }
+
+    pub(crate) fn forget_attach(&self, number: u64) {
+        self.shared.pending().attaches.remove(&number);
     }
 
     /// What the monitor is and what it holds.
@@ -190,6 +213,26 @@ impl Monitor {
         self.done(Request::ReopenLog { container }).await
     }
 
+    /// Closes the monitor's own end of a container's standard input.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn close_stdin(&self, container: ContainerId) -> Result<(), MonitorError> {
+        self.done(Request::CloseStdin { container }).await
+    }
+
+    /// Changes the size of a container's terminal.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; a container without a terminal is one.
+    pub async fn resize(
+        &self,
+        container: ContainerId,
+        size: TerminalSize,
+    ) -> Result<(), MonitorError> {
+        self.done(Request::Resize { container, size }).await
+    }
+
     /// Lets the monitor forget a container that has ended.
     ///
     /// # Errors
@@ -239,10 +282,9 @@ impl Shared {
         Ok(())
     }
 
-    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    async fn read(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
         loop {
-            // A monitor passes no descriptors; any that came would be closed here.
-            let read = || sys::receive(self.socket.as_fd(), buffer, &mut Vec::new());
+            let read = || sys::receive(self.socket.as_fd(), buffer, fds);
             match self.socket.try_io(Interest::READABLE, read) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
                 result => return result,
@@ -254,8 +296,9 @@ impl Shared {
 async fn read_all(shared: Arc<Shared>, events: mpsc::Sender<MonitorEvent>) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; READ_SIZE];
-    loop {
-        match shared.read(&mut buffer).await {
+    let (mut came, mut fds) = (Vec::new(), VecDeque::new());
+    'reading: loop {
+        match shared.read(&mut buffer, &mut came).await {
             Ok(0) => break,
             Ok(count) => decoder.push(&buffer[..count]),
             Err(error) => {
@@ -263,14 +306,25 @@ async fn read_all(shared: Arc<Shared>, events: mpsc::Sender<MonitorEvent>) {
                 break;
             }
         }
+        fds.extend(came.drain(..));
         loop {
             match decoder.take::<FromMonitor>() {
-                Ok(Some(message)) => deliver(&shared, &events, message).await,
+                Ok(Some(message)) => {
+                    if !deliver(&shared, &events, message, &mut fds).await {
+                        break 'reading;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a message of a monitor was not understood");
-                    if matches!(error, monitor_api::BadFrame::TooLong(_)) {
-                        return over(&shared, &events).await;
+                    match error {
+                        BadFrame::Unknown { fds: count, .. } if take(&mut fds, count).is_some() => {
+                        }
+                        BadFrame::Unknown { .. }
+                        | BadFrame::TooLong(_)
+                        | BadFrame::Unwritable(_) => {
+                            break 'reading;
+                        }
                     }
                 }
             }
@@ -279,13 +333,26 @@ async fn read_all(shared: Arc<Shared>, events: mpsc::Sender<MonitorEvent>) {
     over(&shared, &events).await;
 }
 
-async fn deliver(shared: &Shared, events: &mpsc::Sender<MonitorEvent>, message: FromMonitor) {
+/// The next `count` descriptors; `None` if fewer have come than were announced.
+fn take(fds: &mut VecDeque<OwnedFd>, count: u32) -> Option<Vec<OwnedFd>> {
+    let count = usize::try_from(count).ok()?;
+    (fds.len() >= count).then(|| fds.drain(..count).collect())
+}
+
+/// Hands a message to whoever waits for it; false if it makes no sense and the connection is of no use.
+async fn deliver(
+    shared: &Shared,
+    events: &mpsc::Sender<MonitorEvent>,
+    message: FromMonitor,
+    fds: &mut VecDeque<OwnedFd>,
+) -> bool {
     match message {
-        FromMonitor::Reply { id, result } => {
+        FromMonitor::Reply { id, fds: count, result } => {
+            let Some(fds) = take(fds, count) else { return false };
             let call = shared.pending().calls.remove(&id);
             if let Some(call) = call {
                 // The caller may have given up.
-                let _ = call.send(result);
+                let _ = call.send(result.map(|reply| (reply, fds)));
             }
         }
         FromMonitor::Event(Event::ExecEnded { exec, code }) => {
@@ -294,10 +361,17 @@ async fn deliver(shared: &Shared, events: &mpsc::Sender<MonitorEvent>, message: 
                 let _ = waiting.send(code);
             }
         }
+        FromMonitor::Event(Event::AttachEnded { attach, why }) => {
+            let waiting = shared.pending().attaches.remove(&attach);
+            if let Some(waiting) = waiting {
+                let _ = waiting.send(why);
+            }
+        }
         FromMonitor::Event(Event::Exited { container, exit }) => {
             let _ = events.send(MonitorEvent::Exited { container, exit }).await;
         }
     }
+    true
 }
 
 /// Everybody who waits is told by the end of the channel that they wait on.

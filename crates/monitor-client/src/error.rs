@@ -35,6 +35,14 @@ pub enum MonitorError {
         /// The one that is there.
         found: i32,
     },
+    /// Nothing in the pod takes connections at a port.
+    #[error("cannot connect to port {port} in the pod")]
+    Dial {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
     /// The connection has ended.
     #[error("the connection to the monitor has ended")]
     Gone,
@@ -61,7 +69,7 @@ impl Classified for MonitorError {
         match self {
             Self::Refused(refusal) => refusal.class,
             Self::Start { source, .. } => Class::of_io(source),
-            Self::Unreachable { .. } | Self::Gone => Class::Unavailable,
+            Self::Unreachable { .. } | Self::Dial { .. } | Self::Gone => Class::Unavailable,
             Self::Impostor { .. } | Self::Nonsense(_) | Self::Frame(_) => Class::Internal,
         }
     }

@@ -1,9 +1,11 @@
 //! One more process in a container.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use model::ContainerId;
-use monitor_api::{Exec, Reply, Request};
+use monitor_api::{Exec, Reply, Request, TerminalSize};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::sync::oneshot;
 
 use crate::connection::{Monitor, nonsense};
@@ -42,20 +44,54 @@ impl Monitor {
         args: Vec<String>,
         streams: ExecStreams,
     ) -> Result<RunningExec, MonitorError> {
+        let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
+        self.begin_exec(container, args, None, &fds).await.map(|(exec, _)| exec)
+    }
+
+    /// Runs `args` in `container` with a terminal of this size, and returns the terminal's controlling
+    /// end, which does not block. Whoever closes the last copy of it hangs up.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; no process is left then.
+    pub async fn exec_with_terminal(
+        &self,
+        container: ContainerId,
+        args: Vec<String>,
+        size: TerminalSize,
+    ) -> Result<(RunningExec, OwnedFd), MonitorError> {
+        let (exec, fds) = self.begin_exec(container, args, Some(size), &[]).await?;
+        let terminal = fds.into_iter().next().ok_or_else(|| nonsense("exec"))?;
+        Ok((exec, terminal))
+    }
+
+    async fn begin_exec(
+        &self,
+        container: ContainerId,
+        args: Vec<String>,
+        terminal: Option<TerminalSize>,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(RunningExec, Vec<OwnedFd>), MonitorError> {
         let number = self.new_id();
         let ended = self.expect_exec(number);
-        let request = Request::Exec(Exec { container, exec: number, args });
-        let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        let result = self.call(request, &fds).await;
-        drop(streams);
+        let request = Request::Exec(Exec { container, exec: number, args, terminal });
+        let result = self.call_for_fds(request, fds).await;
         if result.is_err() {
             self.forget_exec(number);
         }
-        let Reply::ExecStarted { pid } = result? else {
+        let (Reply::ExecStarted { pid }, fds) = result? else {
             return Err(nonsense("exec"));
         };
-        Ok(RunningExec { monitor: self.clone(), number, ended, pid })
+        Ok((RunningExec { monitor: self.clone(), number, ended, pid }, fds))
     }
+}
+
+/// Changes the size of the terminal whose controlling end this is.
+///
+/// # Errors
+/// A descriptor that is no terminal.
+pub fn resize_terminal(terminal: BorrowedFd<'_>, size: TerminalSize) -> io::Result<()> {
+    let winsize = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(terminal, winsize)?)
 }
 
 impl RunningExec {

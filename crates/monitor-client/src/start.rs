@@ -43,6 +43,8 @@ pub struct Started {
     pub identity: Identity,
     /// Where its time went.
     pub spans: Vec<Span>,
+    /// The network namespace, where the monitor has made it.
+    pub netns: Option<OwnedFd>,
 }
 
 /// A monitor's process that knows nothing yet; killed when it is dropped.
@@ -58,8 +60,9 @@ impl Drop for Unready {
     }
 }
 
-/// Starts a monitor and has it set its pod up. `netns` is the pod's network namespace, if it has one;
-/// `setup` says so too.
+/// Starts a monitor and has it set its pod up. `netns` is the pod's network namespace, if it has one that
+/// exists already. With `setup.own_network` and none here the monitor makes one, which is then in
+/// [`Started::netns`]: the way for a pod with a user namespace, to which its network shall belong.
 ///
 /// # Errors
 /// [`MonitorError`]; no process is left then.
@@ -77,13 +80,15 @@ pub async fn start(
     let (monitor, events) = Monitor::over(socket).map_err(failed("talk to the monitor"))?;
     let fds: Vec<BorrowedFd<'_>> =
         [listener.as_fd()].into_iter().chain(netns.as_ref().map(OwnedFd::as_fd)).collect();
-    let Reply::Ready { spans } = monitor.call(Request::Setup(setup), &fds).await? else {
+    let (Reply::Ready { spans }, made) = monitor.call_for_fds(Request::Setup(setup), &fds).await?
+    else {
         return Err(nonsense("setup"));
     };
+    let netns = made.into_iter().next();
     if let Some(child) = unready.0.take() {
         reap(child);
     }
-    Ok(Started { monitor, events, identity, spans })
+    Ok(Started { monitor, events, identity, spans, netns })
 }
 
 /// Connects to the monitor of the pod in `directory`, which must be the process `expected`.
