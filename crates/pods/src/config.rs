@@ -1,0 +1,133 @@
+//! What the node's configuration says about pods.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cgroups::Driver;
+use model::HandlerName;
+
+/// Everything that is configured about pods. Durations are upper bounds.
+#[derive(Debug, Clone)]
+pub struct PodsConfig {
+    /// Directory for records and for the pods' own directories, on a tmpfs: nothing in it means anything
+    /// after a reboot. Made if it is missing.
+    pub state_dir: PathBuf,
+    /// Who makes cgroups, and so how `cgroup_parent` is written.
+    pub cgroup_driver: Driver,
+    /// The cgroup of pods whose request names none: a path or a slice, as the driver wants it.
+    pub cgroup_parent: String,
+    /// Runtime handlers by name; the one with the empty name is the default.
+    pub handlers: BTreeMap<HandlerName, Handler>,
+    /// Size of a pod's /dev/shm in bytes.
+    pub shm_size: u64,
+    /// Kernel parameters that every pod with namespaces of its own gets, by dotted name; a pod's own win.
+    pub sysctls: BTreeMap<String, String>,
+    /// A seccomp profile file (docker's format) in place of the built-in default.
+    pub seccomp_profile: Option<PathBuf>,
+    /// How much a container may log.
+    pub log_limits: LogLimits,
+    /// How long each phase may take.
+    pub deadlines: Deadlines,
+}
+
+impl PodsConfig {
+    /// The defaults, with everything below `state_dir`.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, cgroup_driver: Driver) -> Self {
+        let cgroup_parent = match cgroup_driver {
+            Driver::Cgroupfs => "/isopod",
+            Driver::Systemd => "isopod.slice",
+        };
+        Self {
+            state_dir,
+            cgroup_driver,
+            cgroup_parent: cgroup_parent.to_owned(),
+            handlers: BTreeMap::from([(HandlerName::default(), Handler::default())]),
+            shm_size: 64 << 20,
+            sysctls: BTreeMap::new(),
+            seccomp_profile: None,
+            log_limits: LogLimits::default(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// How much a container may log; what is beyond is dropped line by line and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogLimits {
+    /// Bytes in a second.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes in all, over every rotation.
+    pub total_bytes: Option<u64>,
+}
+
+/// A runtime handler.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Handler {
+    /// Who launches its containers.
+    pub launch: Launch,
+}
+
+/// Who launches the containers of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Launch {
+    /// The launcher in the monitor.
+    #[default]
+    Own,
+    /// An OCI runtime by its command line.
+    External {
+        /// The program, absolute.
+        program: PathBuf,
+        /// Options before the command.
+        options: Vec<String>,
+        /// Directory for the runtime's own state.
+        root: PathBuf,
+    },
+}
+
+/// How long the phases of operations may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A network plugin chain, and making or removing a network namespace.
+    pub network: Duration,
+    /// Making, limiting, emptying or removing a cgroup.
+    pub cgroup: Duration,
+    /// A monitor's start and its setting up of the pod.
+    pub monitor: Duration,
+    /// Looking at a path of the host: a file system may hang.
+    pub host_path: Duration,
+    /// Preparing a root file system or a volume, and reading files of an image.
+    pub rootfs: Duration,
+    /// Creating a container in the monitor; its mounts are made in this time.
+    pub create: Duration,
+    /// Starting a container.
+    pub start: Duration,
+    /// From SIGKILL to the end of what was killed.
+    pub kill: Duration,
+    /// Any other answer of a monitor.
+    pub answer: Duration,
+    /// Taking up one pod after a restart of the daemon.
+    pub recover: Duration,
+    /// Waiting for the output of an exec whose process has ended.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            network: seconds(90),
+            cgroup: seconds(10),
+            monitor: seconds(20),
+            host_path: seconds(20),
+            rootfs: seconds(60),
+            create: seconds(90),
+            start: seconds(60),
+            kill: seconds(30),
+            answer: seconds(20),
+            recover: seconds(30),
+            drain: seconds(2),
+        }
+    }
+}

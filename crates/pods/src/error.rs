@@ -1,0 +1,173 @@
+//! What goes wrong with pods: the operation, its object, the phase and the cause.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::{Class, Classified, ContainerId, SandboxId};
+use operations::{Lost, PhaseError};
+
+/// A failure of an operation on a pod or a container.
+#[derive(Debug, thiserror::Error)]
+pub enum PodsError {
+    /// There is no such sandbox.
+    #[error("sandbox {id} does not exist")]
+    NoSandbox {
+        /// As it was asked for.
+        id: SandboxId,
+    },
+    /// There is no such container.
+    #[error("container {id} does not exist")]
+    NoContainer {
+        /// As it was asked for.
+        id: ContainerId,
+    },
+    /// The object is in a state that does not allow the operation.
+    #[error("{operation} {object}: {problem}")]
+    State {
+        /// What was asked for.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Why not.
+        problem: String,
+    },
+    /// The request contradicts itself, or this node.
+    #[error("{operation} {object}: {problem}")]
+    Invalid {
+        /// What was asked for.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A phase failed. What the operation had done is undone, or is on the list of what is owed.
+    #[error("{operation} {object}: {phase}")]
+    Failed {
+        /// What was asked for.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Where.
+        phase: &'static str,
+        /// Why.
+        source: Cause,
+    },
+    /// A process of an exec was killed because its time was over.
+    #[error("exec in container {container}: killed after {seconds} s")]
+    ExecTimeout {
+        /// Where.
+        container: ContainerId,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The records of pods cannot be opened.
+    #[error("open the records of pods")]
+    Open(#[source] store::StoreError),
+    /// An operation ended without an answer.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The failure of an operation that others wait for too.
+    #[error(transparent)]
+    Shared(#[from] Arc<PodsError>),
+}
+
+/// Why a phase failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// It took too long.
+    #[error(transparent)]
+    Deadline(#[from] PhaseError),
+    /// A record could not be written or removed.
+    #[error(transparent)]
+    Record(#[from] store::StoreError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroups::CgroupError),
+    /// The monitor.
+    #[error(transparent)]
+    Monitor(#[from] monitor_client::MonitorError),
+    /// A file of ours, or a path of the host.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was attempted.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Something else, of this class.
+    #[error("{message}")]
+    Other {
+        /// Of which kind it is.
+        class: Class,
+        /// The word that the kubelet shows, if there is one for it.
+        reason: Option<&'static str>,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Cause {
+    pub(crate) fn other(class: Class, message: impl Into<String>) -> Self {
+        Self::Other { class, reason: None, message: message.into() }
+    }
+
+    /// A phase's task that panicked.
+    pub(crate) fn panicked(error: &tokio::task::JoinError) -> Self {
+        Self::other(Class::Internal, format!("a task of this phase did not end well: {error}"))
+    }
+}
+
+impl PodsError {
+    /// The reason word that the kubelet shows in front of the message, if the failure has one.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed { source: Cause::Other { reason, .. }, .. } => *reason,
+            Self::Shared(inner) => inner.reason(),
+            Self::Failed { .. }
+            | Self::NoSandbox { .. }
+            | Self::NoContainer { .. }
+            | Self::State { .. }
+            | Self::Invalid { .. }
+            | Self::ExecTimeout { .. }
+            | Self::Open(_)
+            | Self::Lost(_) => None,
+        }
+    }
+}
+
+impl Classified for PodsError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoSandbox { .. } | Self::NoContainer { .. } => Class::NotFound,
+            Self::State { .. } => Class::FailedPrecondition,
+            Self::Invalid { .. } => Class::InvalidArgument,
+            Self::Failed { source, .. } => source.class(),
+            Self::ExecTimeout { .. } => Class::DeadlineExceeded,
+            Self::Open(source) => source.class(),
+            Self::Lost(lost) => lost.class(),
+            Self::Shared(inner) => inner.class(),
+        }
+    }
+}
+
+impl Classified for Cause {
+    fn class(&self) -> Class {
+        match self {
+            Self::Deadline(source) => source.class(),
+            Self::Record(source) => source.class(),
+            Self::Network(source) => source.class(),
+            Self::Cgroup(source) => source.class(),
+            Self::Monitor(source) => source.class(),
+            Self::File { source, .. } => Class::of_io(source),
+            Self::Other { class, .. } => *class,
+        }
+    }
+}
