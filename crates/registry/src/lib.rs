@@ -1,1 +1,23 @@
-//! OCI distribution client. No disk.
+//! The client half of the OCI distribution specification 1.1: manifests and blobs from registries.
+//!
+//! Owns: connections to registries, their mirrors and their credentials for as long as a process
+//! lives; the reading of `hosts.toml` directories in containerd's form.
+//! Always: what a registry sends is untrusted and bounded; content that has a digest is checked
+//! against it and against its size; a credential goes only to the registry that it is for and is
+//! in no error, log line or Debug text; a stall ends, a broken download goes on where it stopped;
+//! every wait has a bound. Nothing is written to disk.
+//! Callers: `images`.
+
+mod blob;
+mod config;
+mod credentials;
+mod error;
+mod reader;
+mod registry;
+
+pub use blob::BlobStream;
+pub use config::{Limits, RegistryConfig};
+pub use credentials::{AuthParts, BadCredentials, Credentials, NodeCredentials, server_matches};
+pub use error::{Cause, Phase, RegistryError};
+pub use reader::BlobReader;
+pub use registry::{Head, Registry, Resolved};
