@@ -1,1 +1,80 @@
-//! Use cases of images: pull, load, list, status, remove, fs_info.
+//! Use cases of images: pull, load, save, tag, list, status, remove, fs_info, progress, collection.
+//!
+//! Owns: the order of a pull (resolve, manifest, configuration, layers in parallel, record, names)
+//! and what a caller may ask about images. Always: a pull belongs to the daemon, so a caller that
+//! gives up cancels nothing and a second pull of the same joins the first; every byte is verified
+//! before it counts; credentials are in no error and no log.
+//! Callers: `cri-server` (ImageService, Admin) and the daemon's wiring.
+
+mod collect;
+mod error;
+mod list;
+mod load;
+mod progress;
+mod pull;
+mod remove;
+mod save;
+mod tag;
+
+use std::sync::Arc;
+
+use image_store::ImageStore;
+use operations::Operations;
+use registry::Registry;
+
+pub use error::ImagesError;
+pub use image_store::{FsInfo, FsUsage, Image, ImageStoreError, Removed, Usage};
+pub use load::LoadedImage;
+pub use progress::{LayerProgress, LayerState, PullProgress};
+pub use pull::{PullLimits, Pulled};
+pub use registry::Credentials;
+
+/// The images of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: ImageStore,
+    registry: Registry,
+    operations: Operations,
+    limits: PullLimits,
+    progress: progress::Table,
+    layer_permits: Arc<tokio::sync::Semaphore>,
+}
+
+impl Images {
+    /// The use cases on `store`, pulling through `registry`, as operations of `operations`.
+    #[must_use]
+    pub fn new(
+        store: ImageStore,
+        registry: Registry,
+        operations: Operations,
+        limits: PullLimits,
+    ) -> Self {
+        let layer_permits = Arc::new(tokio::sync::Semaphore::new(limits.layers_at_once.max(1)));
+        let progress = progress::Table::default();
+        let inner = Inner { store, registry, operations, limits, progress, layer_permits };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &ImageStore {
+        &self.inner.store
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ImageStore) -> Result<T, ImageStoreError> + Send + 'static,
+    ) -> Result<T, ImagesError> {
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(done) => Ok(done?),
+            Err(e) => Err(ImagesError::Interrupted { what: e.to_string() }),
+        }
+    }
+}

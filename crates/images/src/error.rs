@@ -1,0 +1,112 @@
+//! What can go wrong, each with its class.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image_store::ImageStoreError;
+use model::{Class, Classified, Digest};
+use operations::Lost;
+use registry::RegistryError;
+
+/// A failure of a use case of images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// The text names no image.
+    #[error("{given:?} is not an image reference: {reason}")]
+    BadReference {
+        /// The text.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such image here.
+    #[error("image {given:?} is not here")]
+    NoImage {
+        /// What was asked for.
+        given: String,
+    },
+    /// The registry failed.
+    #[error("cannot pull {reference} ({phase})")]
+    Registry {
+        /// What was pulled.
+        reference: String,
+        /// What the pull was at.
+        phase: &'static str,
+        /// Why.
+        source: RegistryError,
+    },
+    /// What the registry or an archive gave is no image for this node.
+    #[error("cannot use {object}: {problem}")]
+    Unusable {
+        /// The image, manifest or layer.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+        /// Its class.
+        class: Class,
+    },
+    /// An archive has content that is not what its digest says.
+    #[error("{object} in the archive has the digest {found}, not {expected}")]
+    Digest {
+        /// The file in the archive.
+        object: String,
+        /// What it should have.
+        expected: Digest,
+        /// What it has.
+        found: Digest,
+    },
+    /// An archive cannot be read.
+    #[error("cannot read the archive")]
+    Archive(#[source] io::Error),
+    /// An archive cannot be written.
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
+    /// The store failed.
+    #[error("the image store failed")]
+    Store(#[from] ImageStoreError),
+    /// The pull as a whole took too long.
+    #[error("cannot pull {reference}: not finished after {after:?} ({phase})")]
+    Deadline {
+        /// What was pulled.
+        reference: String,
+        /// What the pull was at.
+        phase: &'static str,
+        /// How long it was allowed to take.
+        after: Duration,
+    },
+    /// The operation ended without an answer.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// A thread ended without an answer.
+    #[error("the work was interrupted: {what}")]
+    Interrupted {
+        /// How.
+        what: String,
+    },
+    /// The operation that this call joined failed.
+    #[error(transparent)]
+    Shared(#[from] Arc<ImagesError>),
+}
+
+impl Classified for ImagesError {
+    fn class(&self) -> Class {
+        match self {
+            Self::BadReference { .. } => Class::InvalidArgument,
+            Self::NoImage { .. } => Class::NotFound,
+            Self::Registry { source, .. } => source.class(),
+            Self::Unusable { class, .. } => *class,
+            Self::Digest { .. } => Class::DataLoss,
+            Self::Archive(source) => {
+                let class = Class::of_io(source);
+                if class == Class::Internal { Class::InvalidArgument } else { class }
+            }
+            Self::Write(source) => Class::of_io(source),
+            Self::Store(source) => source.class(),
+            Self::Deadline { .. } => Class::DeadlineExceeded,
+            Self::Lost(source) => source.class(),
+            Self::Interrupted { .. } => Class::Internal,
+            Self::Shared(source) => source.class(),
+        }
+    }
+}

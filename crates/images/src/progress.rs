@@ -1,0 +1,176 @@
+//! How far pulls are.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::{Digest, Timestamp};
+
+/// What a layer of a pull is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerState {
+    /// Waits for a permit, or for another pull that fetches it.
+    Waiting,
+    /// Its bytes come and are unpacked.
+    Fetching,
+    /// Was here before.
+    Present,
+    /// Is here now.
+    Done,
+}
+
+/// A layer of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerProgress {
+    /// The blob.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// How many of them came.
+    pub received: u64,
+    /// What it is at.
+    pub state: LayerState,
+}
+
+/// A pull that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// What is pulled.
+    pub reference: String,
+    /// What it is at: `resolve`, `manifest`, `config`, `layers`, `commit`.
+    pub phase: &'static str,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Its layers, the lowest first; empty before the manifest is known.
+    pub layers: Vec<LayerProgress>,
+}
+
+/// A layer's counters, shared with the thread that unpacks it.
+#[derive(Debug)]
+pub(crate) struct LayerCell {
+    pub digest: Digest,
+    pub size: u64,
+    pub received: AtomicU64,
+    state: AtomicU8,
+}
+
+impl LayerCell {
+    pub fn new(digest: Digest, size: u64) -> Arc<Self> {
+        Arc::new(Self { digest, size, received: AtomicU64::new(0), state: AtomicU8::new(0) })
+    }
+
+    pub fn set(&self, state: LayerState) {
+        let code = match state {
+            LayerState::Waiting => 0,
+            LayerState::Fetching => 1,
+            LayerState::Present => 2,
+            LayerState::Done => 3,
+        };
+        self.state.store(code, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> LayerProgress {
+        let state = match self.state.load(Ordering::Relaxed) {
+            0 => LayerState::Waiting,
+            1 => LayerState::Fetching,
+            2 => LayerState::Present,
+            _ => LayerState::Done,
+        };
+        let received = match state {
+            LayerState::Waiting | LayerState::Fetching => self.received.load(Ordering::Relaxed),
+            LayerState::Present | LayerState::Done => self.size,
+        };
+        LayerProgress { digest: self.digest.clone(), size: self.size, received, state }
+    }
+}
+
+#[derive(Debug)]
+struct Pull {
+    reference: String,
+    phase: &'static str,
+    started_at: Timestamp,
+    layers: Vec<Arc<LayerCell>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    pulls: HashMap<u64, Pull>,
+}
+
+/// The pulls that run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table(Arc<Mutex<State>>);
+
+impl Table {
+    /// A row that is there until the answer is dropped.
+    pub fn begin(&self, reference: &str) -> Row {
+        let mut state = self.lock();
+        state.last += 1;
+        let id = state.last;
+        let pull = Pull {
+            reference: reference.to_owned(),
+            phase: "resolve",
+            started_at: crate::pull::now(),
+            layers: Vec::new(),
+        };
+        state.pulls.insert(id, pull);
+        Row { table: self.clone(), id }
+    }
+
+    /// Every pull that runs, the oldest first.
+    pub fn list(&self) -> Vec<PullProgress> {
+        let state = self.lock();
+        let mut ids: Vec<_> = state.pulls.keys().copied().collect();
+        ids.sort_unstable();
+        ids.iter()
+            .filter_map(|id| state.pulls.get(id))
+            .map(|pull| PullProgress {
+                reference: pull.reference.clone(),
+                phase: pull.phase,
+                started_at: pull.started_at,
+                layers: pull.layers.iter().map(|l| l.snapshot()).collect(),
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // The table is whole between any two statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    table: Table,
+    id: u64,
+}
+
+impl Row {
+    pub fn phase(&self, phase: &'static str) {
+        if let Some(pull) = self.table.lock().pulls.get_mut(&self.id) {
+            pull.phase = phase;
+        }
+    }
+
+    pub fn layers(&self, layers: Vec<Arc<LayerCell>>) {
+        if let Some(pull) = self.table.lock().pulls.get_mut(&self.id) {
+            pull.layers = layers;
+        }
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        self.table.lock().pulls.remove(&self.id);
+    }
+}
+
+impl crate::Images {
+    /// How far the pulls are that run now.
+    #[must_use]
+    pub fn progress(&self) -> Vec<PullProgress> {
+        self.inner.progress.list()
+    }
+}
