@@ -6,8 +6,8 @@ use crate::{Images, ImagesError};
 
 impl Images {
     /// Writes the images that `texts` name to `out` as a tar of an OCI layout, which `docker load`
-    /// reads too. Layers are packed anew, so their digests differ from the registry's; the images'
-    /// ids stay.
+    /// reads too. Layers are packed anew from what was unpacked, so their digests, and with them the
+    /// images' ids, differ from the registry's.
     ///
     /// # Errors
     /// [`ImagesError::NoImage`] before anything is written; [`ImagesError::Write`].
