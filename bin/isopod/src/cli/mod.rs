@@ -1,31 +1,186 @@
-//! The command line: every verb that talks to a daemon.
+//! The command line: every verb that talks to a runtime, one file each.
+//!
+//! Owns: what verbs ask, and how answers look.
+//! Always: a verb needs nothing but the socket (`logs` and `run` also read log files of this
+//! machine), so it drives any CRI runtime; what goes wrong is told with its cause and a way out.
+//! Callers: `main`.
 
+mod completions;
+mod connect;
+mod container;
+mod events;
+mod exec;
+mod failure;
+mod find;
+mod follow;
+mod image;
+mod images;
+mod inspect;
+mod load;
+mod logs;
+mod manifest;
+mod node;
+mod operations;
+mod pods;
+mod print;
+mod ps;
+mod pull;
+mod run;
+mod sandbox;
+mod save;
+mod stats;
+mod status;
+mod text;
+mod update;
+
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, CommandFactory, Subcommand};
+
+use failure::{EXIT_FAILURE, Failure, Outcome};
+use node::Node;
+pub use print::Form;
+
+/// Marks a failure that is none: whoever read our output has gone.
+const READER_IS_GONE: &str = "\0reader is gone";
 
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// The daemon's socket
-    #[arg(long, global = true, env = "ISOPOD_SOCKET", value_name = "PATH")]
+    /// The runtime's socket: a path, or unix://PATH
+    #[arg(
+        long = "endpoint",
+        visible_alias = "socket",
+        global = true,
+        env = "ISOPOD_ENDPOINT",
+        value_name = "SOCKET",
+        value_parser = connect::parse_endpoint
+    )]
     pub socket: Option<PathBuf>,
+    /// Print for people, or for programs
+    #[arg(long, short, global = true, value_enum, default_value_t = Form::Table, value_name = "FORM")]
+    pub output: Form,
 }
 
-/// A verb that talks to a daemon.
+/// A verb that talks to a runtime.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// The version of the daemon
+    /// Run an image in a pod of its own, or a Kubernetes Pod manifest
+    Run(Box<run::Args>),
+    /// List pods
+    Pods(pods::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// Show what a container has written
+    Logs(logs::Args),
+    /// Run a command in a container that runs
+    Exec(exec::Args),
+    /// Stop containers
+    Stop(container::StopArgs),
+    /// Remove containers
+    Rm(container::RemoveArgs),
+    /// Stop pods, with all their containers
+    Stopp(sandbox::StopArgs),
+    /// Remove pods, with all their containers
+    Rmp(sandbox::RemoveArgs),
+    /// Change the limits of a container that runs
+    Update(update::Args),
+    /// Show everything about containers
+    Inspect(inspect::Args),
+    /// Show everything about pods
+    Inspectp(inspect::Args),
+    /// Show everything about images
+    Inspecti(inspect::Args),
+    /// Fetch images from their registries
+    Pull(pull::Args),
+    /// List images
+    Images(images::Args),
+    /// Remove images
+    Rmi(image::RemoveArgs),
+    /// Give an image one more name
+    Tag(image::TagArgs),
+    /// Take images from an archive
+    Load(load::Args),
+    /// Write images to an archive
+    Save(save::Args),
+    /// Show how much disk images and containers use
+    Imagefsinfo,
+    /// Show what containers use of the machine
+    Stats(stats::Args),
+    /// Show what happens, as it happens
+    Events,
+    /// Show whether the runtime and its network are ready
+    #[command(visible_alias = "info")]
+    Status,
+    /// Show what the daemon is doing now
+    Operations,
+    /// Show the versions of this program and of the runtime
     Version,
+    /// Print a script that completes verbs and options in a shell
+    Completions(completions::Args),
 }
 
-/// Does what `verb` says.
+/// Does what `verb` says on the runtime at the socket that `globals` name, else at the one that the
+/// configuration names.
 pub fn run(verb: Verb, globals: &Globals) -> ExitCode {
-    match verb {
-        Verb::Version => {
-            let _ = &globals.socket;
-            ExitCode::FAILURE
+    if let Verb::Completions(args) = &verb {
+        completions::run(args, crate::Isopod::command());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(perform(verb, globals)),
+        Err(error) => Err(Failure::caused("start", &error)),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            let report = failure.report();
+            if !report.contains(READER_IS_GONE) {
+                // Nothing is left to be done when even this cannot be written.
+                let _ = std::io::stderr().lock().write_all(report.as_bytes());
+            }
+            ExitCode::from(EXIT_FAILURE)
         }
+    }
+}
+
+async fn perform(verb: Verb, globals: &Globals) -> Outcome {
+    let form = globals.output;
+    let node = Node::connect(&connect::socket(globals.socket.as_deref())).await;
+    // The version of this program is told without a runtime too.
+    if matches!(verb, Verb::Version) {
+        return status::version(node, form).await;
+    }
+    let node = node?;
+    match verb {
+        Verb::Run(args) => Box::pin(run::run(&node, &args)).await,
+        Verb::Pods(args) => pods::run(&node, &args, form).await,
+        Verb::Ps(args) => ps::run(&node, &args, form).await,
+        Verb::Logs(args) => logs::run(&node, &args).await,
+        Verb::Exec(args) => exec::run(&node, &args).await,
+        Verb::Stop(args) => container::stop(&node, &args).await,
+        Verb::Rm(args) => container::remove(&node, &args).await,
+        Verb::Stopp(args) => sandbox::stop(&node, &args).await,
+        Verb::Rmp(args) => sandbox::remove(&node, &args).await,
+        Verb::Update(args) => update::run(&node, &args).await,
+        Verb::Inspect(args) => inspect::containers(&node, &args, form).await,
+        Verb::Inspectp(args) => inspect::sandboxes(&node, &args, form).await,
+        Verb::Inspecti(args) => inspect::images(&node, &args, form).await,
+        Verb::Pull(args) => pull::run(&node, &args).await,
+        Verb::Images(args) => images::run(&node, &args, form).await,
+        Verb::Rmi(args) => image::remove(&node, &args).await,
+        Verb::Tag(args) => image::tag(&node, &args).await,
+        Verb::Load(args) => load::run(&node, &args, form).await,
+        Verb::Save(args) => save::run(&node, &args).await,
+        Verb::Imagefsinfo => image::fs_info(&node, form).await,
+        Verb::Stats(args) => stats::run(&node, &args, form).await,
+        Verb::Events => events::run(&node, form).await,
+        Verb::Status => status::status(&node, form).await,
+        Verb::Operations => operations::run(&node, form).await,
+        // Both were done before there was a connection.
+        Verb::Version | Verb::Completions(_) => Ok(0),
     }
 }

@@ -1,0 +1,153 @@
+//! What went wrong, for people: the deed, its cause, and what to do about it.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::io;
+
+use tonic::{Code, Status};
+
+/// The exit code for a failure of the command line or the daemon, as opposed to one that a
+/// container's own process ended with.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// What a verb gives back: the exit code.
+pub type Outcome = Result<u8, Failure>;
+
+/// A verb that could not do what it says.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was being done, to what: `pull image busybox`.
+    doing: String,
+    /// Why that failed.
+    cause: String,
+    /// What the person can do.
+    advice: Option<String>,
+    code: Option<Code>,
+}
+
+impl Failure {
+    /// `doing` failed because of `cause`.
+    pub fn new(doing: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { doing: doing.into(), cause: cause.into(), advice: None, code: None }
+    }
+
+    /// The same with a hint at what to do about it.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// What the runtime answered to `doing`.
+    pub fn answer(doing: impl Into<String>, status: &Status) -> Self {
+        let code = status.code();
+        let cause = match status.message() {
+            "" => format!("the runtime answers {code:?} and says no more"),
+            said => said.to_owned(),
+        };
+        let advice = advice_for(code).map(str::to_owned);
+        Self { doing: doing.into(), cause, advice, code: Some(code) }
+    }
+
+    /// `doing` failed with an error of this machine.
+    pub fn caused(doing: impl Into<String>, error: &dyn Error) -> Self {
+        Self::new(doing, chain(error))
+    }
+
+    /// The code that the runtime answered with, if it was the runtime that failed.
+    pub fn code(&self) -> Option<Code> {
+        self.code
+    }
+
+    /// As it is printed, with a line break at the end.
+    pub fn report(&self) -> String {
+        let mut text = format!("isopod: cannot {}: {}\n", self.doing, self.cause);
+        if let Some(advice) = &self.advice {
+            let _ = writeln!(text, "  {advice}");
+        }
+        text
+    }
+}
+
+/// An error and all its causes in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // Some errors already say their cause.
+        if !text.ends_with(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// What a code means for the person at the terminal.
+fn advice_for(code: Code) -> Option<&'static str> {
+    match code {
+        Code::NotFound => {
+            Some("`isopod ps -a`, `isopod pods` and `isopod images` show what there is")
+        }
+        Code::Unimplemented => {
+            Some("this runtime does not offer that; `isopod version` shows which it is")
+        }
+        Code::PermissionDenied | Code::Unauthenticated => Some(
+            "credentials for a registry are given with --creds USER, or in the daemon's configuration",
+        ),
+        Code::DeadlineExceeded => Some("`isopod operations` shows what the daemon is still doing"),
+        Code::ResourceExhausted => Some("`isopod imagefsinfo` and `df` show what is full"),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => None,
+    }
+}
+
+/// Names the deed where an answer or an error of this machine is turned into a failure.
+pub trait Doing<T> {
+    /// `doing` is what fails if this is an error.
+    fn doing(self, doing: impl Into<String>) -> Result<T, Failure>;
+}
+
+impl<T> Doing<T> for Result<T, Status> {
+    fn doing(self, doing: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|status| Failure::answer(doing, &status))
+    }
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, doing: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::caused(doing, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_deed_cause_and_what_to_do() {
+        let status = Status::not_found("no container abc");
+        let text = Failure::answer("stop container abc", &status).report();
+        assert!(
+            text.starts_with("isopod: cannot stop container abc: no container abc\n  `isopod ps")
+        );
+        let silent = Failure::answer("list images", &Status::new(Code::Internal, ""));
+        assert!(silent.report().contains("Internal"), "{}", silent.report());
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let io = io::Error::other(io::Error::other("disk on fire"));
+        assert_eq!(chain(&io), "disk on fire");
+    }
+}

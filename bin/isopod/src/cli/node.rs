@@ -1,0 +1,85 @@
+//! The way to the runtime: one connection to its socket, and the services on it.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use admin_api::v1::admin_client::AdminClient;
+use cri_api::v1::image_service_client::ImageServiceClient;
+use cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::failure::{Failure, chain};
+
+/// Longest answer that is taken, in bytes: a node with thousands of dead containers sends more than
+/// gRPC's own 4 MiB.
+const LONGEST_ANSWER: usize = 256 << 20;
+
+/// A runtime that answers.
+#[derive(Debug, Clone)]
+pub struct Node {
+    channel: Channel,
+    socket: PathBuf,
+}
+
+impl Node {
+    /// Connects to the socket.
+    pub async fn connect(socket: &Path) -> Result<Self, Failure> {
+        // Tried once by hand first: what this says is clearer than what a channel says.
+        let first = UnixStream::connect(socket).await;
+        if let Err(error) = first {
+            return Err(unreachable(socket, &error));
+        }
+        let path = socket.to_owned();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
+            Failure::new(format!("talk to {}", socket.display()), chain(&error))
+        })?;
+        Ok(Self { channel, socket: socket.to_owned() })
+    }
+
+    /// CRI: sandboxes and containers.
+    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    }
+
+    /// CRI: images.
+    pub fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    }
+
+    /// Isopod's own service; another runtime answers Unimplemented.
+    pub fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+/// Why nobody answers at a socket, and what to do.
+fn unreachable(socket: &Path, error: &io::Error) -> Failure {
+    let doing = format!("reach a runtime at {}", socket.display());
+    let kind = error.kind();
+    let advice = if kind == ErrorKind::NotFound {
+        "no daemon has made this socket; start one with `isopod daemon`, or name another runtime's \
+         socket with --endpoint"
+    } else if kind == ErrorKind::ConnectionRefused {
+        "the socket is there and nobody listens: the daemon has ended; start it again"
+    } else if kind == ErrorKind::PermissionDenied {
+        "only root and the socket's group may talk to it; try again with sudo"
+    } else {
+        return Failure::caused(doing, error);
+    };
+    let is_file = std::fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket());
+    let advice = if is_file { "this is not a socket" } else { advice };
+    Failure::caused(doing, error).advise(advice)
+}
