@@ -7,7 +7,7 @@ use std::time::Duration;
 use image_store::ImageStoreError;
 use model::{Class, Classified, Digest};
 use operations::Lost;
-use registry::RegistryError;
+use registry::{BadCredentials, RegistryError};
 
 /// A failure of a use case of images.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum ImagesError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The credentials that came with a pull cannot be read.
+    #[error(transparent)]
+    BadCredentials(#[from] BadCredentials),
     /// There is no such image here.
     #[error("image {given:?} is not here")]
     NoImage {
@@ -93,6 +96,7 @@ impl Classified for ImagesError {
     fn class(&self) -> Class {
         match self {
             Self::BadReference { .. } => Class::InvalidArgument,
+            Self::BadCredentials(source) => source.class(),
             Self::NoImage { .. } => Class::NotFound,
             Self::Registry { source, .. } => source.class(),
             Self::Unusable { class, .. } => *class,

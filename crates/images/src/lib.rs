@@ -7,6 +7,7 @@
 //! Callers: `cri-server` (ImageService, Admin) and the daemon's wiring.
 
 mod collect;
+mod credentials;
 mod error;
 mod list;
 mod load;
@@ -22,12 +23,13 @@ use image_store::ImageStore;
 use operations::Operations;
 use registry::Registry;
 
+pub use credentials::credentials;
 pub use error::ImagesError;
 pub use image_store::{FsInfo, FsUsage, Image, ImageStoreError, Removed, Usage};
 pub use load::LoadedImage;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use pull::{PullLimits, Pulled};
-pub use registry::Credentials;
+pub use registry::{AuthParts, Credentials};
 
 /// The images of a node. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,0 +1,61 @@
+//! The image service.
+
+mod filesystem;
+mod list;
+mod pull;
+mod remove;
+mod status;
+
+use cri_api::v1;
+use cri_api::v1::image_service_server::ImageService;
+use tonic::{Request, Response, Status};
+
+use crate::Cri;
+use crate::stream::Streamed;
+
+#[tonic::async_trait]
+impl ImageService for Cri {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        list::list(&self.services, request.into_inner())
+    }
+
+    type StreamImagesStream = Streamed<v1::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        list::stream(&self.services, request.into_inner())
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Result<Response<v1::ImageStatusResponse>, Status> {
+        status::status(&self.services, request.into_inner())
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        pull::pull(&self.services, request.into_inner()).await
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        remove::remove(&self.services, request.into_inner()).await
+    }
+
+    async fn image_fs_info(
+        &self,
+        _request: Request<v1::ImageFsInfoRequest>,
+    ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
+        filesystem::info(&self.services).await
+    }
+}

@@ -1,0 +1,131 @@
+//! CreateContainer, StartContainer, StopContainer, RemoveContainer, ContainerStatus, ListContainers and
+//! StreamContainers, UpdateContainerResources, ReopenContainerLog.
+
+use std::time::Duration;
+
+use cri_api::v1;
+use tonic::{Response, Status};
+
+use super::{Answer, known_container, known_sandbox};
+use crate::parse::{self, At, Given};
+use crate::stream::{Streamed, pieces};
+use crate::{Services, code, render};
+
+/// The sandbox's own configuration is known since it was made; a second one in the request says nothing
+/// more, and is not looked at.
+pub(super) async fn create(
+    services: &Services,
+    request: v1::CreateContainerRequest,
+) -> Answer<v1::CreateContainerResponse> {
+    let config = parse::container_config(At::field("config"), request.config)
+        .map_err(|bad| code::status(&bad))?;
+    let sandbox = known_sandbox(&request.pod_sandbox_id)?;
+    let create = services.pods.create_container(&sandbox, config);
+    let id = create.await.map_err(|error| code::status(&error))?;
+    Ok(Response::new(v1::CreateContainerResponse { container_id: id.to_string() }))
+}
+
+pub(super) async fn start(
+    services: &Services,
+    request: &v1::StartContainerRequest,
+) -> Answer<v1::StartContainerResponse> {
+    let id = known_container(&request.container_id)?;
+    services.pods.start_container(&id).await.map_err(|error| code::status(&error))?;
+    Ok(Response::new(v1::StartContainerResponse {}))
+}
+
+/// A container that does not exist is stopped already.
+pub(super) async fn stop(
+    services: &Services,
+    request: &v1::StopContainerRequest,
+) -> Answer<v1::StopContainerResponse> {
+    let timeout = u64::try_from(request.timeout).map_err(|_| {
+        code::status(&At::field("timeout").bad(request.timeout, "0 or more seconds are needed"))
+    })?;
+    let given = parse::container_id(At::field("container_id"), &request.container_id);
+    if let Given::Id(id) = given.map_err(|bad| code::status(&bad))? {
+        let stop = services.pods.stop_container(&id, Duration::from_secs(timeout));
+        stop.await.map_err(|error| code::status(&error))?;
+    }
+    Ok(Response::new(v1::StopContainerResponse {}))
+}
+
+/// A container that does not exist is removed already.
+pub(super) async fn remove(
+    services: &Services,
+    request: &v1::RemoveContainerRequest,
+) -> Answer<v1::RemoveContainerResponse> {
+    let given = parse::container_id(At::field("container_id"), &request.container_id);
+    if let Given::Id(id) = given.map_err(|bad| code::status(&bad))? {
+        services.pods.remove_container(&id).await.map_err(|error| code::status(&error))?;
+    }
+    Ok(Response::new(v1::RemoveContainerResponse {}))
+}
+
+pub(super) async fn status(
+    services: &Services,
+    request: &v1::ContainerStatusRequest,
+) -> Answer<v1::ContainerStatusResponse> {
+    let id = known_container(&request.container_id)?;
+    let asked = services.pods.container_status(&id).await;
+    let container = asked.map_err(|error| code::status(&error))?;
+    let mut answer = v1::ContainerStatusResponse {
+        status: Some(render::container_status(&container)),
+        ..Default::default()
+    };
+    if request.verbose {
+        answer.info.insert("info".to_owned(), render::container_info(&container));
+    }
+    Ok(Response::new(answer))
+}
+
+fn listed(
+    services: &Services,
+    filter: Option<v1::ContainerFilter>,
+) -> Result<Vec<v1::Container>, Status> {
+    let filter = parse::container_filter(filter).map_err(|bad| code::status(&bad))?;
+    let found = filter.map(|filter| services.pods.list_containers(&filter)).unwrap_or_default();
+    Ok(found.iter().map(|container| render::container_item(container)).collect())
+}
+
+pub(super) fn list(
+    services: &Services,
+    request: v1::ListContainersRequest,
+) -> Answer<v1::ListContainersResponse> {
+    let containers = listed(services, request.filter)?;
+    Ok(Response::new(v1::ListContainersResponse { containers }))
+}
+
+pub(super) fn stream(
+    services: &Services,
+    request: v1::StreamContainersRequest,
+) -> Answer<Streamed<v1::StreamContainersResponse>> {
+    let containers = listed(services, request.filter)?;
+    Ok(pieces(containers, |containers| v1::StreamContainersResponse { containers }))
+}
+
+pub(super) async fn update_resources(
+    services: &Services,
+    request: &v1::UpdateContainerResourcesRequest,
+) -> Answer<v1::UpdateContainerResourcesResponse> {
+    if request.windows.is_some() {
+        return Err(code::status(&At::field("windows").bad("set", "this is a Linux node")));
+    }
+    let nothing = v1::LinuxContainerResources::default();
+    let given = request.linux.as_ref().unwrap_or(&nothing);
+    let resources =
+        parse::updated_resources(At::field("linux"), given).map_err(|bad| code::status(&bad))?;
+    let id = known_container(&request.container_id)?;
+    let update = services.pods.update_container_resources(&id, resources);
+    update.await.map_err(|error| code::status(&error))?;
+    Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
+}
+
+pub(super) async fn reopen_log(
+    services: &Services,
+    request: &v1::ReopenContainerLogRequest,
+) -> Answer<v1::ReopenContainerLogResponse> {
+    let id = known_container(&request.container_id)?;
+    services.pods.reopen_log(&id).await.map_err(|error| code::status(&error))?;
+    Ok(Response::new(v1::ReopenContainerLogResponse {}))
+}

@@ -1,0 +1,144 @@
+//! ExecSync; Exec, Attach and PortForward.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cri_api::v1;
+use model::{SandboxState, State};
+use tonic::{Response, Status};
+
+use super::{Answer, known_container, known_sandbox};
+use crate::parse::{self, At, BadField};
+use crate::{
+    AttachStreams, ExecStreams, MAX_MESSAGE_BYTES, PortStreams, Services, code, unimplemented,
+};
+
+/// What both outputs may have together, so that the answer fits into one message.
+const MAX_OUTPUT: usize = MAX_MESSAGE_BYTES - 64 * 1024;
+
+pub(super) async fn exec_sync(
+    services: &Services,
+    request: v1::ExecSyncRequest,
+) -> Answer<v1::ExecSyncResponse> {
+    let command =
+        parse::command(At::field("cmd"), request.cmd).map_err(|bad| code::status(&bad))?;
+    let timeout = u64::try_from(request.timeout).map_err(|_| {
+        code::status(&At::field("timeout").bad(request.timeout, "0 or more seconds are needed"))
+    })?;
+    let id = known_container(&request.container_id)?;
+    let run = services.pods.exec_sync(&id, command, Duration::from_secs(timeout));
+    let done = run.await.map_err(|error| code::status(&error))?;
+    let (stdout, stderr) = fitting(done.stdout, done.stderr);
+    Ok(Response::new(v1::ExecSyncResponse { stdout, stderr, exit_code: done.exit_code }))
+}
+
+/// Each output keeps at least half of the room; what one does not need the other one has.
+fn fitting(mut stdout: Vec<u8>, mut stderr: Vec<u8>) -> (Bytes, Bytes) {
+    let half = MAX_OUTPUT / 2;
+    stdout.truncate(MAX_OUTPUT - stderr.len().min(half));
+    stderr.truncate(MAX_OUTPUT - stdout.len());
+    (stdout.into(), stderr.into())
+}
+
+/// With a terminal there is no standard error of its own, and something must be wanted.
+fn streams(tty: bool, stdin: bool, stdout: bool, stderr: bool) -> Result<(), BadField> {
+    if tty && stderr {
+        return Err(At::field("stderr").bad(true, "a terminal has no standard error of its own"));
+    }
+    if !(stdin || stdout || stderr) {
+        let expected = "at least one of stdin, stdout and stderr is needed";
+        return Err(At::field("stdout").bad(false, expected));
+    }
+    Ok(())
+}
+
+async fn running(services: &Services, id: &model::ContainerId) -> Result<bool, Status> {
+    let asked = services.pods.container_status(id).await;
+    let container = asked.map_err(|error| code::status(&error))?;
+    match &container.state {
+        State::Running { .. } => Ok(container.config.stdio.tty),
+        State::Created | State::Exited { .. } => {
+            Err(Status::failed_precondition(format!("container {id} is not running")))
+        }
+    }
+}
+
+pub(super) async fn exec(
+    services: &Services,
+    request: v1::ExecRequest,
+) -> Answer<v1::ExecResponse> {
+    let command =
+        parse::command(At::field("cmd"), request.cmd).map_err(|bad| code::status(&bad))?;
+    let v1::ExecRequest { tty, stdin, stdout, stderr, .. } = request;
+    streams(tty, stdin, stdout, stderr).map_err(|bad| code::status(&bad))?;
+    let container = known_container(&request.container_id)?;
+    let Some(streaming) = &services.streaming else { return unimplemented("Exec") };
+    running(services, &container).await?;
+    let what = ExecStreams { container, command, tty, stdin, stdout, stderr };
+    Ok(Response::new(v1::ExecResponse { url: streaming.exec(what)? }))
+}
+
+/// Whether there is a terminal is the container's matter; callers sometimes do not know.
+pub(super) async fn attach(
+    services: &Services,
+    request: &v1::AttachRequest,
+) -> Answer<v1::AttachResponse> {
+    let &v1::AttachRequest { tty, stdin, stdout, stderr, .. } = request;
+    streams(tty, stdin, stdout, stderr).map_err(|bad| code::status(&bad))?;
+    let container = known_container(&request.container_id)?;
+    let Some(streaming) = &services.streaming else { return unimplemented("Attach") };
+    let tty = running(services, &container).await?;
+    let what = AttachStreams { container, tty, stdin, stdout, stderr: stderr && !tty };
+    Ok(Response::new(v1::AttachResponse { url: streaming.attach(what)? }))
+}
+
+pub(super) async fn port_forward(
+    services: &Services,
+    request: &v1::PortForwardRequest,
+) -> Answer<v1::PortForwardResponse> {
+    let mut ports = Vec::with_capacity(request.port.len());
+    for (index, port) in request.port.iter().enumerate() {
+        let valid = u16::try_from(*port).ok().filter(|port| *port != 0);
+        ports.push(valid.ok_or_else(|| {
+            let field = format!("port[{index}]");
+            code::status(&At::field(&field).bad(port, "a port from 1 to 65535 is needed"))
+        })?);
+    }
+    let sandbox = known_sandbox(&request.pod_sandbox_id)?;
+    let Some(streaming) = &services.streaming else { return unimplemented("PortForward") };
+    let asked = services.pods.sandbox_status(&sandbox).await;
+    let (status, _) = asked.map_err(|error| code::status(&error))?;
+    if status.state != SandboxState::Ready {
+        return Err(Status::failed_precondition(format!("sandbox {sandbox} is not ready")));
+    }
+    let url = streaming.port_forward(PortStreams { sandbox, ports })?;
+    Ok(Response::new(v1::PortForwardResponse { url }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_cut_so_that_both_fit() {
+        let full = MAX_OUTPUT;
+        for (out, err, want_out, want_err) in [
+            (10, 20, 10, 20),
+            (full, 0, full, 0),
+            (full, 10, full - 10, 10),
+            (full, full, full / 2, full / 2),
+            (5, 2 * full, 5, full - 5),
+        ] {
+            let (stdout, stderr) = fitting(vec![0; out], vec![0; err]);
+            assert_eq!((stdout.len(), stderr.len()), (want_out, want_err), "{out} {err}");
+        }
+    }
+
+    #[test]
+    fn wanted_streams_must_make_sense() {
+        assert!(streams(true, true, true, false).is_ok());
+        assert!(streams(true, true, true, true).is_err());
+        assert!(streams(false, false, false, false).is_err());
+        assert!(streams(false, false, false, true).is_ok());
+    }
+}
