@@ -3,17 +3,31 @@
 //! Owns: connections to registries, their mirrors and their credentials for as long as a process
 //! lives; the reading of `hosts.toml` directories in containerd's form.
 //! Always: what a registry sends is untrusted and bounded; content that has a digest is checked
-//! against it and against its size; a credential goes only to the registry that it is for and is
-//! in no error, log line or Debug text; a stall ends, a broken download goes on where it stopped;
+//! against it and against its size; a credential goes only to hosts that this node's configuration
+//! names for its registry, to the token server that such a host names, and only when asked for; it
+//! is in no error, log line or Debug text; a stall ends, a broken download goes on where it stopped;
 //! every wait has a bound. Nothing is written to disk.
 //! Callers: `images`.
 
+mod auth;
 mod blob;
+mod challenge;
 mod config;
+mod course;
 mod credentials;
+mod endpoint;
 mod error;
+mod hosts_dir;
+mod hosts_file;
+mod manifests;
+mod range;
 mod reader;
 mod registry;
+mod request;
+mod schedule;
+mod tls;
+mod transport;
+mod window;
 
 pub use blob::BlobStream;
 pub use config::{Limits, RegistryConfig};

@@ -1,16 +1,23 @@
 //! The client itself.
 
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use model::Digest;
 use oci_image::{Descriptor, Reference};
 
+use crate::auth::Sessions;
 use crate::blob::BlobStream;
 use crate::config::RegistryConfig;
+use crate::course::Course;
 use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, Endpoints, lock};
 use crate::error::{Cause, Phase, RegistryError};
+
+/// The most hosts, and pairs of host and digest, that are remembered for their faults.
+const REMEMBERED: usize = 256;
 
 /// What a reference means at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub struct Resolved {
 pub struct Head {
     /// The manifest's or index's digest, as the registry says it.
     pub digest: Digest,
-    /// Its media type.
+    /// Its media type, where the registry says it.
     pub media_type: String,
     /// Its size in bytes, where the registry says it.
     pub size: Option<u64>,
@@ -44,23 +51,46 @@ pub struct Registry {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    config: RegistryConfig,
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) config: RegistryConfig,
+    pub(crate) sessions: Sessions,
+    endpoints: Endpoints,
+    /// Loopback hosts that turned out to speak plain HTTP.
+    plain: Mutex<HashSet<String>>,
+    /// Hosts that answer range requests wrongly.
+    rangeless: Mutex<HashSet<String>>,
+    /// Who sent content that was not what its digest says: asked last for it from then on.
+    suspects: Mutex<VecDeque<(String, Digest)>>,
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry")
-            .field("hosts_dirs", &self.inner.config.hosts_dirs)
-            .finish_non_exhaustive()
+        let dirs = &self.inner.config.hosts_dirs;
+        f.debug_struct("Registry").field("hosts_dirs", dirs).finish_non_exhaustive()
     }
+}
+
+/// What a host must be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    Resolve,
+    Pull,
 }
 
 impl Registry {
     /// A client that is set up as `config` says. Nothing is read or connected yet.
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
-        Self { inner: Arc::new(Inner { config }) }
+        let inner = Inner {
+            config,
+            sessions: Sessions::default(),
+            endpoints: Endpoints::default(),
+            plain: Mutex::default(),
+            rangeless: Mutex::default(),
+            suspects: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What `reference` means now: its manifest or index, checked against the digest where the
@@ -68,13 +98,20 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] after all hosts and all tries.
-    #[expect(clippy::unused_async, reason = "the body comes with the transport")]
     pub async fn resolve(
         &self,
         reference: &Reference,
-        _credentials: Option<&Credentials>,
+        credentials: Option<&Credentials>,
     ) -> Result<Resolved, RegistryError> {
-        Err(unfinished(reference, Phase::Resolve))
+        let mut course = self.course(reference, Phase::Resolve, want_for(reference)).await?;
+        while let Some(endpoint) = course.next().await {
+            let own = self.inner.credentials_at(&endpoint, reference, credentials);
+            match self.inner.resolve_at(&endpoint, reference, &own).await {
+                Ok(resolved) => return Ok(resolved),
+                Err(failure) => course.failed(failure),
+            }
+        }
+        Err(course.error())
     }
 
     /// The digest that `reference` means now, without fetching the document. Some registries count
@@ -82,13 +119,20 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] after all hosts and all tries.
-    #[expect(clippy::unused_async, reason = "the body comes with the transport")]
     pub async fn head(
         &self,
         reference: &Reference,
-        _credentials: Option<&Credentials>,
+        credentials: Option<&Credentials>,
     ) -> Result<Head, RegistryError> {
-        Err(unfinished(reference, Phase::Resolve))
+        let mut course = self.course(reference, Phase::Resolve, want_for(reference)).await?;
+        while let Some(endpoint) = course.next().await {
+            let own = self.inner.credentials_at(&endpoint, reference, credentials);
+            match self.inner.head_at(&endpoint, reference, &own).await {
+                Ok(head) => return Ok(head),
+                Err(failure) => course.failed(failure),
+            }
+        }
+        Err(course.error())
     }
 
     /// The manifest or index that `descriptor` (of an index) points at, checked against its digest
@@ -96,29 +140,60 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] after all hosts and all tries.
-    #[expect(clippy::unused_async, reason = "the body comes with the transport")]
     pub async fn manifest(
         &self,
         reference: &Reference,
-        _descriptor: &Descriptor,
-        _credentials: Option<&Credentials>,
+        descriptor: &Descriptor,
+        credentials: Option<&Credentials>,
     ) -> Result<Bytes, RegistryError> {
-        Err(unfinished(reference, Phase::Manifest))
+        let mut course = self.course(reference, Phase::Manifest, Want::Pull).await?;
+        while let Some(endpoint) = course.next().await {
+            let own = self.inner.credentials_at(&endpoint, reference, credentials);
+            match self.inner.manifest_at(&endpoint, reference, descriptor, &own).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => course.failed(failure),
+            }
+        }
+        Err(course.error())
     }
 
     /// The whole of a small blob (an image's configuration), checked against its digest and size.
     ///
     /// # Errors
     /// [`RegistryError`] if it is larger than `limit` bytes, and after all hosts and all tries.
-    #[expect(clippy::unused_async, reason = "the body comes with the transport")]
     pub async fn small_blob(
         &self,
         reference: &Reference,
-        _descriptor: &Descriptor,
-        _limit: u64,
-        _credentials: Option<&Credentials>,
+        descriptor: &Descriptor,
+        limit: u64,
+        credentials: Option<&Credentials>,
     ) -> Result<Bytes, RegistryError> {
-        Err(unfinished(reference, Phase::Blob))
+        // A second go leaves out whoever sent something wrong, if there is another one.
+        let first = self.whole_blob(reference, descriptor, limit, credentials).await;
+        match first {
+            Err(e) if matches!(e.cause, Cause::DigestMismatch { .. }) => {
+                self.whole_blob(reference, descriptor, limit, credentials).await
+            }
+            other => other,
+        }
+    }
+
+    async fn whole_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: u64,
+        credentials: Option<&Credentials>,
+    ) -> Result<Bytes, RegistryError> {
+        if descriptor.size > limit {
+            return Err(failed(reference, Phase::Blob, Cause::TooLarge { limit }));
+        }
+        let mut stream = self.blob(reference, descriptor, 0, credentials).await?;
+        let mut all = BytesMut::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes?);
+        }
+        Ok(all.freeze())
     }
 
     /// The blob's bytes from `offset` on. The first connection is made here; later ones, after a
@@ -129,25 +204,139 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] after all hosts and all tries.
-    #[expect(clippy::unused_async, reason = "the body comes with the transport")]
     pub async fn blob(
         &self,
         reference: &Reference,
-        _descriptor: &Descriptor,
-        _offset: u64,
-        _credentials: Option<&Credentials>,
+        descriptor: &Descriptor,
+        offset: u64,
+        credentials: Option<&Credentials>,
     ) -> Result<BlobStream, RegistryError> {
-        Err(unfinished(reference, Phase::Blob))
+        if offset > descriptor.size {
+            let digest = descriptor.digest.clone();
+            let expected = descriptor.size;
+            let cause = Cause::SizeMismatch { digest, expected, found: offset };
+            return Err(failed(reference, Phase::Blob, cause));
+        }
+        let endpoints = self.endpoints(reference, Phase::Blob, Want::Pull).await?;
+        let trusted = |e: &Arc<Endpoint>| !self.inner.is_suspect(&e.host, &descriptor.digest);
+        let (mut order, suspects): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(trusted);
+        order.extend(suspects);
+        let course = Course::new(order, &self.inner.config.limits, reference, Phase::Blob);
+        let inner = Arc::clone(&self.inner);
+        let credentials = credentials.cloned();
+        BlobStream::open(inner, course, reference.clone(), descriptor.clone(), credentials, offset)
+            .await
+    }
+
+    async fn course(
+        &self,
+        reference: &Reference,
+        phase: Phase,
+        want: Want,
+    ) -> Result<Course, RegistryError> {
+        let endpoints = self.endpoints(reference, phase, want).await?;
+        Ok(Course::new(endpoints, &self.inner.config.limits, reference, phase))
+    }
+
+    /// The hosts that can do `want`, in the order in which they are asked.
+    async fn endpoints(
+        &self,
+        reference: &Reference,
+        phase: Phase,
+        want: Want,
+    ) -> Result<Vec<Arc<Endpoint>>, RegistryError> {
+        let inner = Arc::clone(&self.inner);
+        let registry = reference.registry().to_owned();
+        let task = move || inner.endpoints.of(&registry, &inner.config);
+        let plan = match tokio::task::spawn_blocking(task).await {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(words)) => {
+                return Err(failed(reference, Phase::Configure, Cause::Config(words)));
+            }
+            Err(e) => {
+                return Err(failed(reference, Phase::Configure, Cause::Config(e.to_string())));
+            }
+        };
+        let can = |e: &&Arc<Endpoint>| match want {
+            Want::Resolve => e.capabilities.resolve,
+            Want::Pull => e.capabilities.pull,
+        };
+        let all: Vec<_> = plan.iter().filter(can).cloned().collect();
+        if all.is_empty() { Err(failed(reference, phase, Cause::NoHost)) } else { Ok(all) }
     }
 }
 
-fn unfinished(reference: &Reference, phase: Phase) -> RegistryError {
+/// A digest needs no host that is trusted with tags.
+fn want_for(reference: &Reference) -> Want {
+    if reference.digest().is_some() { Want::Pull } else { Want::Resolve }
+}
+
+fn failed(reference: &Reference, phase: Phase, cause: Cause) -> RegistryError {
     RegistryError {
         reference: reference.to_string(),
         host: reference.registry().to_owned(),
         phase,
-        cause: Cause::NoHost,
+        cause,
         tries: 0,
         others: Vec::new(),
     }
+}
+
+impl Inner {
+    /// Who to be at `endpoint`: the request's credentials for the registry's own host; at a mirror
+    /// this node's credentials for the mirror first.
+    pub(crate) fn credentials_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        given: Option<&Credentials>,
+    ) -> Credentials {
+        let node = &self.config.credentials;
+        let repository = reference.repository();
+        let given = given.filter(|c| **c != Credentials::None);
+        let of_mirror = (!endpoint.own).then(|| node.find(&endpoint.host, repository)).flatten();
+        let found = of_mirror.or(given).or_else(|| node.find(reference.registry(), repository));
+        found.cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn is_plain(&self, host: &str) -> bool {
+        lock(&self.plain).contains(host)
+    }
+
+    pub(crate) fn remember_plain(&self, host: &str) {
+        remember(&self.plain, host);
+    }
+
+    /// A host that spoke plain HTTP may have been replaced by one that does not.
+    pub(crate) fn forget_plain(&self, host: &str) {
+        lock(&self.plain).remove(host);
+    }
+
+    pub(crate) fn is_rangeless(&self, host: &str) -> bool {
+        lock(&self.rangeless).contains(host)
+    }
+
+    pub(crate) fn remember_rangeless(&self, host: &str) {
+        remember(&self.rangeless, host);
+    }
+
+    fn is_suspect(&self, host: &str, digest: &Digest) -> bool {
+        lock(&self.suspects).iter().any(|(h, d)| h == host && d == digest)
+    }
+
+    pub(crate) fn suspect(&self, host: String, digest: Digest) {
+        let mut suspects = lock(&self.suspects);
+        if suspects.len() >= REMEMBERED {
+            suspects.pop_front();
+        }
+        suspects.push_back((host, digest));
+    }
+}
+
+fn remember(set: &Mutex<HashSet<String>>, host: &str) {
+    let mut set = lock(set);
+    if set.len() >= REMEMBERED {
+        set.clear();
+    }
+    set.insert(host.to_owned());
 }

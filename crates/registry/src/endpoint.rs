@@ -1,0 +1,314 @@
+//! Hosts that can be asked: what the configuration says, made ready for requests.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::Secret;
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Semaphore;
+
+use crate::config::RegistryConfig;
+use crate::hosts_dir;
+use crate::hosts_file::{Base, Capabilities, HostEntry};
+use crate::tls::{TlsSettings, client_config};
+
+/// How long what was read from a hosts directory is used before it is read again.
+const FRESH: Duration = Duration::from_secs(5);
+/// The most registries, clients and hosts that are remembered; past it the memory starts anew.
+const REMEMBERED: usize = 256;
+const HUB: &str = "docker.io";
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// How a host is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Https,
+    Http,
+    /// A loopback address: TLS is tried, plain HTTP is fine.
+    Either,
+}
+
+/// One host that stands for a registry.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// With the port where one is given.
+    pub(crate) host: String,
+    /// The path of the API, `/v2`.
+    path: String,
+    pub(crate) scheme: Scheme,
+    pub(crate) capabilities: Capabilities,
+    /// Whether it is the registry's own host and not a mirror.
+    pub(crate) own: bool,
+    /// The registry that a mirror is to act for (`ns`).
+    namespace: Option<String>,
+    /// Values are marked as sensitive, which hides them in Debug.
+    pub(crate) headers: HeaderMap,
+    pub(crate) client: reqwest::Client,
+    pub(crate) permits: Permits,
+}
+
+/// Permits of one host. They come back when what holds them is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Permits {
+    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+impl Endpoint {
+    /// The address of `rest` (`library/x/manifests/latest`) on this host.
+    pub(crate) fn url(&self, plain: bool, rest: &str) -> Result<Url, String> {
+        let scheme = if plain { "http" } else { "https" };
+        let text = format!("{scheme}://{}{}/{rest}", self.host, self.path);
+        let mut url = Url::parse(&text).map_err(|e| format!("{:?} is no host: {e}", self.host))?;
+        if let Some(ns) = &self.namespace {
+            url.query_pairs_mut().append_pair("ns", ns);
+        }
+        Ok(url)
+    }
+}
+
+/// The hosts of a registry, in the order in which they are asked.
+pub(crate) type Plan = Arc<[Arc<Endpoint>]>;
+
+/// Makes endpoints from the configuration, and keeps what is costly to make.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints {
+    plans: Mutex<HashMap<String, (Instant, Plan)>>,
+    clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
+    permits: Mutex<HashMap<String, Permits>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ClientKey {
+    tls: TlsSettings,
+    connect: Duration,
+    loopback: bool,
+}
+
+impl Endpoints {
+    /// The hosts for `registry`, in the order in which they are asked. Reads files: not for a task.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, in words.
+    pub(crate) fn of(&self, registry: &str, config: &RegistryConfig) -> Result<Plan, String> {
+        if let Some((read, plan)) = lock(&self.plans).get(registry)
+            && read.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(plan));
+        }
+        let mut entries = hosts_dir::hosts_for(&config.hosts_dirs, registry)?;
+        let own = entries.len().saturating_sub(1);
+        let mut all = Vec::with_capacity(entries.len());
+        for (i, entry) in entries.drain(..).enumerate() {
+            all.push(Arc::new(self.endpoint(registry, entry, i == own, config)?));
+        }
+        let plan: Plan = all.into();
+        insert(&self.plans, registry.to_owned(), (Instant::now(), Arc::clone(&plan)));
+        Ok(plan)
+    }
+
+    fn endpoint(
+        &self,
+        registry: &str,
+        entry: HostEntry,
+        own: bool,
+        config: &RegistryConfig,
+    ) -> Result<Endpoint, String> {
+        let placed = place(registry, &entry);
+        let tls = TlsSettings {
+            ca: read_all(&entry.ca)?,
+            client: read_pairs(&entry.client)?,
+            skip_verify: entry.skip_verify.unwrap_or(placed.lenient),
+        };
+        let connect = entry.dial_timeout.unwrap_or(config.limits.connect);
+        let key = ClientKey { tls, connect, loopback: is_loopback(&placed.base.host) };
+        let host = placed.base.host;
+        // Docker Hub is the same registry under both of its names.
+        let same = host == registry || (registry == HUB && host == HUB_HOST);
+        Ok(Endpoint {
+            path: placed.base.path,
+            scheme: placed.scheme,
+            capabilities: placed.capabilities,
+            own,
+            namespace: (!same).then(|| registry.to_owned()),
+            headers: header_map(&entry.headers).map_err(|e| format!("host {host:?}: {e}"))?,
+            client: self.client(key).map_err(|e| format!("host {host:?}: {e}"))?,
+            permits: self.permits_of(&host, config),
+            host,
+        })
+    }
+
+    fn client(&self, key: ClientKey) -> Result<reqwest::Client, String> {
+        if let Some(client) = lock(&self.clients).get(&key) {
+            return Ok(client.clone());
+        }
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(&key.tls)?)
+            .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")))
+            // Redirects are followed by hand: credentials must not go along.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // One connection for each layer is faster than many streams in one connection.
+            .http1_only()
+            .connect_timeout(key.connect)
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(60));
+        if key.loopback {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|e| e.without_url().to_string())?;
+        insert(&self.clients, key, client.clone());
+        Ok(client)
+    }
+
+    fn permits_of(&self, host: &str, config: &RegistryConfig) -> Permits {
+        if let Some(permits) = lock(&self.permits).get(host) {
+            return permits.clone();
+        }
+        let permits = Permits {
+            downloads: Arc::new(Semaphore::new(config.limits.downloads_per_host.max(1))),
+            requests: Arc::new(Semaphore::new(config.limits.requests_per_host.max(1))),
+        };
+        insert(&self.permits, host.to_owned(), permits.clone());
+        permits
+    }
+}
+
+struct Placed {
+    base: Base,
+    scheme: Scheme,
+    capabilities: Capabilities,
+    /// Whether any certificate will do unless the configuration says otherwise.
+    lenient: bool,
+}
+
+/// Where a host of the configuration is; the usual place of `registry` where it does not say.
+fn place(registry: &str, entry: &HostEntry) -> Placed {
+    if let Some(base) = &entry.base {
+        let scheme = if base.plain { Scheme::Http } else { Scheme::Https };
+        let capabilities = entry.capabilities;
+        return Placed { base: base.clone(), scheme, capabilities, lenient: false };
+    }
+    let host = if registry == HUB { HUB_HOST } else { registry };
+    let loopback = is_loopback(host);
+    let scheme = match (loopback, port_of(host)) {
+        (false, _) | (true, None | Some("443")) => Scheme::Https,
+        (true, Some("80")) => Scheme::Http,
+        (true, Some(_)) => Scheme::Either,
+    };
+    Placed {
+        base: Base { plain: scheme == Scheme::Http, host: host.to_owned(), path: "/v2".to_owned() },
+        scheme,
+        capabilities: Capabilities::ALL,
+        lenient: loopback,
+    }
+}
+
+/// Whether `host` (with or without a port) is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|a| a.is_loopback())
+}
+
+fn port_of(host: &str) -> Option<&str> {
+    host.rsplit_once(':').map(|(_, port)| port).filter(|p| !p.contains(']'))
+}
+
+fn read_all(files: &[std::path::PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+    files.iter().map(|f| read(f)).collect()
+}
+
+type ClientPairs = Vec<(Vec<u8>, Secret<Vec<u8>>)>;
+
+fn read_pairs(
+    files: &[(std::path::PathBuf, Option<std::path::PathBuf>)],
+) -> Result<ClientPairs, String> {
+    let pair = |(cert, key): &(std::path::PathBuf, Option<std::path::PathBuf>)| {
+        let key = key.as_ref().unwrap_or(cert);
+        Ok((read(cert)?, Secret::new(read(key)?)))
+    };
+    files.iter().map(pair).collect()
+}
+
+fn read(file: &std::path::Path) -> Result<Vec<u8>, String> {
+    hosts_dir::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))
+}
+
+fn header_map(headers: &[(String, Secret<String>)]) -> Result<HeaderMap, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let key = HeaderName::try_from(name.as_str())
+            .map_err(|_| format!("header {name:?} is no name"))?;
+        let mut value = HeaderValue::try_from(value.expose().as_str())
+            .map_err(|_| format!("the value of header {name:?} cannot be sent"))?;
+        value.set_sensitive(true);
+        map.append(key, value);
+    }
+    Ok(map)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing in here is half done between two statements, so a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn insert<K: std::hash::Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    let mut map = lock(map);
+    if map.len() >= REMEMBERED {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(registry: &str) -> Arc<[Arc<Endpoint>]> {
+        Endpoints::default().of(registry, &RegistryConfig::default()).unwrap()
+    }
+
+    #[test]
+    fn a_registry_without_configuration_has_its_usual_host() {
+        for (registry, host, scheme) in [
+            ("docker.io", "registry-1.docker.io", Scheme::Https),
+            ("quay.io", "quay.io", Scheme::Https),
+            ("10.0.0.1:5000", "10.0.0.1:5000", Scheme::Https),
+            ("localhost", "localhost", Scheme::Https),
+            ("localhost:443", "localhost:443", Scheme::Https),
+            ("localhost:80", "localhost:80", Scheme::Http),
+            ("localhost:5000", "localhost:5000", Scheme::Either),
+            ("127.0.0.5:5000", "127.0.0.5:5000", Scheme::Either),
+            ("[::1]:5000", "[::1]:5000", Scheme::Either),
+            ("[::2]:5000", "[::2]:5000", Scheme::Https),
+        ] {
+            let all = plan(registry);
+            let e = &all[0];
+            assert_eq!((all.len(), e.host.as_str(), e.scheme, e.own), (1, host, scheme, true));
+            let url = e.url(false, "a/manifests/b").unwrap();
+            assert_eq!((url.path(), url.query()), ("/v2/a/manifests/b", None), "{registry}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_told_which_registry_it_acts_for_and_keeps_its_path() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("docker.io")).unwrap();
+        let text = "[host.'http://mirror:1/hub']\ncapabilities=['pull']\n[host.'http://mirror:1/hub'.header]\nx-a='s3cret'";
+        std::fs::write(root.path().join("docker.io/hosts.toml"), text).unwrap();
+        let hosts_dirs = vec![root.path().to_owned()];
+        let config = RegistryConfig { hosts_dirs, ..RegistryConfig::default() };
+        let all = Endpoints::default().of("docker.io", &config).unwrap();
+        let url = all[0].url(true, "library/x/blobs/y").unwrap();
+        assert_eq!(url.as_str(), "http://mirror:1/hub/v2/library/x/blobs/y?ns=docker.io");
+        assert_eq!((all[0].own, all[0].capabilities.resolve), (false, false));
+        assert!(!format!("{all:?}").contains("s3cret"));
+        assert_eq!(all[1].host, "registry-1.docker.io");
+    }
+}
