@@ -67,3 +67,23 @@ impl Arch {
         }
     }
 }
+
+impl Arch {
+    /// The word in a system call's data (AUDIT_ARCH_*).
+    pub(crate) const fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+
+    /// Whether arguments have 64 bits; of the others only the low half counts.
+    pub(crate) const fn is_64_bit(self) -> bool {
+        match self {
+            Self::X86_64 | Self::X32 | Self::Aarch64 => true,
+            Self::X86 | Self::Arm => false,
+        }
+    }
+}
