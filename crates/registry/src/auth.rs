@@ -181,18 +181,19 @@ impl TokenRequest<'_> {
     async fn send(&self) -> Result<(Secret<String>, Duration), Failure> {
         let realm = self.realm()?;
         let host = transport::host_of(&realm);
+        let mut sent = None;
         let request = match &self.key.credentials {
             Credentials::IdentityToken(token) => self.refresh(realm, token),
             Credentials::Basic { user, password } => {
-                let get = self.get(realm, Some(user));
-                get.header(AUTHORIZATION, basic_header(user, password))
+                let header = sent.insert(basic_header(user, password)).clone();
+                self.get(realm, Some(user)).header(AUTHORIZATION, header)
             }
             Credentials::None | Credentials::RegistryToken(_) => self.get(realm, None),
         };
         let answer = transport::execute(request, self.limits.answer).await?;
         let status = answer.status();
         if !status.is_success() {
-            let secrets = transport::secrets(&self.key.credentials, None);
+            let secrets = transport::secrets(&self.key.credentials, sent.as_ref());
             let refusal = Refusal::read(answer, &secrets, self.limits).await;
             let failure = refusal.into_failure();
             return Err(match status.as_u16() {

@@ -19,6 +19,8 @@ use crate::tls::{TlsSettings, client_config};
 const FRESH: Duration = Duration::from_secs(5);
 /// The most registries, clients and hosts that are remembered; past it the memory starts anew.
 const REMEMBERED: usize = 256;
+/// How long a host of this machine has to show whether it speaks TLS.
+const LOOPBACK_CONNECT: Duration = Duration::from_secs(5);
 const HUB: &str = "docker.io";
 const HUB_HOST: &str = "registry-1.docker.io";
 
@@ -123,7 +125,11 @@ impl Endpoints {
             client: read_pairs(&entry.client)?,
             skip_verify: entry.skip_verify.unwrap_or(placed.lenient),
         };
-        let connect = entry.dial_timeout.unwrap_or(config.limits.connect);
+        let mut connect = entry.dial_timeout.unwrap_or(config.limits.connect);
+        if placed.scheme == Scheme::Either {
+            // A server that speaks no TLS may wait for the rest of what it takes for a line.
+            connect = connect.min(LOOPBACK_CONNECT);
+        }
         let key = ClientKey { tls, connect, loopback: is_loopback(&placed.base.host) };
         let host = placed.base.host;
         // Docker Hub is the same registry under both of its names.

@@ -9,7 +9,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::error::Cause;
 use crate::registry::Inner;
 use crate::schedule::Failure;
-use crate::transport::{Refusal, execute, host_of, secrets, speaks_no_tls};
+use crate::transport::{Refusal, execute, host_of, may_speak_no_tls, secrets};
 
 /// Redirects that are followed for one question.
 const MAX_REDIRECTS: usize = 6;
@@ -58,7 +58,7 @@ impl Inner {
                 }
                 let answer = self.ask_by(endpoint, ask, credentials, false).await;
                 match answer {
-                    Err(f) if speaks_no_tls(&f.cause) => {
+                    Err(f) if may_speak_no_tls(&f.cause) => {
                         let answer = self.ask_by(endpoint, ask, credentials, true).await;
                         if !matches!(&answer, Err(f) if f.cause.is_unreachable()) {
                             self.remember_plain(&endpoint.host);

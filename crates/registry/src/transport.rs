@@ -40,10 +40,9 @@ fn sending(error: &reqwest::Error) -> Cause {
     }
 }
 
-/// Whether the other side seems not to speak TLS at all: it answered, but not in TLS.
-pub(crate) fn speaks_no_tls(cause: &Cause) -> bool {
-    matches!(cause, Cause::Unreachable(words) if ["corrupt message", "tls handshake eof", "reset by peer", "unexpected eof", "received fatal alert"]
-        .iter().any(|sign| words.to_ascii_lowercase().contains(sign)))
+/// Whether the other side is there, but perhaps does not speak TLS.
+pub(crate) fn may_speak_no_tls(cause: &Cause) -> bool {
+    matches!(cause, Cause::Unreachable(words) if !words.contains("refused"))
 }
 
 /// The chain of an error's messages. The address is left out: its query may be a signature.
