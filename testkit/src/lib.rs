@@ -1,1 +1,28 @@
-//! For tests: temporary daemons, registries and images.
+//! For tests and the demo: temporary daemons, registries and images.
+//!
+//! Owns: everything that a test needs around the thing that it tests.
+//! Always: each is its own: a directory, a cgroup, a network namespace, ports that the kernel chose;
+//! so tests run side by side. What a test makes is gone when its values are dropped, after a failure
+//! too; a daemon that leaves something behind fails the test.
+//! Callers: tests of all crates, `integration`, `demo`.
+//!
+//! What goes wrong in here panics: it is a test that fails.
+
+pub mod archive;
+mod clean;
+mod daemon;
+mod host;
+mod http;
+mod image;
+mod layer;
+mod pods;
+mod poll;
+mod registry;
+
+pub use daemon::{Daemon, Network, Setup};
+pub use host::isolate_network;
+pub use image::{Image, Index, busybox};
+pub use layer::{Blob, Compression, Layer, digest};
+pub use pods::{container, host_network, pod, sleeper};
+pub use poll::{eventually, until};
+pub use registry::{PASSWORD, Registry, Scheme, USER};

@@ -6,8 +6,10 @@ use crate::run::{Outcome, run, succeeds};
 
 /// Debian packages. Registry and image programs are for the tests' own checks only; the daemon calls
 /// none of them, but for OCI runtimes and CNI plugins where a test configures them.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 12] = [
     "busybox-static",
+    "iproute2",
+    "openssl",
     "docker-registry",
     "skopeo",
     "umoci",

@@ -1,0 +1,38 @@
+//! Waiting for what no event tells of.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits until `look` gives a value; panics with `what` after `patience`.
+pub async fn until<T>(
+    what: impl Display,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = look().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not after {patience:?}: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits, without a runtime, until `look` gives a value; `None` after `patience`.
+pub fn eventually<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = look() {
+            return Some(value);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        #[expect(clippy::disallowed_methods, reason = "this is the bounded poll that tests use")]
+        std::thread::sleep(PAUSE);
+    }
+}
