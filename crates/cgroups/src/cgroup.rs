@@ -316,3 +316,42 @@ fn give_on(dir: &Path) -> Result<(), CgroupError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Cgroups of plain directories, for what is worked out from files.
+
+    use super::*;
+
+    const ALL: [Controller; 9] = [
+        Controller::Cpu,
+        Controller::Cpuacct,
+        Controller::Cpuset,
+        Controller::Memory,
+        Controller::Devices,
+        Controller::Freezer,
+        Controller::Blkio,
+        Controller::Pids,
+        Controller::Hugetlb,
+    ];
+
+    fn fake(kind: Kind, files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        for (name, value) in files {
+            std::fs::write(dir.path().join(name), value).expect("a file can be written");
+        }
+        let path = CgroupPath::parse("/fake").expect("the path is good");
+        let dirs = vec![Dir { path: dir.path().to_owned(), kind, own: true }];
+        (dir, Cgroup { path, dirs })
+    }
+
+    /// All controllers of v1 in one directory.
+    pub(crate) fn legacy(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        fake(Kind::Legacy(ALL.to_vec()), files)
+    }
+
+    /// A cgroup of v2.
+    pub(crate) fn unified(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        fake(Kind::Unified, files)
+    }
+}

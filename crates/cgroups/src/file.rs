@@ -60,3 +60,21 @@ pub(crate) fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     }
     Ok(found)
 }
+
+/// Sizes of huge pages that there are files `hugetlb.SIZE{ending}` for, sorted by name.
+pub(crate) fn sizes(dir: &Path, ending: &str) -> Result<Vec<String>, CgroupError> {
+    let failed = |source| CgroupError::Read { path: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(source) if is_absent(&source) => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let size = name.to_str().and_then(|n| n.strip_prefix("hugetlb.")?.strip_suffix(ending));
+        found.extend(size.filter(|size| !size.contains('.')).map(str::to_owned));
+    }
+    found.sort_unstable();
+    Ok(found)
+}

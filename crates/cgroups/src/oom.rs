@@ -12,9 +12,9 @@ use crate::hierarchy::Controller;
 pub struct OomCounts {
     /// Processes that were killed, for whatever reason memory was short.
     pub kills: u64,
-    /// How often its own limit, or one below it, was what ran out; v1 counts every time that the limit was
-    /// hit, also when memory could be found in the end.
-    pub limit_hits: u64,
+    /// How often its own limit, or one below it, was what ran out. v1 does not tell: its count of failed
+    /// charges stays 0 on newer kernels.
+    pub limit_hits: Option<u64>,
 }
 
 pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
@@ -27,24 +27,20 @@ pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
 
 fn unified(dir: &Path) -> Result<OomCounts, CgroupError> {
     let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
-    Ok(OomCounts { kills: value_of(&events, "oom_kill"), limit_hits: value_of(&events, "oom") })
+    Ok(OomCounts {
+        kills: value_of(&events, "oom_kill"),
+        limit_hits: Some(value_of(&events, "oom")),
+    })
 }
 
 /// v1 counts in the cgroup of the process that was killed only.
 fn legacy(dir: &Path) -> Result<OomCounts, CgroupError> {
     let control = read_if_there(&dir.join("memory.oom_control"))?.unwrap_or_default();
-    let hits = read_if_there(&dir.join("memory.failcnt"))?.unwrap_or_default();
-    let own = OomCounts {
-        kills: value_of(&control, "oom_kill"),
-        limit_hits: hits.trim().parse().unwrap_or(0),
-    };
-    subdirectories(dir)?.iter().try_fold(own, |sum, below| {
-        let more = legacy(below)?;
-        Ok(OomCounts {
-            kills: sum.kills.saturating_add(more.kills),
-            limit_hits: sum.limit_hits.saturating_add(more.limit_hits),
-        })
-    })
+    let below = subdirectories(dir)?;
+    let kills = below.iter().try_fold(value_of(&control, "oom_kill"), |sum, below| {
+        legacy(below).map(|more| sum.saturating_add(more.kills))
+    });
+    Ok(OomCounts { kills: kills?, limit_hits: None })
 }
 
 /// The number behind `key` in a flat-keyed file.
@@ -65,14 +61,13 @@ mod tests {
         for (at, kills) in [(dir.path(), 1), (&below, 2)] {
             let text = format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
             std::fs::write(at.join("memory.oom_control"), text).unwrap();
-            std::fs::write(at.join("memory.failcnt"), "5\n").unwrap();
         }
-        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: 10 });
+        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: None });
         std::fs::write(
             dir.path().join("memory.events"),
             "low 0\noom 4\noom_kill 7\noom_group_kill 0\n",
         )
         .unwrap();
-        assert_eq!(unified(dir.path()).unwrap(), OomCounts { kills: 7, limit_hits: 4 });
+        assert_eq!(unified(dir.path()).unwrap(), OomCounts { kills: 7, limit_hits: Some(4) });
     }
 }

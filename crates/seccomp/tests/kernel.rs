@@ -12,13 +12,14 @@ use seccomp::{Arch, Target, compile, default_profile};
 
 /// What `action` finds behind the filter of `profile`.
 fn behind<T: Send>(profile: &Seccomp, action: impl FnOnce() -> T + Send) -> T {
-    let filter = compile(profile, Arch::host().unwrap()).unwrap();
+    let host = Arch::host().expect("there are tables for this machine");
+    let filter = compile(profile, host).expect("the profile is good");
     let confined = || {
-        rustix::thread::set_no_new_privs(true).unwrap();
-        sys::install_filter(&filter.program, filter.flags).unwrap();
+        rustix::thread::set_no_new_privs(true).expect("anybody may give up privileges");
+        sys::install_filter(&filter.program, filter.flags).expect("the kernel takes the program");
         action()
     };
-    std::thread::scope(|scope| scope.spawn(confined).join().unwrap())
+    std::thread::scope(|scope| scope.spawn(confined).join().expect("the action does not panic"))
 }
 
 fn refuse(name: &str, errno: u32, args: Vec<SeccompArg>) -> Seccomp {

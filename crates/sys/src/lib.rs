@@ -4,6 +4,7 @@
 //! close-on-exec; no policy. Callers: the crates that talk to the kernel.
 #![allow(unsafe_code, reason = "this is where it lives; every block argues its safety")]
 
+mod bpf;
 mod clone;
 mod exec;
 mod fds;
@@ -17,6 +18,7 @@ mod seccomp;
 mod signal;
 mod thread;
 
+pub use bpf::set_device_program;
 pub use clone::{Child, CloneFlags, InChild, clone_child};
 pub use exec::{exec, exec_fd, exit_now};
 pub use fds::close_on_exec_from;

@@ -1,7 +1,118 @@
-//! From files.
-pub(super) fn read(
-    _cgroup: &crate::Cgroup,
-    _stats: &mut super::Stats,
-) -> Result<(), crate::CgroupError> {
+//! The files of cgroup v1.
+
+use std::path::Path;
+
+use super::parse::{keyed, legacy_io, number};
+use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
+use crate::cgroup::{Cgroup, Place};
+use crate::error::CgroupError;
+use crate::file::{read_if_there, sizes};
+use crate::hierarchy::Controller;
+
+/// v1 says "no limit" with the largest number of pages; nobody has half of that.
+const NO_LIMIT: u64 = 1 << 62;
+/// Clock ticks in a second (USER_HZ), in nanoseconds.
+const TICK_NS: u64 = 10_000_000;
+
+/// Fills in what controllers of v1 know.
+pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+    let dir = |controller| match cgroup.place(controller) {
+        Some(Place::Legacy(dir)) => Some(dir),
+        Some(Place::Unified(_)) | None => None,
+    };
+    if let Some(accounting) = dir(Controller::Cpuacct) {
+        stats.cpu = cpu(accounting, dir(Controller::Cpu))?;
+    }
+    if let Some(dir) = dir(Controller::Memory) {
+        stats.memory = memory(dir)?;
+    }
+    if let Some(dir) = dir(Controller::Pids)
+        && let Some(current) = one(dir, "pids.current")?
+    {
+        stats.pids = Some(PidsStats { current, limit: one(dir, "pids.max")? });
+    }
+    if let Some(dir) = dir(Controller::Blkio) {
+        stats.io = io(dir)?;
+    }
+    if let Some(dir) = dir(Controller::Hugetlb) {
+        stats.hugetlb = hugetlb(dir)?;
+    }
     Ok(())
+}
+
+fn one(dir: &Path, file: &str) -> Result<Option<u64>, CgroupError> {
+    Ok(read_if_there(&dir.join(file))?.and_then(|text| number(&text)))
+}
+
+fn cpu(accounting: &Path, bandwidth: Option<&Path>) -> Result<Option<CpuStats>, CgroupError> {
+    let Some(usage_ns) = one(accounting, "cpuacct.usage")? else { return Ok(None) };
+    let ticks = read_if_there(&accounting.join("cpuacct.stat"))?.unwrap_or_default();
+    let mode = |file: &str, key: &str| -> Result<u64, CgroupError> {
+        let of_ticks = || keyed(&ticks, key).unwrap_or(0).saturating_mul(TICK_NS);
+        Ok(one(accounting, file)?.unwrap_or_else(of_ticks))
+    };
+    let stat = match bandwidth {
+        Some(dir) => read_if_there(&dir.join("cpu.stat"))?.unwrap_or_default(),
+        None => String::new(),
+    };
+    Ok(Some(CpuStats {
+        usage_ns,
+        user_ns: mode("cpuacct.usage_user", "user")?,
+        system_ns: mode("cpuacct.usage_sys", "system")?,
+        periods: keyed(&stat, "nr_periods").unwrap_or(0),
+        throttled_periods: keyed(&stat, "nr_throttled").unwrap_or(0),
+        throttled_ns: keyed(&stat, "throttled_time").unwrap_or(0),
+    }))
+}
+
+fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
+    let Some(usage) = one(dir, "memory.usage_in_bytes")? else { return Ok(None) };
+    let stat = read_if_there(&dir.join("memory.stat"))?.unwrap_or_default();
+    let value = |key: &str| keyed(&stat, key).unwrap_or(0);
+    let limit = one(dir, "memory.limit_in_bytes")?;
+    let both = one(dir, "memory.memsw.limit_in_bytes")?.filter(|n| *n < NO_LIMIT);
+    Ok(Some(MemoryStats {
+        usage,
+        peak: one(dir, "memory.max_usage_in_bytes")?,
+        limit: limit.filter(|n| *n < NO_LIMIT),
+        inactive_file: value("total_inactive_file"),
+        active_file: value("total_active_file"),
+        rss: value("total_rss"),
+        cache: value("total_cache"),
+        mapped_file: value("total_mapped_file"),
+        kernel: one(dir, "memory.kmem.usage_in_bytes")?.unwrap_or(0),
+        swap_usage: value("total_swap"),
+        swap_limit: both.map(|both| both.saturating_sub(limit.unwrap_or(both))),
+        page_faults: value("total_pgfault"),
+        major_page_faults: value("total_pgmajfault"),
+        failures: one(dir, "memory.failcnt")?.unwrap_or(0),
+    }))
+}
+
+fn io(dir: &Path) -> Result<Vec<IoStats>, CgroupError> {
+    for prefix in ["blkio.bfq", "blkio.throttle"] {
+        let file = |what: &str| read_if_there(&dir.join(format!("{prefix}.{what}_recursive")));
+        let bytes = file("io_service_bytes")?.unwrap_or_default();
+        let found = legacy_io(&bytes, &file("io_serviced")?.unwrap_or_default());
+        // bfq's are empty where another scheduler is in use.
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn hugetlb(dir: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
+    sizes(dir, ".usage_in_bytes")?
+        .into_iter()
+        .map(|page_size| {
+            let value = |what: &str| one(dir, &format!("hugetlb.{page_size}.{what}"));
+            Ok(HugetlbStats {
+                usage: value("usage_in_bytes")?.unwrap_or(0),
+                peak: value("max_usage_in_bytes")?,
+                failures: value("failcnt")?.unwrap_or(0),
+                page_size,
+            })
+        })
+        .collect()
 }

@@ -156,3 +156,78 @@ pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     unified::read(cgroup, &mut stats)?;
     Ok(stats)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cgroup::testing::{legacy, unified};
+
+    #[test]
+    fn both_versions_tell_the_same_in_their_own_words() {
+        let (_dir, old) = legacy(&[
+            ("cpuacct.usage", "3000000\n"),
+            ("cpuacct.usage_user", "2000000\n"),
+            ("cpuacct.usage_sys", "1000000\n"),
+            ("cpu.stat", "nr_periods 4\nnr_throttled 1\nthrottled_time 5000\n"),
+            ("memory.usage_in_bytes", "1000\n"),
+            ("memory.limit_in_bytes", "5000\n"),
+            ("memory.memsw.limit_in_bytes", "6000\n"),
+            ("memory.failcnt", "2\n"),
+            (
+                "memory.stat",
+                "rss 1\ntotal_rss 600\ntotal_cache 300\ntotal_inactive_file 200\ntotal_active_file 100\n\
+                 total_mapped_file 50\ntotal_pgfault 7\ntotal_pgmajfault 3\ntotal_swap 9\n",
+            ),
+            ("memory.kmem.usage_in_bytes", "40\n"),
+            ("pids.current", "3\n"),
+            ("pids.max", "max\n"),
+            ("blkio.throttle.io_service_bytes_recursive", "8:0 Read 10\n8:0 Write 20\nTotal 30\n"),
+            ("blkio.throttle.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\nTotal 3\n"),
+            ("hugetlb.2MB.usage_in_bytes", "2097152\n"),
+            ("hugetlb.2MB.failcnt", "1\n"),
+            ("hugetlb.2MB.rsvd.usage_in_bytes", "0\n"),
+        ]);
+        let (_dir, new) = unified(&[
+            (
+                "cpu.stat",
+                "usage_usec 3000\nuser_usec 2000\nsystem_usec 1000\nnr_periods 4\nnr_throttled 1\nthrottled_usec 5\n",
+            ),
+            ("memory.current", "1000\n"),
+            ("memory.max", "5000\n"),
+            ("memory.swap.max", "1000\n"),
+            ("memory.swap.current", "9\n"),
+            ("memory.events", "max 2\noom 0\n"),
+            (
+                "memory.stat",
+                "anon 600\nfile 300\nkernel 40\nfile_mapped 50\ninactive_file 200\nactive_file 100\n\
+                 pgfault 7\npgmajfault 3\n",
+            ),
+            ("pids.current", "3\n"),
+            ("pids.max", "max\n"),
+            ("io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n"),
+            ("hugetlb.2MB.current", "2097152\n"),
+            ("hugetlb.2MB.rsvd.current", "0\n"),
+            ("hugetlb.2MB.events", "max 1\n"),
+        ]);
+        let (old, new) = (old.stats().unwrap(), new.stats().unwrap());
+        assert_eq!(old, new);
+        let memory = old.memory.unwrap();
+        assert_eq!((memory.working_set(), memory.swap_limit), (800, Some(1000)));
+        assert_eq!(old.cpu.unwrap().throttled_ns, 5000);
+    }
+
+    #[test]
+    fn what_is_not_there_is_none_and_no_limit_is_none() {
+        let (_dir, empty) =
+            unified(&[("cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=4\n")]);
+        let stats = empty.stats().unwrap();
+        assert_eq!((stats.cpu, stats.memory, stats.pids), (None, None, None));
+        assert_eq!(stats.cpu_pressure.unwrap().some.total_us, 4);
+        let (_dir, unlimited) = legacy(&[
+            ("memory.usage_in_bytes", "1"),
+            ("memory.limit_in_bytes", "9223372036854771712"),
+            ("memory.memsw.limit_in_bytes", "9223372036854771712"),
+        ]);
+        let memory = unlimited.stats().unwrap().memory.unwrap();
+        assert_eq!((memory.limit, memory.swap_limit), (None, None));
+    }
+}

@@ -1,7 +1,104 @@
-//! From files.
-pub(super) fn read(
-    _cgroup: &crate::Cgroup,
-    _stats: &mut super::Stats,
-) -> Result<(), crate::CgroupError> {
+//! The files of cgroup v2.
+
+use std::path::Path;
+
+use super::parse::{io, keyed, number, pressure};
+use super::{CpuStats, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
+use crate::cgroup::Cgroup;
+use crate::error::CgroupError;
+use crate::file::{read_if_there, sizes};
+
+/// Fills in what v2 knows and controllers of v1 have not said. Pressure it knows without any controller.
+pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+    let Some(dir) = cgroup.unified() else { return Ok(()) };
+    if stats.cpu.is_none() {
+        stats.cpu = cpu(dir)?;
+    }
+    if stats.memory.is_none() {
+        stats.memory = memory(dir)?;
+    }
+    if stats.pids.is_none()
+        && let Some(current) = one(dir, "pids.current")?
+    {
+        stats.pids = Some(PidsStats { current, limit: one(dir, "pids.max")? });
+    }
+    if stats.io.is_empty() {
+        stats.io = read_if_there(&dir.join("io.stat"))?.map(|text| io(&text)).unwrap_or_default();
+    }
+    if stats.hugetlb.is_empty() {
+        stats.hugetlb = hugetlb(dir)?;
+    }
+    stats.cpu_pressure = waiting(dir, "cpu.pressure")?;
+    stats.memory_pressure = waiting(dir, "memory.pressure")?;
+    stats.io_pressure = waiting(dir, "io.pressure")?;
     Ok(())
+}
+
+fn one(dir: &Path, file: &str) -> Result<Option<u64>, CgroupError> {
+    Ok(read_if_there(&dir.join(file))?.and_then(|text| number(&text)))
+}
+
+fn waiting(dir: &Path, file: &str) -> Result<Option<Pressure>, CgroupError> {
+    match read_if_there(&dir.join(file)) {
+        // The kernel has the file and was started without psi=1.
+        Err(CgroupError::Read { source, .. })
+            if source.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        other => Ok(other?.and_then(|text| pressure(&text))),
+    }
+}
+
+fn cpu(dir: &Path) -> Result<Option<CpuStats>, CgroupError> {
+    let Some(stat) = read_if_there(&dir.join("cpu.stat"))? else { return Ok(None) };
+    let value = |key: &str| keyed(&stat, key).unwrap_or(0);
+    let nanoseconds = |key: &str| value(key).saturating_mul(1000);
+    Ok(Some(CpuStats {
+        usage_ns: nanoseconds("usage_usec"),
+        user_ns: nanoseconds("user_usec"),
+        system_ns: nanoseconds("system_usec"),
+        periods: value("nr_periods"),
+        throttled_periods: value("nr_throttled"),
+        throttled_ns: nanoseconds("throttled_usec"),
+    }))
+}
+
+fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
+    let Some(usage) = one(dir, "memory.current")? else { return Ok(None) };
+    let stat = read_if_there(&dir.join("memory.stat"))?.unwrap_or_default();
+    let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
+    let value = |key: &str| keyed(&stat, key).unwrap_or(0);
+    Ok(Some(MemoryStats {
+        usage,
+        peak: one(dir, "memory.peak")?,
+        limit: one(dir, "memory.max")?,
+        inactive_file: value("inactive_file"),
+        active_file: value("active_file"),
+        rss: value("anon"),
+        cache: value("file"),
+        mapped_file: value("file_mapped"),
+        kernel: value("kernel"),
+        swap_usage: one(dir, "memory.swap.current")?.unwrap_or(0),
+        swap_limit: one(dir, "memory.swap.max")?,
+        page_faults: value("pgfault"),
+        major_page_faults: value("pgmajfault"),
+        failures: keyed(&events, "max").unwrap_or(0),
+    }))
+}
+
+fn hugetlb(dir: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
+    sizes(dir, ".current")?
+        .into_iter()
+        .map(|page_size| {
+            let events = read_if_there(&dir.join(format!("hugetlb.{page_size}.events")))?
+                .unwrap_or_default();
+            Ok(HugetlbStats {
+                usage: one(dir, &format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
+                peak: None,
+                failures: keyed(&events, "max").unwrap_or(0),
+                page_size,
+            })
+        })
+        .collect()
 }
