@@ -8,13 +8,40 @@
 //! Callers: `images` (pull, load, save, remove) and `pods` (root file systems, volumes, usage).
 //! Every call blocks; async callers use a blocking thread.
 
+mod commit;
+mod containers;
+mod copy;
+mod delete;
 mod error;
+mod export;
+mod find;
+mod keyed;
+mod layout;
+mod measure;
+mod merged;
 mod names;
+mod open;
 mod options;
+mod overlay;
+mod pending;
+mod records;
+mod remove;
+mod settle;
 mod steps;
 mod store;
+mod stream;
+mod sync;
+mod tables;
 pub mod tar;
+mod trash;
+mod tree;
 mod types;
+mod unpack;
+mod usage;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{ImageStoreError, LayerError};
 pub use names::{ImageName, Pattern};

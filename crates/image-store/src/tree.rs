@@ -1,0 +1,485 @@
+//! A layer's files, written below a directory that nothing leads out of.
+//!
+//! Owns: the directory while the layer is unpacked. Always: every step is one name relative to a
+//! descriptor and follows no link by itself; links in the middle of a path are resolved here, inside
+//! the root; what a later entry replaces is gone with all that is known of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use oci_image::{LayerEntry, layer_entry};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, readlinkat,
+    statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::delete::delete_tree;
+use crate::layout::open_dir;
+use crate::overlay::{self, Existing, existing};
+use crate::pending::Pending;
+use crate::tar::{Entry, Kind};
+
+/// Links that are followed on the way to one entry.
+const MAX_LINKS: usize = 40;
+const COPY_BUFFER: usize = 128 << 10;
+
+/// Why an entry cannot be written.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The archive is to blame.
+    Bad(&'static str),
+    /// The archive's data cannot be read.
+    Source(io::Error),
+    /// The file system is to blame.
+    Write { action: &'static str, source: io::Error },
+}
+
+fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Fault {
+    move |e| Fault::Write { action, source: e.into() }
+}
+
+/// A directory of the layer.
+#[derive(Debug)]
+struct Place {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// Whether a directory that is missing is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Refuse,
+}
+
+/// Whether there is a layer below that something can be hidden of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// The lowest layer: what hides something is left out.
+    Nothing,
+    /// Another layer.
+    Something,
+}
+
+/// The tree that is written.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: OwnedFd,
+    below: Below,
+    last: Option<(PathBuf, Rc<Place>)>,
+    times: BTreeMap<PathBuf, (i64, u32)>,
+    /// Paths with a whiteout; a directory that the layer puts there shows nothing of those below.
+    hidden: BTreeSet<PathBuf>,
+    pending: Pending,
+    buffer: Vec<u8>,
+}
+
+impl Tree {
+    /// Writes below `root`, an empty directory.
+    pub fn new(root: OwnedFd, below: Below) -> Self {
+        let mut pending = Pending::default();
+        pending.implied.insert(PathBuf::new());
+        let buffer = vec![0; COPY_BUFFER];
+        Self {
+            root,
+            below,
+            last: None,
+            times: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+            pending,
+            buffer,
+        }
+    }
+
+    /// Writes an entry; of a file, the data that `data` has.
+    pub fn apply(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Fault> {
+        match layer_entry(&entry.path).map_err(|e| Fault::Bad(e.reason))? {
+            LayerEntry::Root if entry.kind == Kind::Directory => self.root_entry(entry),
+            LayerEntry::Root => Err(Fault::Bad("it has no name")),
+            LayerEntry::Content(path) => self.content(&path, entry, data),
+            LayerEntry::Whiteout(path) => self.whiteout(&path),
+            LayerEntry::Opaque(path) => self.opaque(&path),
+            LayerEntry::Ignored => Ok(()),
+        }
+    }
+
+    /// Gives directories their times, now that nothing is written into them any more. What only the
+    /// layers below can tell is returned.
+    pub fn finish(self) -> Result<Pending, Fault> {
+        for (path, mtime) in &self.times {
+            let fd = match open_below(&self.root, path) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(e) => return Err(cannot("open a directory again")(e)),
+            };
+            futimens(&fd, &times(*mtime)).map_err(cannot("set the time of a directory"))?;
+        }
+        Ok(self.pending)
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let root = self.root.try_clone().map_err(cannot("duplicate a descriptor"))?;
+        attributes(&root, entry)?;
+        self.pending.implied.remove(Path::new(""));
+        self.times.insert(PathBuf::new(), entry.mtime);
+        Ok(())
+    }
+
+    fn content(&mut self, path: &Path, entry: &Entry, data: &mut impl Read) -> Result<(), Fault> {
+        let name = path.file_name().ok_or(Fault::Bad("it has no name"))?;
+        let parent = self.place(path.parent().unwrap_or(Path::new("")), Missing::Make)?;
+        let full = parent.path.join(name);
+        // Before anything is replaced: the target may be what this entry would replace.
+        let target = match entry.kind {
+            Kind::HardLink => Some(self.link_target(entry, &full)?),
+            Kind::File
+            | Kind::Symlink
+            | Kind::CharDevice
+            | Kind::BlockDevice
+            | Kind::Directory
+            | Kind::Fifo => None,
+        };
+        let was = existing(&parent.fd, name).map_err(cannot("look at what is there"))?;
+        let is_directory = entry.kind == Kind::Directory;
+        match was {
+            Existing::Nothing => {}
+            Existing::Directory if is_directory => {}
+            Existing::Whiteout | Existing::Directory | Existing::Symlink | Existing::Other => {
+                self.remove(&parent, name, &full)?
+            }
+        }
+        match entry.kind {
+            Kind::Directory => self.directory(&parent, name, full, entry, was),
+            Kind::File => self.file(&parent, name, entry, data),
+            Kind::HardLink => {
+                let Some((from, old)) = target else { return Err(Fault::Bad("it has no target")) };
+                linkat(&from.fd, &old, &parent.fd, name, AtFlags::empty())
+                    .map_err(cannot("make a hard link"))
+            }
+            Kind::Symlink => self.symlink(&parent, name, entry),
+            Kind::CharDevice => node(&parent, name, entry, FileType::CharacterDevice),
+            Kind::BlockDevice => node(&parent, name, entry, FileType::BlockDevice),
+            Kind::Fifo => node(&parent, name, entry, FileType::Fifo),
+        }
+    }
+
+    fn directory(
+        &mut self,
+        parent: &Place,
+        name: &OsStr,
+        full: PathBuf,
+        entry: &Entry,
+        was: Existing,
+    ) -> Result<(), Fault> {
+        if was != Existing::Directory {
+            mkdirat(&parent.fd, name, Mode::RWXU).map_err(cannot("make a directory"))?;
+        }
+        let fd = open_dir(&parent.fd, name).map_err(cannot("open a directory"))?;
+        attributes(&fd, entry)?;
+        if was != Existing::Directory && self.hidden.contains(&full) {
+            // The layer removes what was there, then puts a directory of its own.
+            overlay::set_opaque(&fd).map_err(cannot("mark a directory opaque"))?;
+        }
+        self.pending.implied.remove(&full);
+        self.times.insert(full, entry.mtime);
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        parent: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        data: &mut impl Read,
+    ) -> Result<(), Fault> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(cannot("make a file"))?;
+        let mut file = File::from(fd);
+        match &entry.segments {
+            None => self.copy(data, entry.size, |bytes, _| file.write_all(bytes))?,
+            Some(segments) => {
+                for segment in segments {
+                    self.copy(data, segment.length, |bytes, at| {
+                        file.write_all_at(bytes, segment.offset + at)
+                    })?;
+                }
+                file.set_len(entry.size).map_err(cannot("set the size of a file"))?;
+            }
+        }
+        let fd = OwnedFd::from(file);
+        attributes(&fd, entry)?;
+        futimens(&fd, &times(entry.mtime)).map_err(cannot("set the time of a file"))
+    }
+
+    /// Hands `length` bytes of `data` to `write`, each piece with its offset.
+    fn copy(
+        &mut self,
+        data: &mut impl Read,
+        length: u64,
+        mut write: impl FnMut(&[u8], u64) -> io::Result<()>,
+    ) -> Result<(), Fault> {
+        let mut at = 0;
+        while at < length {
+            let left = usize::try_from(length - at).unwrap_or(usize::MAX);
+            let want = left.min(self.buffer.len());
+            let n = data.read(&mut self.buffer[..want]).map_err(Fault::Source)?;
+            if n == 0 {
+                return Err(Fault::Bad("the archive ends in the middle of it"));
+            }
+            write(&self.buffer[..n], at).map_err(cannot("write a file"))?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, parent: &Place, name: &OsStr, entry: &Entry) -> Result<(), Fault> {
+        if entry.link.is_empty() || entry.link.contains(&0) {
+            return Err(Fault::Bad("its link has no target"));
+        }
+        symlinkat(entry.link.as_slice(), &parent.fd, name).map_err(cannot("make a link"))?;
+        self.last = None;
+        let (uid, gid) = owner(entry)?;
+        chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(cannot("set the owner of a link"))?;
+        utimensat(&parent.fd, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(cannot("set the time of a link"))
+    }
+
+    /// The place and the name of a hard link's target, which must be in the layer already and is no
+    /// directory.
+    fn link_target(&mut self, entry: &Entry, link: &Path) -> Result<(Rc<Place>, OsString), Fault> {
+        let target = match layer_entry(&entry.link) {
+            Ok(LayerEntry::Content(path)) => path,
+            Ok(
+                LayerEntry::Root
+                | LayerEntry::Whiteout(_)
+                | LayerEntry::Opaque(_)
+                | LayerEntry::Ignored,
+            )
+            | Err(_) => return Err(Fault::Bad("its hard link leads to no file of the layer")),
+        };
+        let name = target.file_name().ok_or(Fault::Bad("its hard link has no target"))?;
+        let parent = self.place(target.parent().unwrap_or(Path::new("")), Missing::Refuse)?;
+        if parent.path.join(name) == link {
+            return Err(Fault::Bad("its hard link leads to itself"));
+        }
+        match existing(&parent.fd, name).map_err(cannot("look at a link's target"))? {
+            Existing::Symlink | Existing::Other => Ok((parent, name.to_owned())),
+            Existing::Nothing | Existing::Whiteout => {
+                Err(Fault::Bad("its hard link leads to nothing in the layer"))
+            }
+            Existing::Directory => Err(Fault::Bad("its hard link leads to a directory")),
+        }
+    }
+
+    fn whiteout(&mut self, path: &Path) -> Result<(), Fault> {
+        let name = path.file_name().ok_or(Fault::Bad("it whites out nothing"))?;
+        let parent = self.place(path.parent().unwrap_or(Path::new("")), Missing::Make)?;
+        if self.below == Below::Nothing {
+            return Ok(());
+        }
+        self.hidden.insert(parent.path.join(name));
+        match existing(&parent.fd, name).map_err(cannot("look at what is there"))? {
+            Existing::Nothing => {
+                overlay::make_whiteout(&parent.fd, name).map_err(cannot("make a whiteout"))?;
+                self.pending.whiteouts.insert(parent.path.join(name));
+                Ok(())
+            }
+            // What the layer itself has stays; only what lies below is hidden, and a directory of
+            // the layer hides that alone when it is opaque.
+            Existing::Directory => {
+                let fd = open_dir(&parent.fd, name).map_err(cannot("open a directory"))?;
+                overlay::set_opaque(&fd).map_err(cannot("mark a directory opaque"))
+            }
+            Existing::Whiteout | Existing::Symlink | Existing::Other => Ok(()),
+        }
+    }
+
+    fn opaque(&mut self, path: &Path) -> Result<(), Fault> {
+        let place = self.place(path, Missing::Make)?;
+        if self.below == Below::Nothing {
+            return Ok(());
+        }
+        if place.path.as_os_str().is_empty() {
+            self.pending.is_root_opaque = true;
+        }
+        overlay::set_opaque(&place.fd).map_err(cannot("mark a directory opaque"))
+    }
+
+    /// Removes what an entry replaces, with all that is known about it.
+    fn remove(&mut self, parent: &Place, name: &OsStr, full: &Path) -> Result<(), Fault> {
+        let text = CString::new(name.as_bytes()).map_err(|_| Fault::Bad("its name has a NUL"))?;
+        delete_tree(parent.fd.as_fd(), &text).map_err(cannot("replace what is there"))?;
+        self.times.retain(|path, _| !path.starts_with(full));
+        self.hidden.retain(|path| path == full || !path.starts_with(full));
+        self.pending.forget(full);
+        self.last = None;
+        Ok(())
+    }
+
+    /// The directory `path`, through links inside the layer; directories that are missing are made
+    /// and noted as implied.
+    fn place(&mut self, path: &Path, missing: Missing) -> Result<Rc<Place>, Fault> {
+        if let Some((given, place)) = &self.last
+            && given == path
+        {
+            return Ok(Rc::clone(place));
+        }
+        let place = Rc::new(self.walk(path, missing)?);
+        self.last = Some((path.to_owned(), Rc::clone(&place)));
+        Ok(place)
+    }
+
+    /// One descriptor is open on the way, however long the path is.
+    fn walk(&mut self, path: &Path, missing: Missing) -> Result<Place, Fault> {
+        let mut todo: Vec<OsString> = Vec::new();
+        push_parts(&mut todo, path.as_os_str().as_bytes());
+        let mut here = self.root.try_clone().map_err(cannot("duplicate a descriptor"))?;
+        let mut names: Vec<OsString> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                // Nobody but this program moves anything here, so `..` is where the walk came from.
+                if names.pop().is_some() {
+                    here = up(&here).map_err(cannot("open a directory on the way"))?;
+                }
+                continue;
+            }
+            let was = existing(&here, &name).map_err(cannot("look at a directory on the way"))?;
+            match was {
+                Existing::Directory => {}
+                Existing::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Fault::Bad("there are too many links on the way to it"));
+                    }
+                    let target = readlinkat(&here, &name, Vec::new())
+                        .map_err(cannot("read a link on the way"))?;
+                    if target.as_bytes().starts_with(b"/") {
+                        names.clear();
+                        here = self.root.try_clone().map_err(cannot("duplicate a descriptor"))?;
+                    }
+                    push_parts(&mut todo, target.as_bytes());
+                    continue;
+                }
+                Existing::Nothing | Existing::Whiteout if missing == Missing::Make => {
+                    let full: PathBuf = names.iter().chain([&name]).collect();
+                    imply(&here, &name, was, self.hidden.contains(&full))?;
+                    self.pending.whiteouts.remove(&full);
+                    self.pending.implied.insert(full);
+                }
+                Existing::Nothing | Existing::Whiteout => {
+                    return Err(Fault::Bad("its hard link leads to nothing in the layer"));
+                }
+                Existing::Other => {
+                    return Err(Fault::Bad("what it should lie in is not a directory"));
+                }
+            }
+            here = open_dir(&here, &name).map_err(cannot("open a directory on the way"))?;
+            names.push(name);
+        }
+        Ok(Place { fd: here, path: names.iter().collect() })
+    }
+}
+
+fn up(here: &OwnedFd) -> Result<OwnedFd, Errno> {
+    openat(here, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes a directory that has no entry (yet).
+fn imply(parent: &OwnedFd, name: &OsStr, was: Existing, hides: bool) -> Result<(), Fault> {
+    if was == Existing::Whiteout {
+        unlinkat(parent, name, AtFlags::empty()).map_err(cannot("replace a whiteout"))?;
+    }
+    mkdirat(parent, name, Mode::RWXU).map_err(cannot("make a directory on the way"))?;
+    let fd = open_dir(parent, name).map_err(cannot("open a directory on the way"))?;
+    fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(cannot("set the mode of a directory"))?;
+    if hides {
+        overlay::set_opaque(&fd).map_err(cannot("mark a directory opaque"))?;
+    }
+    Ok(())
+}
+
+fn node(parent: &Place, name: &OsStr, entry: &Entry, kind: FileType) -> Result<(), Fault> {
+    let (uid, gid) = owner(entry)?;
+    let device = makedev(entry.device.0, entry.device.1);
+    if kind == FileType::CharacterDevice && device == 0 {
+        return Err(Fault::Bad("the device 0:0 is how overlayfs hides files"));
+    }
+    mknodat(&parent.fd, name, kind, Mode::RUSR | Mode::WUSR, device)
+        .map_err(cannot("make a device or pipe"))?;
+    chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(cannot("set the owner of a device or pipe"))?;
+    // It was made here a moment ago, below a directory that only this program enters: no link.
+    chmodat(&parent.fd, name, Mode::from_raw_mode(entry.mode & 0o7777), AtFlags::empty())
+        .map_err(cannot("set the mode of a device or pipe"))?;
+    utimensat(&parent.fd, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(cannot("set the time of a device or pipe"))
+}
+
+/// Owner, mode and extended attributes, in this order: a new owner takes setuid and capabilities away.
+fn attributes(fd: &OwnedFd, entry: &Entry) -> Result<(), Fault> {
+    let (uid, gid) = owner(entry)?;
+    fchown(fd, Some(uid), Some(gid)).map_err(cannot("set the owner"))?;
+    fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777)).map_err(cannot("set the mode"))?;
+    for (name, value) in &entry.xattrs {
+        if !overlay::is_image_attribute(name) {
+            continue;
+        }
+        match fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
+            // A file system without attributes of this kind; the file is of use without.
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(e) => return Err(cannot("set an extended attribute")(e)),
+        }
+    }
+    Ok(())
+}
+
+/// `u32::MAX` would tell chown(2) to change nothing.
+fn owner(entry: &Entry) -> Result<(Uid, Gid), Fault> {
+    let id = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX);
+    match (id(entry.uid), id(entry.gid)) {
+        (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
+        _ => Err(Fault::Bad("its owner or group is no id")),
+    }
+}
+
+fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Puts the parts of `path` on the stack, the first on top.
+fn push_parts(todo: &mut Vec<OsString>, path: &[u8]) {
+    for part in path.split(|b| *b == b'/').rev() {
+        if !part.is_empty() && part != b"." {
+            todo.push(OsStr::from_bytes(part).to_owned());
+        }
+    }
+}
+
+/// Opens a directory of the layer by the path at which it was made, which has no links in it.
+fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let mut fd =
+        openat(root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for part in path.components() {
+        if let Component::Normal(name) = part {
+            match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => fd = open_dir(&fd, name)?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(fd)
+}

@@ -1,0 +1,238 @@
+//! A blob becomes a layer, in one pass.
+
+use std::io::{Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use oci_image::Compression;
+use rustix::fs::{Mode, OFlags, fchmod, fsync, openat, renameat};
+
+use crate::error::{ImageStoreError, LayerError};
+use crate::layout::{self, FS, IMPLIED};
+use crate::measure::measure;
+use crate::options::Limits;
+use crate::pending::Pending;
+use crate::records::{self, LayerRecord};
+use crate::steps::Step;
+use crate::store::{HeldLayer, ImageStore, Inner};
+use crate::stream::LayerStream;
+use crate::tar::{BadArchive, Entry, Reader, TarError, shown};
+use crate::trash::{self, Area};
+use crate::tree::{Below, Fault, Tree};
+use crate::types::{LayerInfo, LayerJob};
+
+impl ImageStore {
+    /// Reads a layer's blob, checks it and unpacks it, in one pass; `progress` counts the bytes read.
+    /// A layer that is here already, or that another call brings meanwhile, is not read again.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::Layer`]; nothing of the layer is left then.
+    pub fn unpack_layer(
+        &self,
+        job: &LayerJob,
+        compression: Compression,
+        reader: impl Read,
+        progress: &AtomicU64,
+    ) -> Result<HeldLayer, ImageStoreError> {
+        let _turn = self.inner.chains.take(&job.chain_id);
+        if let Some(here) = self.hold_layer(&job.chain_id) {
+            return Ok(here);
+        }
+        self.inner
+            .unpack(job, compression, reader, progress)
+            .map(|info| HeldLayer::counted(Arc::clone(&self.inner), info))
+            .map_err(|source| ImageStoreError::Layer {
+                digest: job.descriptor.digest.clone(),
+                source,
+            })
+    }
+}
+
+impl Inner {
+    /// The layer, with one use counted.
+    fn unpack(
+        &self,
+        job: &LayerJob,
+        compression: Compression,
+        reader: impl Read,
+        progress: &AtomicU64,
+    ) -> Result<LayerInfo, LayerError> {
+        let staging = Staging::make(self)?;
+        let stream = LayerStream::new(
+            reader,
+            &job.descriptor,
+            &job.diff_id,
+            compression,
+            self.options.limits.bytes,
+            progress,
+        )?;
+        let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
+        let pending = self.write_entries(job, stream, Tree::new(staging.fs()?, below))?;
+        let is_settled = job.parent.is_none() || pending.is_empty();
+        staging.write_pending(&pending)?;
+        self.hook(Step::Sync, "bring the layer to the disk")?;
+        self.syncer.sync().map_err(store("bring the layer to the disk"))?;
+        let usage = measure(&staging.dir).map_err(store("measure the layer"))?;
+        let info = LayerInfo {
+            chain_id: job.chain_id.clone(),
+            parent: job.parent.clone(),
+            diff_id: job.diff_id.clone(),
+            blob: job.descriptor.digest.clone(),
+            blob_size: job.descriptor.size,
+            usage,
+        };
+        staging.place(info.chain_id.hex())?;
+        if let Err(e) = self.record_layer(&info, is_settled) {
+            // Without its record the layer is an orphan: it goes now, or at the next start.
+            let layers = &self.layout.layers_fd;
+            let hex = info.chain_id.hex().as_ref();
+            let _ = trash::trash(&self.layout, &*self.options.steps, Area::Images, layers, hex);
+            return Err(e);
+        }
+        let mut tables = self.tables();
+        tables.insert_layer(info.clone(), is_settled, Instant::now());
+        // It was put in under the same lock, so it is there.
+        let _ = tables.use_layers(std::slice::from_ref(&info.chain_id));
+        Ok(info)
+    }
+
+    fn record_layer(&self, info: &LayerInfo, is_settled: bool) -> Result<(), LayerError> {
+        let action = "record the layer";
+        self.hook(Step::RecordLayer, action)?;
+        self.layer_records
+            .put(&records::key(&info.chain_id), &LayerRecord::new(info, is_settled))
+            .map_err(|e| LayerError::Store { action, source: std::io::Error::other(e) })
+    }
+
+    fn write_entries<R: Read>(
+        &self,
+        job: &LayerJob,
+        stream: LayerStream<'_, R>,
+        mut tree: Tree,
+    ) -> Result<Pending, LayerError> {
+        let Limits { entries: most, path_bytes, .. } = self.options.limits;
+        let mut reader = Reader::new(stream, path_bytes);
+        let mut count = 0;
+        let failed = loop {
+            let entry = match reader.next_entry() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break None,
+                Err(e) => break Some(e),
+            };
+            count += 1;
+            if count > most {
+                return Err(LayerError::TooBig { what: "entries", limit: most });
+            }
+            self.options.steps.before(Step::Entry).map_err(store("write an entry"))?;
+            match tree.apply(&entry, &mut reader) {
+                Ok(()) => {}
+                Err(Fault::Source(e)) => break Some(TarError::Io(e)),
+                Err(fault) => return Err(blame(&entry, fault)),
+            }
+        };
+        let stream = reader.into_inner();
+        match failed {
+            Some(TarError::Io(e)) => return Err(stream.cause(e)),
+            // What is no archive is most often a blob that was damaged: its digest tells, if it does.
+            Some(TarError::Bad(bad)) => {
+                stream.verify(&job.descriptor, &job.diff_id)?;
+                return Err(LayerError::Archive(bad));
+            }
+            None => {}
+        }
+        stream.verify(&job.descriptor, &job.diff_id)?;
+        tree.finish().map_err(|fault| match fault {
+            Fault::Write { action, source } => LayerError::Store { action, source },
+            Fault::Source(source) => LayerError::Read(source),
+            Fault::Bad(problem) => LayerError::Archive(BadArchive {
+                entry: String::new(),
+                problem: problem.to_owned(),
+            }),
+        })
+    }
+
+    fn hook(&self, step: Step, action: &'static str) -> Result<(), LayerError> {
+        self.options.steps.before(step).map_err(store(action))
+    }
+}
+
+fn blame(entry: &Entry, fault: Fault) -> LayerError {
+    let name = shown(&entry.path);
+    match fault {
+        Fault::Bad(problem) => {
+            LayerError::Archive(BadArchive { entry: name, problem: problem.to_owned() })
+        }
+        Fault::Write { action, source } => LayerError::Write { entry: name, action, source },
+        Fault::Source(source) => LayerError::Read(source),
+    }
+}
+
+fn store<E: Into<std::io::Error>>(action: &'static str) -> impl FnOnce(E) -> LayerError {
+    move |e| LayerError::Store { action, source: e.into() }
+}
+
+/// A layer in the making. Dropped before it has its place, it is deleted.
+struct Staging<'a> {
+    inner: &'a Inner,
+    name: String,
+    dir: OwnedFd,
+    is_placed: std::cell::Cell<bool>,
+}
+
+impl<'a> Staging<'a> {
+    fn make(inner: &'a Inner) -> Result<Self, LayerError> {
+        inner.hook(Step::Stage, "make a staging directory")?;
+        let name = inner.layout.unique();
+        let dir = layout::ensure_dir(&inner.layout.staging_fd, &name)
+            .map_err(store("make a staging directory"))?;
+        Ok(Self { inner, name, dir, is_placed: std::cell::Cell::new(false) })
+    }
+
+    /// The directory of the layer's files, as a root is by default.
+    fn fs(&self) -> Result<OwnedFd, LayerError> {
+        let fd = layout::ensure_dir(&self.dir, FS).map_err(store("make the layer's directory"))?;
+        fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(store("make the layer's directory"))?;
+        Ok(fd)
+    }
+
+    fn write_pending(&self, pending: &Pending) -> Result<(), LayerError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = openat(&self.dir, IMPLIED, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(store("write what the layer implies"))?;
+        std::fs::File::from(fd)
+            .write_all(&pending.to_bytes())
+            .map_err(store("write what the layer implies"))
+    }
+
+    /// Gives the layer its place among the others; what lies there without a record goes away.
+    fn place(&self, hex: &str) -> Result<(), LayerError> {
+        let action = "put the layer in its place";
+        self.inner.hook(Step::Place, action)?;
+        let layout = &self.inner.layout;
+        let steps = &*self.inner.options.steps;
+        trash::trash(layout, steps, Area::Images, &layout.layers_fd, hex.as_ref())
+            .map_err(|e| LayerError::Store { action, source: std::io::Error::other(e) })?;
+        renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex).map_err(store(action))?;
+        self.is_placed.set(true);
+        fsync(&layout.layers_fd).map_err(store(action))
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if self.is_placed.get() {
+            return;
+        }
+        let layout = &self.inner.layout;
+        let steps = &*self.inner.options.steps;
+        match trash::trash(layout, steps, Area::Images, &layout.staging_fd, self.name.as_ref()) {
+            Ok(Some(name)) => {
+                trash::delete(layout, steps, &self.inner.stuck, Area::Images, name.as_ref());
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a staging directory stays until the next start"),
+        }
+    }
+}

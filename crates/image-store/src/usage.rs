@@ -1,0 +1,83 @@
+//! What things take.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use model::ContainerId;
+use rustix::fs::{fstat, fstatvfs};
+use rustix::io::Errno;
+
+use crate::error::{ImageStoreError, at};
+use crate::layout;
+use crate::measure::measure;
+use crate::store::ImageStore;
+use crate::types::{FsInfo, FsUsage, Measured, Usage};
+
+impl ImageStore {
+    /// What a container's writable directories took when they were last measured; from memory.
+    #[must_use]
+    pub fn usage(&self, container: &ContainerId) -> Option<Measured> {
+        self.inner.tables().container(container).and_then(|c| c.measured)
+    }
+
+    /// Measures a container's writable directories, volumes included, and remembers the answer.
+    /// Walks the tree; nothing is locked meanwhile.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::NoContainer`]; what cannot be read.
+    pub fn measure(&self, container: &ContainerId) -> Result<Measured, ImageStoreError> {
+        let inner = &self.inner;
+        let path = inner.layout.containers.join(container.as_str());
+        let dir = match layout::open_dir(&inner.layout.containers_fd, container.as_str()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => {
+                return Err(ImageStoreError::NoContainer { id: container.clone() });
+            }
+            Err(e) => return Err(at("open", path)(e)),
+        };
+        let mut usage = Usage::default();
+        for part in ["upper", "volumes"] {
+            match layout::open_dir(&dir, part) {
+                Ok(fd) => usage += measure(&fd).map_err(at("measure", path.join(part)))?,
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(at("open", path.join(part))(e)),
+            }
+        }
+        let measured = Measured { usage, at: layout::now() };
+        inner.tables().measured(container, measured);
+        Ok(measured)
+    }
+
+    /// Space taken by images and containers, and what their file systems have left.
+    ///
+    /// # Errors
+    /// A file system that does not answer.
+    pub fn fs_info(&self) -> Result<FsInfo, ImageStoreError> {
+        let inner = &self.inner;
+        let (layers, containers) = {
+            let tables = inner.tables();
+            (tables.layers_usage(), tables.containers_usage())
+        };
+        let layout = &inner.layout;
+        let device =
+            |fd: &OwnedFd, path: &Path| fstat(fd).map(|s| s.st_dev).map_err(at("look at", path));
+        Ok(FsInfo {
+            images: fs_usage(&layout.root_fd, &layout.root, layers)?,
+            containers: fs_usage(&layout.containers_fd, &layout.containers, containers)?,
+            is_shared: device(&layout.root_fd, &layout.root)?
+                == device(&layout.containers_fd, &layout.containers)?,
+        })
+    }
+}
+
+fn fs_usage(fd: &OwnedFd, path: &Path, used: Usage) -> Result<FsUsage, ImageStoreError> {
+    let fs = fstatvfs(fd).map_err(at("ask the file system of", path))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+    Ok(FsUsage {
+        mountpoint: path.to_owned(),
+        used,
+        capacity: Usage { bytes: bytes(fs.f_blocks), inodes: fs.f_files },
+        available: Usage { bytes: bytes(fs.f_bavail), inodes: fs.f_favail },
+        at: layout::now(),
+    })
+}
