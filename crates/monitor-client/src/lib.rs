@@ -9,6 +9,7 @@ mod connection;
 mod dial;
 mod error;
 mod exec;
+mod identity;
 mod program;
 mod start;
 
@@ -16,6 +17,7 @@ pub use attach::{AttachHandle, AttachStreams, Attached};
 pub use connection::{Monitor, MonitorEvent, MonitorEvents};
 pub use error::MonitorError;
 pub use exec::{ExecStreams, RunningExec, resize_terminal};
+pub use identity::find;
 pub use monitor_api as api;
 pub use program::{MonitorProgram, ProgramError};
 pub use start::{Identity, Started, connect, start};

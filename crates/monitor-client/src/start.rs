@@ -99,19 +99,24 @@ pub async fn connect(
     directory: &Path,
     expected: Identity,
 ) -> Result<(Monitor, MonitorEvents, Welcome), MonitorError> {
-    let socket = directory.join(SOCKET);
-    let unreachable = |source| MonitorError::Unreachable { socket: socket.clone(), source };
-    let stream = through(directory, UnixStream::connect).map_err(unreachable)?;
+    let (monitor, events) = connect_to(directory)?;
     // The peer's credentials are those of whoever made the listener, a daemon of old; so the monitor says
     // itself who it is, and the kernel says when that process began.
-    let (monitor, events) = Monitor::over(stream).map_err(unreachable)?;
     let welcome = monitor.hello().await?;
     let is_expected =
         welcome.pid == expected.pid && identity_of(expected.pid).ok() == Some(expected);
     if !is_expected {
+        let socket = directory.join(SOCKET);
         return Err(MonitorError::Impostor { socket, expected: expected.pid, found: welcome.pid });
     }
     Ok((monitor, events, welcome))
+}
+
+/// A connection to whoever listens in `directory`.
+pub(crate) fn connect_to(directory: &Path) -> Result<(Monitor, MonitorEvents), MonitorError> {
+    let unreachable = |source| MonitorError::Unreachable { socket: directory.join(SOCKET), source };
+    let stream = through(directory, UnixStream::connect).map_err(unreachable)?;
+    Monitor::over(stream).map_err(unreachable)
 }
 
 /// The process `pid` as it is now.

@@ -11,4 +11,4 @@ mod store;
 
 pub use format::{BadRecord, Record};
 pub use key::{BadKey, Key};
-pub use store::{Durability, Loaded, Quarantined, Store, StoreError};
+pub use store::{Durability, Loaded, Quarantined, Store, StoreError, read_record};

@@ -271,6 +271,21 @@ impl Store {
     }
 }
 
+/// The record in the file at `path`, if there is one: for a reader of a store that another process writes
+/// to, which [`Store::open`] would disturb.
+///
+/// # Errors
+/// [`StoreError::Read`], or [`StoreError::Bad`] for one that is damaged; it is left where it is.
+pub fn read_record<R: Record>(path: &Path) -> Result<Option<R>, StoreError> {
+    match std::fs::read(path) {
+        Ok(bytes) => decode(&bytes)
+            .map(Some)
+            .map_err(|source| StoreError::Bad { path: path.to_owned(), source }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Read { path: path.to_owned(), source }),
+    }
+}
+
 /// Makes `path` and its parents; the last one is the owner's alone.
 fn make_private_dirs(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
@@ -317,6 +332,9 @@ mod tests {
         assert_eq!(again.get::<Note>(&key("a")).unwrap(), Some(Note(2)));
         assert_eq!(again.get::<Note>(&key("b")).unwrap(), None);
         assert_eq!(again.load_all::<Note>().unwrap().records, [(key("a"), Note(2))]);
+        let notes = dir.path().join("notes");
+        assert_eq!(read_record::<Note>(&notes.join("a")).unwrap(), Some(Note(2)));
+        assert_eq!(read_record::<Note>(&notes.join("b")).unwrap(), None);
     }
 
     #[test]
