@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cgroups::Driver;
 use model::HandlerName;
+use runtime_spec::Rlimit;
 
 /// Everything that is configured about pods. Durations are upper bounds.
 #[derive(Debug, Clone)]
@@ -25,6 +26,16 @@ pub struct PodsConfig {
     pub sysctls: BTreeMap<String, String>,
     /// A seccomp profile file (docker's format) in place of the built-in default.
     pub seccomp_profile: Option<PathBuf>,
+    /// Limits of processes (getrlimit(2)) that every container gets.
+    pub rlimits: Vec<Rlimit>,
+    /// How many tasks a container may have; `None` for no limit of its own.
+    pub pids_limit: Option<i64>,
+    /// Capabilities of a container whose request does not change them, with `CAP_`.
+    pub capabilities: Vec<String>,
+    /// Name of the AppArmor profile that is the runtime's default, where one is loaded.
+    pub apparmor_profile: Option<String>,
+    /// Whether containers get SELinux labels where the host has SELinux.
+    pub selinux_labels: bool,
     /// How much a container may log.
     pub log_limits: LogLimits,
     /// How long each phase may take.
@@ -47,6 +58,11 @@ impl PodsConfig {
             shm_size: 64 << 20,
             sysctls: BTreeMap::new(),
             seccomp_profile: None,
+            rlimits: specgen::default_rlimits(),
+            pids_limit: None,
+            capabilities: specgen::default_capabilities(),
+            apparmor_profile: None,
+            selinux_labels: false,
             log_limits: LogLimits::default(),
             deadlines: Deadlines::default(),
         }
@@ -63,10 +79,27 @@ pub struct LogLimits {
 }
 
 /// A runtime handler.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
     /// Who launches its containers.
     pub launch: Launch,
+    /// Whether it can make mounts read-only with all below them.
+    pub recursive_read_only: bool,
+    /// Whether it can give mounts ids of their own, and so containers a user namespace.
+    pub user_namespaces: bool,
+    /// Whether a privileged container gets only the devices that it asks for.
+    pub privileged_without_host_devices: bool,
+}
+
+impl Default for Handler {
+    fn default() -> Self {
+        Self {
+            launch: Launch::Own,
+            recursive_read_only: true,
+            user_namespaces: true,
+            privileged_without_host_devices: false,
+        }
+    }
 }
 
 /// Who launches the containers of a handler.

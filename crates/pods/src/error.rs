@@ -52,7 +52,7 @@ pub enum PodsError {
         /// Where.
         phase: &'static str,
         /// Why.
-        source: Cause,
+        source: Box<Cause>,
     },
     /// A process of an exec was killed because its time was over.
     #[error("exec in container {container}: killed after {seconds} s")]
@@ -65,6 +65,9 @@ pub enum PodsError {
     /// The records of pods cannot be opened.
     #[error("open the records of pods")]
     Open(#[source] store::StoreError),
+    /// There are no cgroups here that could be used.
+    #[error("find the cgroup hierarchies")]
+    Cgroups(#[source] cgroups::CgroupError),
     /// An operation ended without an answer.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -88,6 +91,12 @@ pub enum Cause {
     /// A cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroups::CgroupError),
+    /// The image, or the container's root file system.
+    #[error(transparent)]
+    Image(#[from] image_store::ImageStoreError),
+    /// The request, the image and the host do not make a container.
+    #[error(transparent)]
+    Spec(#[from] specgen::SpecError),
     /// The monitor.
     #[error(transparent)]
     Monitor(#[from] monitor_client::MonitorError),
@@ -114,8 +123,17 @@ pub enum Cause {
 }
 
 impl Cause {
+    fn reason(&self) -> Option<&'static str> {
+        if let Self::Other { reason, .. } = self { *reason } else { None }
+    }
+
     pub(crate) fn other(class: Class, message: impl Into<String>) -> Self {
         Self::Other { class, reason: None, message: message.into() }
+    }
+
+    /// Pipes that could not be made.
+    pub(crate) fn pipes(source: io::Error) -> Self {
+        Self::File { what: "make a pipe below", path: PathBuf::from("/proc/self/fd"), source }
     }
 
     /// A phase's task that panicked.
@@ -129,15 +147,15 @@ impl PodsError {
     #[must_use]
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Failed { source: Cause::Other { reason, .. }, .. } => *reason,
+            Self::Failed { source, .. } => source.reason(),
             Self::Shared(inner) => inner.reason(),
-            Self::Failed { .. }
-            | Self::NoSandbox { .. }
+            Self::NoSandbox { .. }
             | Self::NoContainer { .. }
             | Self::State { .. }
             | Self::Invalid { .. }
             | Self::ExecTimeout { .. }
             | Self::Open(_)
+            | Self::Cgroups(_)
             | Self::Lost(_) => None,
         }
     }
@@ -152,6 +170,7 @@ impl Classified for PodsError {
             Self::Failed { source, .. } => source.class(),
             Self::ExecTimeout { .. } => Class::DeadlineExceeded,
             Self::Open(source) => source.class(),
+            Self::Cgroups(source) => source.class(),
             Self::Lost(lost) => lost.class(),
             Self::Shared(inner) => inner.class(),
         }
@@ -165,9 +184,27 @@ impl Classified for Cause {
             Self::Record(source) => source.class(),
             Self::Network(source) => source.class(),
             Self::Cgroup(source) => source.class(),
+            Self::Image(source) => source.class(),
+            Self::Spec(source) => source.class(),
             Self::Monitor(source) => source.class(),
             Self::File { source, .. } => Class::of_io(source),
             Self::Other { class, .. } => *class,
         }
     }
+}
+
+/// An error with all that is behind it, for logs.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        // Transparent wrappers say what they wrap.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -6,16 +6,39 @@
 //! is owed and tried again; no lock is held while anything is waited for; a list never waits.
 //! Callers: `cri-server`; the daemon opens it and lets it recover.
 
+mod cgroup;
+mod clock;
 mod config;
+mod container;
 mod error;
 mod events;
+mod filters;
+mod host;
+mod monitors;
+mod owed;
 mod pods;
+mod records;
+mod recover;
+mod sandbox;
 mod status;
+mod steps;
+mod streams;
+mod table;
+mod undo;
+mod undoing;
+mod usage;
 
 pub use config::{Deadlines, Handler, Launch, LogLimits, PodsConfig};
 pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
-pub use pods::{Pods, Recovered, Services};
+pub use monitor_client::api::{AttachEnd, TerminalSize};
+pub use monitor_client::{
+    AttachHandle, AttachStreams, Attached, ExecStreams, MonitorProgram, RunningExec,
+    resize_terminal,
+};
+pub use pods::{Pods, Services};
+pub use recover::Recovered;
+pub use runtime_spec::Rlimit;
 pub use status::{
     ContainerFilter, ContainerStateKind, ContainerStatus, ExecResult, MountStatus, SandboxFilter,
     SandboxStatus, Usage,

@@ -1,22 +1,33 @@
 //! Everything that can be asked of pods.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cgroups::Hierarchies;
 use image_store::ImageStore;
-use model::{
-    Class, ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId,
+use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId};
+use monitor_client::{
+    AttachStreams, Attached, ExecStreams, MonitorProgram, RunningExec, api::TerminalSize,
 };
-use monitor_client::MonitorProgram;
 use network::Networks;
 use operations::Operations;
+use specgen::HostFacts;
+use store::{Durability, Store};
+use tokio::net::TcpStream;
 
 use crate::config::PodsConfig;
 use crate::error::{Cause, PodsError};
-use crate::events::{Events, Subscription};
+use crate::events::Subscription;
+use crate::filters::Filters;
+use crate::owed::Owed;
+use crate::recover::Recovered;
 use crate::status::{
     ContainerFilter, ContainerStatus, ExecResult, SandboxFilter, SandboxStatus, Usage,
 };
+use crate::steps::MayHang;
+use crate::table::{Records, Table};
+use crate::{container, host, recover, sandbox, streams, undoing, usage};
 
 /// What the pods of a node are made with.
 #[derive(Debug, Clone)]
@@ -31,56 +42,67 @@ pub struct Services {
     pub monitor: Arc<MonitorProgram>,
 }
 
-/// What recovery found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Pods whose monitor answered.
-    pub alive: usize,
-    /// Pods whose monitor was gone.
-    pub lost: usize,
-    /// Pods that were half made, and are undone.
-    pub undone: usize,
-    /// Records that could not be read and were set aside, each with what is wrong.
-    pub quarantined: Vec<String>,
-    /// What could not be done, each with its object.
-    pub problems: Vec<String>,
-}
-
 /// The pods of this node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pods {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    config: PodsConfig,
-    services: Services,
-    events: Events,
-}
-
-fn not_yet<T>(operation: &'static str) -> Result<T, PodsError> {
-    Err(PodsError::Failed {
-        operation,
-        object: String::new(),
-        phase: "begin",
-        source: Cause::other(Class::Unimplemented, "not there yet"),
-    })
+pub(crate) struct Inner {
+    pub(crate) config: PodsConfig,
+    pub(crate) services: Services,
+    pub(crate) table: Table,
+    pub(crate) owed: Owed,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) host: HostFacts,
+    pub(crate) filters: Filters,
+    pub(crate) may_hang: MayHang,
+    /// Held as a whole while networks are collected, shared by those that join one.
+    pub(crate) network_gate: tokio::sync::RwLock<()>,
+    /// Records of an earlier daemon that could not be read.
+    pub(crate) quarantined: Vec<String>,
 }
 
 impl Pods {
-    /// Reads the records of an earlier daemon; nothing else is looked at before [`Pods::recover`].
+    /// Reads the records of an earlier daemon and finds out about the host; nothing else is looked at before
+    /// [`Pods::recover`]. To be called inside a tokio runtime. It blocks for a moment.
     ///
     /// # Errors
-    /// When the records' directory cannot be made or read. Bad records are no error.
+    /// When the records' directory cannot be made or read, or no cgroup hierarchy is mounted. Bad records
+    /// are no error.
     pub fn open(config: PodsConfig, services: Services) -> Result<Self, PodsError> {
-        Ok(Self { inner: Arc::new(Inner { config, services, events: Events::new() }) })
+        let open = |name: &str| {
+            let path = config.state_dir.join("records").join(name);
+            Store::open(&path, Durability::Boot).map_err(PodsError::Open)
+        };
+        let table =
+            Table::new(Records { sandboxes: open("sandboxes")?, containers: open("containers")? });
+        let (owed, mut quarantined) = Owed::open(open("owed")?).map_err(PodsError::Open)?;
+        quarantined.extend(recover::load(&table)?);
+        let hierarchies = Hierarchies::detect().map_err(PodsError::Cgroups)?;
+        let host = host::facts(&config, &hierarchies);
+        let inner = Inner {
+            config,
+            services,
+            table,
+            owed,
+            hierarchies,
+            host,
+            filters: Filters::new(),
+            may_hang: MayHang::new(),
+            network_gate: tokio::sync::RwLock::default(),
+            quarantined,
+        };
+        let pods = Self { inner: Arc::new(inner) };
+        undoing::work_on_what_is_owed(&pods);
+        Ok(pods)
     }
 
     /// Takes up every pod of an earlier daemon, each on its own and within a bound, and undoes what was
     /// half made. Calls that name a pod wait for that pod alone, so the daemon serves meanwhile.
     pub async fn recover(&self) -> Recovered {
-        Recovered::default()
+        recover::recover(self).await
     }
 
     /// How pods are configured.
@@ -92,22 +114,22 @@ impl Pods {
     /// Events from now on.
     #[must_use]
     pub fn events(&self) -> Subscription {
-        self.inner.events.subscribe()
+        self.inner.table.events().subscribe()
     }
 
-    /// Why pods cannot be run here now: records that cannot be written, a missing cgroup hierarchy.
+    /// Whether pods can be run here now.
     ///
     /// # Errors
-    /// The reason, for the node's `RuntimeReady` condition.
+    /// Why not, for the node's `RuntimeReady` condition: records that cannot be written, or too much that
+    /// could not be undone.
     pub fn ready(&self) -> Result<(), PodsError> {
-        let _ = &self.inner.services;
-        Ok(())
+        recover::ready(self)
     }
 
     /// What could not be undone yet and is tried again, each for people.
     #[must_use]
     pub fn owed(&self) -> Vec<String> {
-        Vec::new()
+        self.inner.owed.describe()
     }
 
     /// RunPodSandbox: a ready sandbox, or nothing is left of it. Called again for the same name, namespace,
@@ -116,8 +138,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`].
     pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, PodsError> {
-        let _ = config;
-        not_yet("RunPodSandbox")
+        sandbox::run::run(self, config).await
     }
 
     /// StopPodSandbox: what runs in it is killed, its network is given back. Succeeds for one that is gone.
@@ -125,8 +146,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`]; to be called again.
     pub async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), PodsError> {
-        let _ = id;
-        not_yet("StopPodSandbox")
+        sandbox::stop::stop(self, id).await
     }
 
     /// RemovePodSandbox: the same, and its containers and all records are gone. Succeeds for one that is gone.
@@ -134,8 +154,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`]; to be called again.
     pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), PodsError> {
-        let _ = id;
-        not_yet("RemovePodSandbox")
+        sandbox::remove::remove(self, id).await
     }
 
     /// PodSandboxStatus, with the statuses of its containers at the same time.
@@ -146,14 +165,13 @@ impl Pods {
         &self,
         id: &SandboxId,
     ) -> Result<(Arc<SandboxStatus>, Vec<Arc<ContainerStatus>>), PodsError> {
-        Err(PodsError::NoSandbox { id: id.clone() })
+        sandbox::status::status(self, id).await
     }
 
     /// ListPodSandbox, the oldest first. Waits for nothing.
     #[must_use]
     pub fn list_sandboxes(&self, filter: &SandboxFilter) -> Vec<Arc<SandboxStatus>> {
-        let _ = filter;
-        Vec::new()
+        sandbox::list::list(self, filter)
     }
 
     /// UpdatePodSandboxResources: limits of the pod's cgroup.
@@ -166,19 +184,17 @@ impl Pods {
         overhead: Resources,
         resources: Resources,
     ) -> Result<(), PodsError> {
-        let _ = (id, overhead, resources);
-        not_yet("UpdatePodSandboxResources")
+        sandbox::update_resources::update_resources(self, id, overhead, resources).await
     }
 
     /// Sandboxes whose id begins with `prefix`. For people.
     #[must_use]
     pub fn find_sandboxes(&self, prefix: &str) -> Vec<SandboxId> {
-        let _ = prefix;
-        Vec::new()
+        sandbox::list::find(self, prefix)
     }
 
     /// CreateContainer: a container that waits for its start, or nothing is left of it. Called again for the
-    /// same sandbox, name and attempt, it gives the same answer.
+    /// same sandbox, name and attempt while that one has not ended, it gives the same answer.
     ///
     /// # Errors
     /// [`PodsError`].
@@ -187,8 +203,7 @@ impl Pods {
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId, PodsError> {
-        let _ = (sandbox, config);
-        not_yet("CreateContainer")
+        container::create::create(self, sandbox, config).await
     }
 
     /// StartContainer.
@@ -196,8 +211,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`]; a container whose program cannot be executed has exited then.
     pub async fn start_container(&self, id: &ContainerId) -> Result<(), PodsError> {
-        let _ = id;
-        not_yet("StartContainer")
+        container::start::start(self, id).await
     }
 
     /// StopContainer: its stop signal, then after `timeout` SIGKILL to everything in it. Returns when it has
@@ -210,8 +224,7 @@ impl Pods {
         id: &ContainerId,
         timeout: Duration,
     ) -> Result<(), PodsError> {
-        let _ = (id, timeout);
-        not_yet("StopContainer")
+        container::stop::stop(self, id, timeout).await
     }
 
     /// RemoveContainer: killed if it runs, then gone. Succeeds for one that is gone.
@@ -219,8 +232,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`]; to be called again.
     pub async fn remove_container(&self, id: &ContainerId) -> Result<(), PodsError> {
-        let _ = id;
-        not_yet("RemoveContainer")
+        container::remove::remove(self, id).await
     }
 
     /// ContainerStatus.
@@ -231,14 +243,13 @@ impl Pods {
         &self,
         id: &ContainerId,
     ) -> Result<Arc<ContainerStatus>, PodsError> {
-        Err(PodsError::NoContainer { id: id.clone() })
+        container::status::status(self, id).await
     }
 
     /// ListContainers, the oldest first. Waits for nothing.
     #[must_use]
     pub fn list_containers(&self, filter: &ContainerFilter) -> Vec<Arc<ContainerStatus>> {
-        let _ = filter;
-        Vec::new()
+        container::list::list(self, filter)
     }
 
     /// UpdateContainerResources: applied at once to one that runs, remembered for one that does not yet.
@@ -250,11 +261,11 @@ impl Pods {
         id: &ContainerId,
         resources: Resources,
     ) -> Result<(), PodsError> {
-        let _ = (id, resources);
-        not_yet("UpdateContainerResources")
+        container::update_resources::update_resources(self, id, resources).await
     }
 
     /// ExecSync: runs a process in the container and gives its output back. A `timeout` of zero is none.
+    /// When the caller gives up, the process is killed: nobody is left to take its output.
     ///
     /// # Errors
     /// [`PodsError::ExecTimeout`] when it was killed; [`PodsError`].
@@ -264,8 +275,7 @@ impl Pods {
         command: Vec<String>,
         timeout: Duration,
     ) -> Result<ExecResult, PodsError> {
-        let _ = (id, command, timeout);
-        not_yet("ExecSync")
+        container::exec_sync::exec_sync(self, id, command, timeout).await
     }
 
     /// ReopenContainerLog.
@@ -273,15 +283,83 @@ impl Pods {
     /// # Errors
     /// [`PodsError`].
     pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), PodsError> {
-        let _ = id;
-        not_yet("ReopenContainerLog")
+        container::reopen_log::reopen_log(self, id).await
     }
 
     /// Containers whose id begins with `prefix`. For people.
     #[must_use]
     pub fn find_containers(&self, prefix: &str) -> Vec<ContainerId> {
-        let _ = prefix;
-        Vec::new()
+        container::list::find(self, prefix)
+    }
+
+    /// Runs a process in a running container with these standard streams.
+    ///
+    /// # Errors
+    /// [`PodsError`]; no process is left then.
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        streams: ExecStreams,
+    ) -> Result<RunningExec, PodsError> {
+        streams::exec(self, id, command, streams).await
+    }
+
+    /// Runs a process in a running container with a terminal of this size, and gives the terminal's
+    /// controlling end.
+    ///
+    /// # Errors
+    /// [`PodsError`]; no process is left then.
+    pub async fn exec_with_terminal(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        size: TerminalSize,
+    ) -> Result<(RunningExec, std::os::fd::OwnedFd), PodsError> {
+        streams::exec_with_terminal(self, id, command, size).await
+    }
+
+    /// Takes part in the streams of a running container. Whether it has a terminal and keeps its standard
+    /// input is in its configuration.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn attach(
+        &self,
+        id: &ContainerId,
+        streams: AttachStreams,
+    ) -> Result<Attached, PodsError> {
+        streams::attach(self, id, streams).await
+    }
+
+    /// Closes the monitor's own end of a container's standard input: for the end of the one attach of a
+    /// container with `stdin_once`.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn close_stdin(&self, id: &ContainerId) -> Result<(), PodsError> {
+        streams::close_stdin(self, id).await
+    }
+
+    /// Changes the size of a container's terminal.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn resize(&self, id: &ContainerId, size: TerminalSize) -> Result<(), PodsError> {
+        streams::resize(self, id, size).await
+    }
+
+    /// Connects to a port of a pod's loopback interface, IPv4 first, then IPv6.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn dial(
+        &self,
+        id: &SandboxId,
+        port: u16,
+        patience: Duration,
+    ) -> Result<TcpStream, PodsError> {
+        streams::dial(self, id, port, patience).await
     }
 
     /// What a container uses now. Reads its cgroup, and measures nothing.
@@ -289,7 +367,7 @@ impl Pods {
     /// # Errors
     /// [`PodsError`].
     pub async fn container_usage(&self, id: &ContainerId) -> Result<Usage, PodsError> {
-        Err(PodsError::NoContainer { id: id.clone() })
+        usage::of_container(self, id).await
     }
 
     /// What a pod uses now, with what its interfaces have carried.
@@ -300,6 +378,32 @@ impl Pods {
         &self,
         id: &SandboxId,
     ) -> Result<(Usage, Vec<network::InterfaceStats>), PodsError> {
-        Err(PodsError::NoSandbox { id: id.clone() })
+        usage::of_sandbox(self, id).await
     }
+}
+
+/// Where things of a pod are.
+impl Inner {
+    /// A pod's directory.
+    pub(crate) fn pod_dir(&self, id: &SandboxId) -> PathBuf {
+        self.pods_dir().join(id.as_str())
+    }
+
+    pub(crate) fn pods_dir(&self) -> PathBuf {
+        self.config.state_dir.join("pods")
+    }
+
+    /// A container's bundle, in its pod's directory.
+    pub(crate) fn bundle(&self, sandbox: &SandboxId, id: &ContainerId) -> PathBuf {
+        self.pod_dir(sandbox).join("containers").join(id.as_str())
+    }
+}
+
+/// A file of ours on which something failed.
+pub(crate) fn file_failed(
+    what: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(std::io::Error) -> Cause {
+    let path = path.to_owned();
+    move |source| Cause::File { what, path, source }
 }

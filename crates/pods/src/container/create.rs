@@ -1,0 +1,366 @@
+//! CreateContainer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use image_store::Image;
+use model::{
+    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, SandboxId, State,
+    User,
+};
+use monitor_client::Monitor;
+use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
+use operations::Phases;
+use runtime_spec::Spec;
+use specgen::{Features, Inputs, Launcher};
+
+use super::host_paths::{self, OnHost};
+use super::rootfs::{self, Prepared};
+use super::{bundle, checks};
+use crate::cgroup;
+use crate::clock;
+use crate::config::{Handler, Launch};
+use crate::error::{Cause, PodsError};
+use crate::filters::{self, Filter};
+use crate::pods::Inner;
+use crate::pods::Pods;
+use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
+use crate::sandbox;
+use crate::status::MountStatus;
+use crate::steps::{Failure, blocking_step, step};
+use crate::undo::{Undo, Undos};
+
+const OPERATION: &str = "CreateContainer";
+
+/// What a container is asked for by: the same key is the same container.
+pub(crate) fn key(sandbox: &SandboxId, metadata: &ContainerMetadata) -> String {
+    format!("{sandbox}/{}/{}", metadata.name, metadata.attempt)
+}
+
+/// Joins or begins the operation.
+pub(crate) async fn create(
+    pods: &Pods,
+    sandbox: &SandboxId,
+    config: ContainerConfig,
+) -> Result<ContainerId, PodsError> {
+    let inner = &pods.inner;
+    inner.table.settled(sandbox).await;
+    let pod = inner.table.sandbox(sandbox).filter(|r| r.stage != SandboxStage::Making);
+    let pod = pod.ok_or_else(|| PodsError::NoSandbox { id: sandbox.clone() })?;
+    let object = format!("{}/{}", pod.config.metadata, config.metadata.name);
+    if pod.stage != SandboxStage::Ready {
+        let problem = "its sandbox is not ready".to_owned();
+        return Err(PodsError::State { operation: OPERATION, object, problem });
+    }
+    if let Some(problem) = checks::contradiction(&config, &pod.config) {
+        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+    }
+    let operations = inner.services.operations.clone();
+    let (key, inner, name) = (key(sandbox, &config.metadata), Arc::clone(inner), object.clone());
+    let work = move |phases: Phases| async move {
+        if let Some(there) = inner.table.container_of(&pod.id, &config.metadata) {
+            return Ok(there.id.clone());
+        }
+        let made = make(&inner, &pod, config, &phases, &name).await;
+        made.map_err(|failure| failure.of(OPERATION, &name))
+    };
+    Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+async fn make(
+    inner: &Inner,
+    pod: &SandboxRecord,
+    config: ContainerConfig,
+    phases: &Phases,
+    object: &str,
+) -> Result<ContainerId, Failure> {
+    let mut undos = Undos::default();
+    let made = build(inner, pod, config, phases, &mut undos).await;
+    if made.is_err() {
+        inner.owed.add(object, undos.unwind(inner).await);
+    }
+    made
+}
+
+async fn build(
+    inner: &Inner,
+    pod: &SandboxRecord,
+    config: ContainerConfig,
+    phases: &Phases,
+    undos: &mut Undos,
+) -> Result<ContainerId, Failure> {
+    let gate = inner.table.gate(&pod.id);
+    let gate = gate.ok_or_else(|| gone("the sandbox is gone"))?;
+    // Whoever ends the pod waits for this to fail or to be done.
+    let _inside = gate.read().await;
+    let reserved = Reserved::record(inner, pod, config, undos)?;
+    let ready = reserved.look_up(phases, undos).await?;
+    let described = ready.describe(phases, undos).await?;
+    described.set_up(phases, undos).await
+}
+
+fn gone(message: &str) -> Failure {
+    Failure::new("begin", Cause::other(Class::FailedPrecondition, message))
+}
+
+/// A container whose image is here and whose intention is written down.
+struct Reserved<'a> {
+    inner: &'a Inner,
+    pod: &'a SandboxRecord,
+    handler: &'a Handler,
+    record: ContainerRecord,
+    image: Image,
+    /// What its spec says of its cgroup.
+    cgroups_path: String,
+    bundle: PathBuf,
+}
+
+/// One whose mounts, devices and filter were found and whose file systems are prepared.
+struct Ready<'a> {
+    reserved: Reserved<'a>,
+    on_host: OnHost,
+    prepared: Prepared,
+    filter: Option<Filter>,
+}
+
+/// One whose bundle is written.
+struct Described<'a> {
+    reserved: Reserved<'a>,
+    prepared: Prepared,
+}
+
+impl<'a> Reserved<'a> {
+    fn record(
+        inner: &'a Inner,
+        pod: &'a SandboxRecord,
+        config: ContainerConfig,
+        undos: &mut Undos,
+    ) -> Result<Self, Failure> {
+        let handler = inner.config.handlers.get(&pod.config.handler);
+        let handler =
+            handler.ok_or_else(|| gone("its runtime handler is not configured any more"))?;
+        if !config.cdi_devices.is_empty() {
+            let message = "CDI devices are not supported";
+            return Err(Failure::new("devices", Cause::other(Class::Unimplemented, message)));
+        }
+        let image = rootfs::find(&inner.services.images, &config)
+            .map_err(|cause| Failure::new("image", cause))?;
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|e| gone(&format!("no randomness: {e}")))?;
+        let id = ContainerId::from_random(random);
+        let (cgroups_path, cgroup) =
+            cgroup::of_container(inner.config.cgroup_driver, &pod.cgroup, &id)
+                .map_err(|e| Failure::new("cgroup", Cause::Cgroup(e.into())))?;
+        let record = ContainerRecord {
+            sandbox: pod.id.clone(),
+            created_at: clock::now(),
+            stage: ContainerStage::Making,
+            state: State::Created,
+            image_id: image.id.clone(),
+            image_ref: image.repo_digests.first().unwrap_or(&image.id.to_string()).clone(),
+            user: User::default(),
+            mounts: Vec::new(),
+            log_path: checks::log_file(&config, &pod.config),
+            pid: None,
+            resources: config.resources.clone(),
+            stop_signal: specgen::stop_signal(&config, &image.config),
+            cgroup,
+            spans: Vec::new(),
+            warnings: Vec::new(),
+            config: Arc::new(config),
+            id,
+        };
+        undos.push(Undo::ForgetContainer(record.id.clone()));
+        inner.table.add_container(record.clone());
+        inner.table.save_container(&record.id).map_err(|e| Failure::new("record", e))?;
+        let bundle = inner.bundle(&pod.id, &record.id);
+        Ok(Self { inner, pod, handler, record, image, cgroups_path, bundle })
+    }
+
+    async fn look_up(self, phases: &Phases, undos: &mut Undos) -> Result<Ready<'a>, Failure> {
+        let deadlines = self.inner.config.deadlines;
+        let (config, log) = (Arc::clone(&self.record.config), self.record.log_path.clone());
+        let look = self.inner.may_hang.run(move || host_paths::look_up(&config, log.as_deref()));
+        let mut on_host = step(phases, "host paths", deadlines.host_path, look).await?;
+        let filter = self.filter(phases).await?;
+        undos.push(Undo::ReleaseRootfs(self.record.id.clone()));
+        let images = self.inner.services.images.clone();
+        let (image, id, config) =
+            (self.image.clone(), self.record.id.clone(), Arc::clone(&self.record.config));
+        let places = self.bundle.join("volumes");
+        let found = std::mem::take(&mut on_host.mounts);
+        let prepare = move || rootfs::prepare(&images, &image, &id, &config, found, &places);
+        let prepared = blocking_step(phases, "rootfs", deadlines.rootfs, prepare).await?;
+        Ok(Ready { reserved: self, on_host, prepared, filter })
+    }
+
+    /// The compiled seccomp filter, if its profile is not unconfined.
+    async fn filter(&self, phases: &Phases) -> Result<Option<Filter>, Failure> {
+        let security = &self.record.config.security;
+        let profile = specgen::seccomp_profile(security);
+        let default = self.inner.config.seccomp_profile.as_deref();
+        let failed = |cause: Cause| Failure::new("seccomp", cause);
+        let Some(source) = filters::source(profile, default).map_err(failed)? else {
+            return Ok(None);
+        };
+        let sets = specgen::capabilities(
+            &self.inner.config.capabilities,
+            &security.capabilities,
+            security.privileged,
+            &self.inner.host.capabilities,
+        );
+        let bounding = sets.map_err(|e| failed(e.into()))?.bounding;
+        let known = self.inner.filters.clone();
+        let compile = self.inner.may_hang.run(move || known.filter(&source, &bounding));
+        step(phases, "seccomp", self.inner.config.deadlines.host_path, compile).await.map(Some)
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            launcher: match self.handler.launch {
+                Launch::Own => Launcher::Own,
+                Launch::External { .. } => Launcher::External,
+            },
+            recursive_read_only: self.handler.recursive_read_only,
+            idmapped_mounts: self.handler.user_namespaces,
+            privileged_without_host_devices: self.handler.privileged_without_host_devices,
+        }
+    }
+}
+
+impl<'a> Ready<'a> {
+    async fn describe(self, phases: &Phases, undos: &mut Undos) -> Result<Described<'a>, Failure> {
+        let spec = self.spec().map_err(|e| Failure::new("spec", e))?;
+        let Self { reserved, prepared, filter, .. } = self;
+        undos.push(Undo::RemoveDirectory(reserved.bundle.clone()));
+        let (dir, own) = (reserved.bundle.clone(), reserved.features().launcher == Launcher::Own);
+        // An external runtime finds the profile in the spec and compiles it itself.
+        let file = filter.filter(|_| own).map(|f| f.file);
+        let write = move || bundle::write(&dir, &spec, file.as_ref().map(|f| f.as_slice()));
+        let deadline = reserved.inner.config.deadlines.rootfs;
+        blocking_step(phases, "bundle", deadline, write).await?;
+        Ok(Described { reserved, prepared })
+    }
+
+    fn spec(&self) -> Result<Spec, specgen::SpecError> {
+        let Reserved { inner, pod, record, image, bundle, .. } = &self.reserved;
+        let has_shm = pod.config.namespaces.ipc == IpcMode::Pod;
+        let pod_dir = inner.pod_dir(&pod.id);
+        let files = sandbox::files::of_pod(&pod_dir, has_shm, inner.config.shm_size);
+        let mut host = inner.host.clone();
+        host.devices.clone_from(&self.on_host.all_devices);
+        specgen::container_spec(&Inputs {
+            sandbox: &pod.config,
+            container: &record.config,
+            image: &image.config,
+            identity: &self.prepared.identity,
+            host: &host,
+            files: &files,
+            cgroups_path: &self.reserved.cgroups_path,
+            root: &bundle.join("rootfs"),
+            mounts: &self.prepared.mounts,
+            devices: &self.on_host.devices,
+            features: self.reserved.features(),
+            seccomp: self.filter.as_ref().map(|f| &f.profile),
+            rlimits: &inner.config.rlimits,
+            pids_limit: inner.config.pids_limit,
+            capabilities: &inner.config.capabilities,
+            apparmor_default: inner.config.apparmor_profile.as_deref(),
+        })
+    }
+}
+
+impl Described<'_> {
+    async fn set_up(self, phases: &Phases, undos: &mut Undos) -> Result<ContainerId, Failure> {
+        let Self { reserved, prepared } = self;
+        let Reserved { inner, pod, record, .. } = &reserved;
+        let monitor = inner.table.monitor(&pod.id);
+        let monitor = monitor.ok_or_else(|| gone("the sandbox has lost its monitor"))?;
+        let mounts = mount_statuses(&record.config, &prepared.image_ids);
+        let user = prepared.identity.user.clone();
+        undos.push(Undo::RemoveCgroup(record.cgroup.clone()));
+        undos.push(Undo::RemoveFromMonitor {
+            sandbox: pod.id.clone(),
+            container: record.id.clone(),
+        });
+        let request = request(&reserved, prepared);
+        let created = create_in(&monitor, request, inner, phases).await?;
+        phases.adopt("monitor", &created.spans);
+        let spans = phases.spans();
+        let made = inner.table.made(&record.id, |r| {
+            r.pid = created.pid;
+            r.user = user;
+            r.mounts = mounts;
+            r.spans = spans;
+            r.warnings = created.warnings;
+        });
+        if !made {
+            return Err(gone("the sandbox was stopped meanwhile"));
+        }
+        inner.table.save_container(&record.id).map_err(|e| Failure::new("record", e))?;
+        Ok(record.id.clone())
+    }
+}
+
+async fn create_in(
+    monitor: &Monitor,
+    request: Create,
+    inner: &Inner,
+    phases: &Phases,
+) -> Result<monitor_client::api::Created, Failure> {
+    step(phases, "create", inner.config.deadlines.create, monitor.create(request)).await
+}
+
+fn request(reserved: &Reserved<'_>, prepared: Prepared) -> Create {
+    let Reserved { inner, handler, record, bundle, .. } = reserved;
+    Create {
+        container: record.id.clone(),
+        bundle: bundle.clone(),
+        rootfs: prepared.rootfs,
+        log: record.log_path.clone(),
+        stdio: record.config.stdio,
+        runtime: match &handler.launch {
+            Launch::Own => Runtime::Own,
+            Launch::External { program, options, root } => Runtime::External {
+                program: program.clone(),
+                options: options.clone(),
+                root: root.clone(),
+            },
+        },
+        pid: match &record.config.security.namespaces.pid {
+            PidMode::Pod => PidChoice::Pod,
+            PidMode::Container | PidMode::Node => PidChoice::Spec,
+            PidMode::Target(target) => PidChoice::Target(target.clone()),
+        },
+        volumes: prepared.volumes,
+        log_limits: LogLimits {
+            bytes_per_second: inner.config.log_limits.bytes_per_second,
+            total_bytes: inner.config.log_limits.total_bytes,
+        },
+    }
+}
+
+fn mount_statuses(
+    config: &ContainerConfig,
+    image_ids: &[Option<model::Digest>],
+) -> Vec<MountStatus> {
+    let images = image_ids.iter().cloned().chain(std::iter::repeat(None));
+    let all = config.mounts.iter().zip(images);
+    all.map(|(mount, image_id)| MountStatus { mount: mount.clone(), image_id }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_sandbox_name_and_attempt() {
+        let [one, other] = [1, 2].map(|n| SandboxId::from_random([n; 32]));
+        let named = |name: &str, attempt| ContainerMetadata { name: name.to_owned(), attempt };
+        let a = key(&one, &named("a", 0));
+        assert_eq!(a, key(&one, &named("a", 0)));
+        for changed in [(&other, "a", 0), (&one, "b", 0), (&one, "a", 1)] {
+            assert_ne!(a, key(changed.0, &named(changed.1, changed.2)));
+        }
+    }
+}

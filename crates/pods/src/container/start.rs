@@ -1,0 +1,90 @@
+//! StartContainer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ContainerId, Event, Signal, State};
+use monitor_client::api::KillScope;
+use operations::Phases;
+
+use super::{name, there};
+use crate::error::{Cause, PodsError, chain};
+use crate::monitors;
+use crate::pods::{Inner, Pods};
+use crate::records::{ContainerRecord, SandboxStage};
+use crate::steps::{Failure, bounded, step};
+
+const OPERATION: &str = "StartContainer";
+
+/// How long the end of a container that could not be started may take to be told after the failure.
+const TOLD: Duration = Duration::from_secs(2);
+
+/// Joins or begins the operation. A container that runs already is started, whoever asks again.
+pub(crate) async fn start(pods: &Pods, id: &ContainerId) -> Result<(), PodsError> {
+    let inner = &pods.inner;
+    let record = there(inner, id).await?;
+    let object = name(inner, &record);
+    match record.state {
+        State::Created => {}
+        State::Running { .. } => return Ok(()),
+        State::Exited { .. } => {
+            let problem = "it has ended".to_owned();
+            return Err(PodsError::State { operation: OPERATION, object, problem });
+        }
+    }
+    let sandbox = inner.table.sandbox(&record.sandbox);
+    if sandbox.is_none_or(|s| s.stage != SandboxStage::Ready) {
+        let problem = "its sandbox is not ready".to_owned();
+        return Err(PodsError::State { operation: OPERATION, object, problem });
+    }
+    let operations = inner.services.operations.clone();
+    let (inner, key, name) = (Arc::clone(inner), id.to_string(), object.clone());
+    let work = move |phases: Phases| async move {
+        begin(&inner, &record, &phases).await.map_err(|failure| failure.of(OPERATION, &name))
+    };
+    Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+async fn begin(inner: &Inner, record: &ContainerRecord, phases: &Phases) -> Result<(), Failure> {
+    let (id, deadlines) = (&record.id, inner.config.deadlines);
+    let lost = || {
+        let message = "the sandbox has lost its monitor";
+        Failure::new("begin", Cause::other(model::Class::Unavailable, message))
+    };
+    let monitor = inner.table.monitor(&record.sandbox).ok_or_else(lost)?;
+    let started = step(phases, "start", deadlines.start, monitor.start(id.clone())).await;
+    match started {
+        Ok(at) => {
+            monitors::apply(inner, id, &[Event::Started(at)]);
+            if record.pid.is_none() {
+                learn_pid(inner, record).await;
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            if matches!(*failure.cause, Cause::Deadline(_)) {
+                // It must not begin to run after it was said that it does not.
+                let kill = monitor.kill(id.clone(), Signal::KILL, KillScope::All);
+                if let Err(cause) = bounded("kill", deadlines.answer, kill).await {
+                    tracing::warn!(error = %chain(&cause), container = %id, "start is given up");
+                }
+            }
+            inner.wait_for_end(id, TOLD).await;
+            Err(failure)
+        }
+    }
+}
+
+/// An external runtime makes the process at the start, so its id is known only now.
+async fn learn_pid(inner: &Inner, record: &ContainerRecord) {
+    let Some(monitor) = inner.table.monitor(&record.sandbox) else { return };
+    let Ok(welcome) = bounded("hello", inner.config.deadlines.answer, monitor.hello()).await else {
+        return;
+    };
+    let report = welcome.containers.into_iter().find(|c| c.container == record.id);
+    let pid = report.and_then(|report| report.pid);
+    inner.table.change_container(&record.id, |r| r.pid = pid);
+    if let Err(error) = inner.table.save_container(&record.id) {
+        tracing::warn!(error = %chain(&error), container = %record.id, "its process id is not recorded");
+    }
+}

@@ -1,0 +1,169 @@
+//! Seccomp filters of containers, compiled once for each profile.
+//!
+//! Always: at most [`KEPT`] compiled filters are kept, by their profile's hash; a profile is read anew for
+//! each container, so that a changed file is seen.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::{Class, Classified as _, Profile};
+use runtime_spec::Seccomp;
+use seccomp::{Arch, Target};
+
+use crate::error::Cause;
+use crate::host;
+use crate::pods::file_failed;
+
+/// Filters that are kept; one has some ten kilobytes.
+const KEPT: usize = 64;
+/// The longest profile, in bytes.
+const PROFILE_MAX: u64 = 1 << 20;
+
+/// A profile and the filter that it is compiled to, as the monitor reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    pub(crate) profile: Seccomp,
+    pub(crate) file: Arc<Vec<u8>>,
+}
+
+/// A profile's hash, and what it is compiled to.
+type Known = (String, Arc<Vec<u8>>);
+
+/// Compiled filters by hash, the one used last at the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Filters(Arc<Mutex<Vec<Known>>>);
+
+/// Where a profile is to come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// The one that is built in.
+    BuiltIn,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Where `profile` comes from, with `default` configured in place of the built-in one; `None` for
+/// unconfined.
+pub(crate) fn source(profile: &Profile, default: Option<&Path>) -> Result<Option<Source>, Cause> {
+    match profile {
+        Profile::Unconfined => Ok(None),
+        Profile::RuntimeDefault => {
+            Ok(Some(default.map_or(Source::BuiltIn, |path| Source::File(path.to_owned()))))
+        }
+        Profile::Localhost(path) if Path::new(path).is_absolute() => {
+            Ok(Some(Source::File(path.into())))
+        }
+        Profile::Localhost(path) => {
+            let message = format!("the seccomp profile {path:?} is not an absolute path");
+            Err(Cause::other(Class::InvalidArgument, message))
+        }
+    }
+}
+
+impl Filters {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// The filter of a container with these capabilities. It blocks, and may hang with the profile's file.
+    pub(crate) fn filter(&self, source: &Source, capabilities: &[String]) -> Result<Filter, Cause> {
+        let Some(arch) = Arch::host() else {
+            let message = "seccomp profiles are not known for this architecture";
+            return Err(Cause::other(Class::Unimplemented, message));
+        };
+        let target = Target { arch, capabilities, kernel: host::kernel_version() };
+        let bad = |what: String| {
+            move |e: seccomp::BadProfile| {
+                Cause::other(
+                    e.class(),
+                    format!("seccomp profile {what}: {}", crate::error::chain(&e)),
+                )
+            }
+        };
+        let (profile, name) = match source {
+            Source::BuiltIn => (seccomp::default_profile(&target), "of the runtime".to_owned()),
+            Source::File(path) => {
+                let name = path.display().to_string();
+                let json = read(path)?;
+                let profile = seccomp::parse_profile(&json, &target).map_err(bad(name.clone()))?;
+                (profile, name)
+            }
+        };
+        let hash = seccomp::profile_hash(&profile);
+        if let Some(file) = self.kept(&hash) {
+            return Ok(Filter { profile, file });
+        }
+        let file = Arc::new(seccomp::compile(&profile, arch).map_err(bad(name))?.to_file());
+        self.keep(hash, &file);
+        Ok(Filter { profile, file })
+    }
+
+    fn kept(&self, hash: &str) -> Option<Arc<Vec<u8>>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|(known, _)| known == hash)?;
+        let found = all.remove(at);
+        let file = Arc::clone(&found.1);
+        all.push(found);
+        Some(file)
+    }
+
+    fn keep(&self, hash: String, file: &Arc<Vec<u8>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(known, _)| *known != hash);
+        if all.len() >= KEPT {
+            all.remove(0);
+        }
+        all.push((hash, Arc::clone(file)));
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Cause> {
+    let read = || {
+        let mut content = Vec::new();
+        File::open(path)?.take(PROFILE_MAX + 1).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let content = read().map_err(file_failed("read the seccomp profile", path))?;
+    if content.len() as u64 > PROFILE_MAX {
+        let message = format!("seccomp profile {}: more than {PROFILE_MAX} bytes", path.display());
+        return Err(Cause::other(Class::InvalidArgument, message));
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_none_the_runtimes_or_a_file_of_the_node() {
+        let localhost = |path: &str| Profile::Localhost(path.to_owned());
+        assert!(source(&Profile::Unconfined, None).unwrap().is_none());
+        let built_in = source(&Profile::RuntimeDefault, None).unwrap();
+        assert!(matches!(built_in, Some(Source::BuiltIn)));
+        for (profile, default) in
+            [(Profile::RuntimeDefault, Some(Path::new("/p"))), (localhost("/p"), None)]
+        {
+            let found = source(&profile, default).unwrap();
+            assert!(matches!(found, Some(Source::File(path)) if path == Path::new("/p")));
+        }
+        assert!(source(&localhost("p"), None).is_err());
+    }
+
+    #[test]
+    fn the_number_of_kept_filters_is_bounded_and_the_one_used_last_stays() {
+        let filters = Filters::new();
+        let file = Arc::new(vec![1]);
+        filters.keep("first".to_owned(), &file);
+        for n in 0..KEPT - 1 {
+            filters.keep(n.to_string(), &file);
+        }
+        assert!(filters.kept("first").is_some());
+        filters.keep("one more".to_owned(), &file);
+        assert!(filters.kept("first").is_some());
+        assert!(filters.kept("0").is_none());
+        assert_eq!(filters.0.lock().unwrap().len(), KEPT);
+    }
+}

@@ -1,0 +1,377 @@
+//! After a start: what an earlier daemon has left.
+//!
+//! Always: records are read before anything is served, everything else comes after; each pod is looked at
+//! on its own and within a bound, and only calls that name it wait for it; what was half made is undone,
+//! what was half undone is undone to its end.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use model::{Class, ContainerId, SandboxId};
+use monitor_client::api::ContainerReport;
+use monitor_client::{Identity, MonitorError};
+
+use crate::container::remove::leavings;
+use crate::error::{Cause, PodsError, chain};
+use crate::monitors::{self, Truth, catch_up, exit_record};
+use crate::pods::{Inner, Pods, file_failed};
+use crate::records::{ContainerRecord, ContainerStage, PodNetwork, SandboxRecord, SandboxStage};
+use crate::sandbox::stop::owed_network;
+use crate::steps::{bounded, unblocked};
+use crate::table::Table;
+use crate::undo::{Undo, carry_all_out};
+
+/// Pods that are taken up at once.
+const AT_ONCE: usize = 32;
+
+/// What recovery found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Pods whose monitor answered.
+    pub alive: usize,
+    /// Pods whose monitor was gone.
+    pub lost: usize,
+    /// Pods that were half made or half removed, and are undone.
+    pub undone: usize,
+    /// Records that could not be read and were set aside, each with what is wrong.
+    pub quarantined: Vec<String>,
+    /// What could not be done, each with its object.
+    pub problems: Vec<String>,
+}
+
+/// Fills the table from the records; those that are bad are told.
+pub(crate) fn load(table: &Table) -> Result<Vec<String>, PodsError> {
+    let sandboxes = table.records().sandboxes.load_all().map_err(PodsError::Open)?;
+    let containers = table.records().containers.load_all().map_err(PodsError::Open)?;
+    for (_, record) in sandboxes.records {
+        table.add_sandbox(record, false);
+    }
+    for (_, record) in containers.records {
+        table.add_container(record);
+    }
+    let bad = sandboxes.quarantined.into_iter().chain(containers.quarantined);
+    Ok(bad.map(|q| format!("{}: {}, now {}", q.name, q.reason, q.moved_to.display())).collect())
+}
+
+/// Whether pods can be made now.
+pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
+    let inner = &pods.inner;
+    let failed = |source| PodsError::Failed {
+        operation: "Status",
+        object: "pods".to_owned(),
+        phase: "records",
+        source: Box::new(source),
+    };
+    let probe = inner.config.state_dir.join(".probe");
+    std::fs::write(&probe, b"?").map_err(file_failed("write", &probe)).map_err(failed)?;
+    if inner.owed.is_full() {
+        let message = "too many leftovers of pods could not be removed";
+        return Err(failed(Cause::other(Class::ResourceExhausted, message)));
+    }
+    Ok(())
+}
+
+/// What is to be done with a pod of an earlier daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// It was not finished: nothing of it may stay.
+    Undo,
+    /// It should run: its monitor is looked for.
+    TakeUp,
+    /// It was stopped: whatever still runs is ended.
+    Stop,
+    /// It was being removed, and that goes on.
+    Remove,
+}
+
+fn decide(record: &SandboxRecord) -> Decision {
+    match record.stage {
+        SandboxStage::Making => Decision::Undo,
+        SandboxStage::Ready => Decision::TakeUp,
+        SandboxStage::Stopped => Decision::Stop,
+        SandboxStage::Removing => Decision::Remove,
+    }
+}
+
+/// What became of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Alive,
+    Lost,
+    Undone,
+    Stopped,
+}
+
+/// Takes up every pod, then clears away what belongs to none.
+pub(crate) async fn recover(pods: &Pods) -> Recovered {
+    let inner = &pods.inner;
+    let mut recovered =
+        Recovered { quarantined: inner.quarantined.clone(), ..Recovered::default() };
+    let known: Vec<SandboxId> = inner.table.sandbox_ids();
+    let deadline = inner.config.deadlines.recover;
+    let each = known.iter().map(|id| async move {
+        let outcome = bounded("recover", deadline, take_up(pods, id)).await;
+        inner.table.settle(id);
+        (id, outcome)
+    });
+    let mut all = futures_util::stream::iter(each).buffer_unordered(AT_ONCE);
+    while let Some((id, outcome)) = all.next().await {
+        match outcome {
+            Ok(Outcome::Alive) => recovered.alive += 1,
+            Ok(Outcome::Lost) => recovered.lost += 1,
+            Ok(Outcome::Undone) => recovered.undone += 1,
+            Ok(Outcome::Stopped) => {}
+            Err(cause) => recovered.problems.push(format!("sandbox {id}: {}", chain(&cause))),
+        }
+    }
+    drop(all);
+    for result in [orphans(inner, &known).await, networks(inner).await] {
+        if let Err(cause) = result {
+            recovered.problems.push(chain(&cause));
+        }
+    }
+    recovered
+}
+
+async fn take_up(pods: &Pods, id: &SandboxId) -> Result<Outcome, Cause> {
+    let inner = &pods.inner;
+    let Some(record) = inner.table.sandbox(id) else { return Ok(Outcome::Undone) };
+    match decide(&record) {
+        Decision::TakeUp => connect(pods, &record).await,
+        Decision::Undo => {
+            let containers = inner.table.containers_of(id);
+            let undos = half_made(inner, &record, &containers);
+            let left = carry_all_out(inner.as_ref(), undos).await;
+            inner.owed.add(&record.config.metadata.to_string(), left);
+            Ok(Outcome::Undone)
+        }
+        Decision::Stop => {
+            carry_on(pods, id, Carry::Stop);
+            Ok(Outcome::Stopped)
+        }
+        Decision::Remove => {
+            carry_on(pods, id, Carry::Remove);
+            Ok(Outcome::Undone)
+        }
+    }
+}
+
+enum Carry {
+    Stop,
+    Remove,
+}
+
+/// An operation that the earlier daemon did not finish is this one's now.
+fn carry_on(pods: &Pods, id: &SandboxId, what: Carry) {
+    let (pods, id) = (pods.clone(), id.clone());
+    tokio::spawn(async move {
+        let done = match what {
+            Carry::Stop => pods.stop_sandbox(&id).await,
+            Carry::Remove => pods.remove_sandbox(&id).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(error = %chain(&error), sandbox = %id, "what was begun before the restart");
+        }
+    });
+}
+
+/// Everything that there is, or may be, of a sandbox that was not finished, in the order in which it goes.
+fn half_made(
+    inner: &Inner,
+    record: &SandboxRecord,
+    containers: &[Arc<ContainerRecord>],
+) -> Vec<Undo> {
+    let mut undos = vec![Undo::EndMonitor {
+        sandbox: record.id.clone(),
+        directory: inner.pod_dir(&record.id),
+        identity: record.monitor,
+    }];
+    for container in containers {
+        undos.extend(leavings(inner, container).into_iter().map(|(_, undo)| undo));
+    }
+    if record.cgroup.is_own {
+        undos.push(Undo::RemoveCgroup(record.cgroup.path.clone()));
+    }
+    undos.extend(owed_network(record).into_iter().map(|(_, undo)| undo));
+    undos.push(Undo::RemoveDirectory(inner.pod_dir(&record.id)));
+    undos.push(Undo::ForgetSandbox(record.id.clone()));
+    undos
+}
+
+/// Finds a pod's monitor and hears from it what has happened meanwhile.
+async fn connect(pods: &Pods, record: &SandboxRecord) -> Result<Outcome, Cause> {
+    let inner = &pods.inner;
+    let Some(identity) = record.monitor else {
+        monitors::lost(inner, &record.id).await;
+        return Ok(Outcome::Lost);
+    };
+    let directory = inner.pod_dir(&record.id);
+    match monitor_client::connect(&directory, identity).await {
+        Ok((monitor, events, welcome)) => {
+            monitors::follow(pods, &record.id, monitor, events);
+            compare(inner, &record.id, welcome.containers).await;
+            Ok(Outcome::Alive)
+        }
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), sandbox = %record.id, "a pod has no monitor any more");
+            end_impostor(identity, &error)?;
+            monitors::lost(inner, &record.id).await;
+            Ok(Outcome::Lost)
+        }
+    }
+}
+
+/// A monitor that runs and cannot be talked to is of no use to anybody, and holds what it holds.
+fn end_impostor(identity: Identity, error: &MonitorError) -> Result<(), Cause> {
+    if !identity.is_alive() {
+        return Ok(());
+    }
+    tracing::error!(error = %chain(error), pid = identity.pid, "a monitor that does not answer is killed");
+    identity.kill().map_err(file_failed("kill the monitor", Path::new("/proc")))
+}
+
+/// What the monitor has against what the records say.
+async fn compare(inner: &Inner, sandbox: &SandboxId, reports: Vec<ContainerReport>) {
+    let mut reports: HashMap<ContainerId, ContainerReport> =
+        reports.into_iter().map(|r| (r.container.clone(), r)).collect();
+    let directory = inner.pod_dir(sandbox);
+    for container in inner.table.containers_of(sandbox) {
+        let report = reports.remove(&container.id);
+        match container.stage {
+            ContainerStage::Making | ContainerStage::Removing => {
+                let undos = leavings(inner, &container).into_iter().map(|(_, undo)| undo);
+                let left = carry_all_out(inner, undos.collect()).await;
+                inner.owed.add(&container.config.metadata.name, left);
+            }
+            ContainerStage::Made => {
+                let pid = report.as_ref().and_then(|r| r.pid);
+                let truth = truth(report, || exit_record(&directory, &container.id));
+                if pid.is_some() {
+                    inner.table.change_container(&container.id, |r| r.pid = pid);
+                }
+                monitors::apply(inner, &container.id, &catch_up(&container.state, &truth));
+            }
+        }
+    }
+    for unknown in reports.into_keys() {
+        let (sandbox, container) = (sandbox.clone(), unknown);
+        tracing::warn!(container = %container, "a monitor has a container that no record knows");
+        let undo = Undo::RemoveFromMonitor { sandbox, container };
+        let left = carry_all_out(inner, vec![undo]).await;
+        inner.owed.add("a container without a record", left);
+    }
+}
+
+fn truth(
+    report: Option<ContainerReport>,
+    exit_record: impl FnOnce() -> Option<monitor_client::api::ExitRecord>,
+) -> Truth {
+    let why = "the pod's monitor does not know this container any more";
+    match report {
+        Some(report) => Truth::Reported(report.state),
+        None => exit_record().map_or(Truth::Unknown(why), Truth::Ended),
+    }
+}
+
+/// Containers and directories that no record knows.
+async fn orphans(inner: &Arc<Inner>, known: &[SandboxId]) -> Result<(), Cause> {
+    let known: BTreeSet<&str> = known.iter().map(SandboxId::as_str).collect();
+    let mut undos = Vec::new();
+    let stray = |id: &SandboxId| inner.table.sandbox(id).is_none();
+    let ids = inner.table.container_ids();
+    for container in ids.iter().filter_map(|id| inner.table.container(id)) {
+        if !known.contains(container.sandbox.as_str()) && stray(&container.sandbox) {
+            undos.extend(leavings(inner, &container).into_iter().map(|(_, undo)| undo));
+        }
+    }
+    for name in names_in(&inner.pods_dir()) {
+        let Ok(id) = SandboxId::parse(&name) else { continue };
+        if stray(&id) {
+            let directory = inner.pod_dir(&id);
+            undos.push(Undo::EndMonitor {
+                sandbox: id,
+                directory: directory.clone(),
+                identity: None,
+            });
+            undos.push(Undo::RemoveDirectory(directory));
+        }
+    }
+    let images = inner.services.images.clone();
+    let listed = unblocked(move || images.containers());
+    for id in bounded("root file systems", inner.config.deadlines.rootfs, listed).await? {
+        if inner.table.container(&id).is_none() {
+            undos.push(Undo::ReleaseRootfs(id));
+        }
+    }
+    let left = carry_all_out(inner.as_ref(), undos).await;
+    inner.owed.add("leftovers without a record", left);
+    Ok(())
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Networks of sandboxes that no record knows. Nothing joins a network meanwhile, or it would be taken for
+/// one of those.
+async fn networks(inner: &Inner) -> Result<(), Cause> {
+    let _nobody_joins = inner.network_gate.write().await;
+    let ids = inner.table.sandbox_ids().into_iter();
+    let joined = ids.filter_map(|id| inner.table.sandbox(&id)).filter(|r| has_network(&r.network));
+    let valid: Vec<SandboxId> = joined.map(|r| r.id.clone()).collect();
+    let collect = inner.services.networks.gc(&valid);
+    let collected = bounded("networks", inner.config.deadlines.network, collect).await?;
+    tracing::debug!(?collected, "networks of sandboxes that are gone");
+    Ok(())
+}
+
+fn has_network(network: &PodNetwork) -> bool {
+    network.netns().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{State, Timestamp};
+    use monitor_client::api::ExitRecord;
+
+    use super::*;
+    use crate::records::tests::sandbox_record;
+
+    #[test]
+    fn a_pod_is_taken_up_stopped_or_undone_by_how_far_it_had_come() {
+        for (stage, expected) in [
+            (SandboxStage::Making, Decision::Undo),
+            (SandboxStage::Ready, Decision::TakeUp),
+            (SandboxStage::Stopped, Decision::Stop),
+            (SandboxStage::Removing, Decision::Remove),
+        ] {
+            assert_eq!(decide(&sandbox_record(1, stage)), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_monitor_says_counts_then_its_record_and_else_nobody_knows() {
+        let container = ContainerId::from_random([1; 32]);
+        let report = ContainerReport {
+            container: container.clone(),
+            state: State::Created,
+            pid: None,
+            log_lines_lost: 0,
+            log_lines_dropped: 0,
+        };
+        let exit = model::Exit {
+            code: 1,
+            finished_at: Timestamp(1),
+            reason: model::ExitReason::Error,
+            message: String::new(),
+        };
+        let record = ExitRecord { container, started_at: Timestamp(1), exit };
+        let reported = truth(Some(report), || Some(record.clone()));
+        assert_eq!(reported, Truth::Reported(State::Created));
+        assert_eq!(truth(None, || Some(record.clone())), Truth::Ended(record));
+        assert!(matches!(truth(None, || None), Truth::Unknown(_)));
+    }
+}

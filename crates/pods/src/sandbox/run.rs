@@ -1,0 +1,308 @@
+//! RunPodSandbox.
+
+use std::sync::Arc;
+
+use cgroups::Cgroup;
+use model::{Class, SandboxConfig, SandboxId, SandboxMetadata};
+use monitor_client::Started;
+use network::{Attached, Attachment, Netns};
+use operations::Phases;
+
+use super::{files, limits, setup};
+use crate::cgroup;
+use crate::clock;
+use crate::error::{Cause, PodsError};
+use crate::events::EventKind;
+use crate::monitors;
+use crate::pods::{Inner, Pods, file_failed};
+use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
+use crate::steps::{Failure, blocking_step, step};
+use crate::undo::{Undo, Undos};
+
+const OPERATION: &str = "RunPodSandbox";
+
+/// What a sandbox is asked for by: the same key is the same sandbox.
+pub(crate) fn key(metadata: &SandboxMetadata) -> String {
+    let SandboxMetadata { name, uid, namespace, attempt } = metadata;
+    format!("{namespace}/{name}/{uid}/{attempt}")
+}
+
+/// Joins or begins the operation.
+pub(crate) async fn run(pods: &Pods, config: SandboxConfig) -> Result<SandboxId, PodsError> {
+    let object = config.metadata.to_string();
+    let handler = pods.inner.config.handlers.get(&config.handler);
+    if let Some(problem) = setup::contradiction(&config, handler) {
+        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+    }
+    let operations = pods.inner.services.operations.clone();
+    let (key, pods, name) = (key(&config.metadata), pods.clone(), object.clone());
+    let work = move |phases: Phases| async move {
+        if let Some(there) = find(&pods, &config.metadata).await {
+            return Ok(there);
+        }
+        make(&pods, config, &phases).await.map_err(|failure| failure.of(OPERATION, &name))
+    };
+    Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+/// The ready sandbox that an earlier call for the same has made.
+async fn find(pods: &Pods, metadata: &SandboxMetadata) -> Option<SandboxId> {
+    let table = &pods.inner.table;
+    // What an earlier daemon was making is undone before it is settled.
+    let there = table.sandbox_of(metadata)?.id.clone();
+    table.settled(&there).await;
+    let now = table.sandbox(&there)?;
+    (now.stage == SandboxStage::Ready).then_some(there)
+}
+
+async fn make(pods: &Pods, config: SandboxConfig, phases: &Phases) -> Result<SandboxId, Failure> {
+    let inner = &pods.inner;
+    if inner.owed.is_full() {
+        let message = "too many leftovers of other pods could not be removed";
+        return Err(Failure::new("begin", Cause::other(Class::ResourceExhausted, message)));
+    }
+    let object = config.metadata.to_string();
+    let mut undos = Undos::default();
+    let made = build(pods, config, phases, &mut undos).await;
+    if made.is_err() {
+        inner.owed.add(&object, undos.unwind(inner.as_ref()).await);
+    }
+    made
+}
+
+async fn build(
+    pods: &Pods,
+    config: SandboxConfig,
+    phases: &Phases,
+    undos: &mut Undos,
+) -> Result<SandboxId, Failure> {
+    // Collecting networks must see the record of each sandbox that joins one.
+    let _joining = pods.inner.network_gate.read().await;
+    let reserved = Reserved::record(&pods.inner, config, undos)?;
+    let prepared = reserved.prepare(phases, undos).await?;
+    let running = prepared.start(phases, undos).await?;
+    running.ready(pods, phases).await
+}
+
+/// A sandbox whose intention is written down.
+struct Reserved<'a> {
+    inner: &'a Arc<Inner>,
+    record: SandboxRecord,
+}
+
+/// One with a cgroup, a directory and, if it is to have one, a network namespace.
+struct Prepared<'a> {
+    reserved: Reserved<'a>,
+    netns: Option<Netns>,
+}
+
+/// One whose monitor runs and whose networks are joined.
+struct Running<'a> {
+    reserved: Reserved<'a>,
+    started: Started,
+    network: PodNetwork,
+}
+
+impl<'a> Reserved<'a> {
+    fn record(
+        inner: &'a Arc<Inner>,
+        config: SandboxConfig,
+        undos: &mut Undos,
+    ) -> Result<Self, Failure> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|e| {
+            Failure::new("begin", Cause::other(Class::Internal, format!("no randomness: {e}")))
+        })?;
+        let id = SandboxId::from_random(random);
+        let node = &inner.config;
+        let parent = config.cgroup_parent.as_deref();
+        let cgroup = cgroup::plan(node.cgroup_driver, parent, &node.cgroup_parent, &id)
+            .map_err(|e| Failure::new("begin", Cause::Cgroup(e.into())))?;
+        let network = match config.namespaces.network {
+            model::NetworkMode::Node => PodNetwork::Host,
+            model::NetworkMode::Pod => {
+                let netns = inner.services.networks.netns(&id).path().to_owned();
+                PodNetwork::Intended { netns }
+            }
+        };
+        let record = SandboxRecord {
+            created_at: clock::now(),
+            stage: SandboxStage::Making,
+            network,
+            cgroup,
+            resources: limits::of_pod(&config.overhead, &config.resources),
+            monitor: None,
+            spans: Vec::new(),
+            config: Arc::new(config),
+            id,
+        };
+        undos.push(Undo::ForgetSandbox(record.id.clone()));
+        inner.table.add_sandbox(record.clone(), true);
+        inner.table.save_sandbox(&record.id).map_err(|e| Failure::new("record", e))?;
+        Ok(Self { inner, record })
+    }
+
+    async fn prepare(self, phases: &Phases, undos: &mut Undos) -> Result<Prepared<'a>, Failure> {
+        let deadlines = self.inner.config.deadlines;
+        let id = &self.record.id;
+        let directory = self.inner.pod_dir(id);
+        undos.push(Undo::RemoveDirectory(directory.clone()));
+        let logs = self.record.config.log_directory.clone();
+        // The directory of logs may lie on any file system.
+        let make = self.inner.may_hang.run(move || {
+            files::make_pod_dir(&directory)?;
+            logs.map_or(Ok(()), |logs| files::make_log_dir(&logs))
+        });
+        step(phases, "directories", deadlines.host_path, make).await?;
+        let netns = match self.record.network {
+            PodNetwork::Host | PodNetwork::Released => None,
+            PodNetwork::Intended { .. } | PodNetwork::Attached { .. } => {
+                undos.push(Undo::RemoveNetns(id.clone()));
+                let new = self.inner.services.networks.new_netns(id);
+                Some(step(phases, "netns", deadlines.network, new).await?)
+            }
+        };
+        self.make_cgroup(phases, undos).await?;
+        Ok(Prepared { reserved: self, netns })
+    }
+
+    /// The pod's own cgroup with its limits. One that the kubelet has made has the kubelet's.
+    async fn make_cgroup(&self, phases: &Phases, undos: &mut Undos) -> Result<(), Failure> {
+        let cgroup = self.record.cgroup.clone();
+        if cgroup.is_own {
+            undos.push(Undo::RemoveCgroup(cgroup.path.clone()));
+        }
+        let limits = specgen::resources(&self.record.resources, &self.inner.host)
+            .map_err(|e| Failure::new("cgroup", e))?;
+        let hierarchies = self.inner.hierarchies.clone();
+        let make = move || {
+            let is_there = Cgroup::at(&hierarchies, &cgroup.path).exists();
+            let made = Cgroup::create(&hierarchies, &cgroup.path)?;
+            if cgroup.is_own || !is_there { made.apply(&limits) } else { Ok(()) }
+        };
+        blocking_step(phases, "cgroup", self.inner.config.deadlines.cgroup, make).await
+    }
+}
+
+impl<'a> Prepared<'a> {
+    /// Joins the networks and starts the monitor, both at once: neither needs the other.
+    async fn start(self, phases: &Phases, undos: &mut Undos) -> Result<Running<'a>, Failure> {
+        let Self { reserved, netns } = self;
+        let Reserved { inner, record } = &reserved;
+        let directory = inner.pod_dir(&record.id);
+        if let Some(netns) = &netns {
+            undos.push(Undo::Detach { attachment: attachment(record, netns), result: None });
+        }
+        undos.push(Undo::EndMonitor {
+            sandbox: record.id.clone(),
+            directory: directory.clone(),
+            identity: None,
+        });
+        // Both are waited for also when one fails: nothing may come to be after it was undone.
+        let (network, started) = tokio::join!(
+            attach(inner, record, netns.as_ref(), phases),
+            start_monitor(inner, record, netns.as_ref(), phases),
+        );
+        let started = started?;
+        phases.adopt("monitor", &started.spans);
+        let network = network?;
+        Ok(Running { reserved, started, network })
+    }
+}
+
+fn attachment(record: &SandboxRecord, netns: &Netns) -> Box<Attachment> {
+    Box::new(Attachment::new(&record.id, &record.config, netns.path().to_owned()))
+}
+
+async fn attach(
+    inner: &Inner,
+    record: &SandboxRecord,
+    netns: Option<&Netns>,
+    phases: &Phases,
+) -> Result<PodNetwork, Failure> {
+    let Some(netns) = netns else { return Ok(PodNetwork::Host) };
+    let attachment = attachment(record, netns);
+    let attach = inner.services.networks.attach(&attachment);
+    let attached = step(phases, "network", inner.config.deadlines.network, attach).await?;
+    let Attached { ips, result, .. } = attached;
+    let network = PodNetwork::Attached { netns: netns.path().to_owned(), ips, result };
+    let change = network.clone();
+    inner.table.change_sandbox(&record.id, move |r| r.network = change);
+    inner.table.save_sandbox(&record.id).map_err(|e| Failure::new("record", e))?;
+    Ok(network)
+}
+
+async fn start_monitor(
+    inner: &Inner,
+    record: &SandboxRecord,
+    netns: Option<&Netns>,
+    phases: &Phases,
+) -> Result<Started, Failure> {
+    let directory = inner.pod_dir(&record.id);
+    let netns = match netns {
+        Some(netns) => {
+            let opened = netns.open().map_err(file_failed("open", netns.path()));
+            Some(opened.map_err(|e| Failure::new("monitor", e))?)
+        }
+        None => None,
+    };
+    let setup =
+        setup::setup(&record.id, &record.config, &inner.config, directory, &inner.host.hostname);
+    let program = Arc::clone(&inner.services.monitor);
+    let start = monitor_client::start(program, setup, netns);
+    step(phases, "monitor", inner.config.deadlines.monitor, start).await
+}
+
+impl Running<'_> {
+    /// Writes the pod's files, takes the monitor's events and tells that the sandbox is ready.
+    async fn ready(self, pods: &Pods, phases: &Phases) -> Result<SandboxId, Failure> {
+        let Self { reserved: Reserved { inner, record }, started, network } = self;
+        let id = record.id.clone();
+        let directory = inner.pod_dir(&id);
+        let config = Arc::clone(&record.config);
+        let name = setup::hostname(&config, &inner.host.hostname).to_owned();
+        let ips = match &network {
+            PodNetwork::Attached { ips, .. } => ips.clone(),
+            PodNetwork::Host | PodNetwork::Intended { .. } | PodNetwork::Released => Vec::new(),
+        };
+        let write = move || files::write(&directory, &config, &name, &ips);
+        blocking_step(phases, "files", inner.config.deadlines.host_path, write).await?;
+        let identity = started.identity;
+        inner.table.change_sandbox(&id, |r| r.monitor = Some(identity));
+        monitors::follow(pods, &id, started.monitor, started.events);
+        let spans = phases.spans();
+        for kind in [EventKind::Created, EventKind::Started] {
+            inner.table.change_and_tell(&id, Some(kind), |r| {
+                r.stage = SandboxStage::Ready;
+                r.spans.clone_from(&spans);
+            });
+        }
+        inner.table.save_sandbox(&id).map_err(|e| Failure::new("record", e))?;
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::sandbox_config;
+
+    #[test]
+    fn the_key_is_name_namespace_uid_and_attempt_and_nothing_else() {
+        let one = sandbox_config("a", 0);
+        let mut other = one.clone();
+        other.labels.clear();
+        other.hostname = "other".to_owned();
+        assert_eq!(key(&one.metadata), key(&other.metadata));
+        for change in [
+            (|m| m.attempt = 1) as fn(&mut SandboxMetadata),
+            |m| m.name = "b".to_owned(),
+            |m| m.uid = "b".to_owned(),
+            |m| m.namespace = "b".to_owned(),
+        ] {
+            let mut changed = one.metadata.clone();
+            change(&mut changed);
+            assert_ne!(key(&one.metadata), key(&changed));
+        }
+    }
+}

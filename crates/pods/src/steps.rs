@@ -1,0 +1,140 @@
+//! A phase of an operation: bounded, named, and away from the async threads where it blocks.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use operations::{PhaseError, Phases};
+use tokio::sync::Semaphore;
+
+use crate::error::{Cause, PodsError};
+
+/// Blocking calls into file systems that may hang, at once. A hung one keeps its thread, so those that wait
+/// behind it run into their deadline and the daemon's other threads stay free.
+const HUNG_MAX: usize = 64;
+
+/// A failed phase of an operation that is not named here.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) phase: &'static str,
+    pub(crate) cause: Box<Cause>,
+}
+
+impl Failure {
+    pub(crate) fn new(phase: &'static str, cause: impl Into<Cause>) -> Self {
+        Self { phase, cause: Box::new(cause.into()) }
+    }
+
+    pub(crate) fn of(self, operation: &'static str, object: &str) -> PodsError {
+        PodsError::Failed {
+            operation,
+            object: object.to_owned(),
+            phase: self.phase,
+            source: self.cause,
+        }
+    }
+}
+
+/// Carries `future` out as the phase `phase`, for at most `deadline`.
+pub(crate) async fn step<T, E: Into<Cause>>(
+    phases: &Phases,
+    phase: &'static str,
+    deadline: Duration,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match phases.within(phase, deadline, future).await {
+        Ok(result) => result.map_err(|e| Failure::new(phase, e)),
+        Err(late) => Err(Failure::new(phase, late)),
+    }
+}
+
+/// The same for `work` that blocks. Past its deadline it goes on unheard.
+pub(crate) async fn blocking_step<T: Send + 'static, E: Into<Cause> + Send + 'static>(
+    phases: &Phases,
+    phase: &'static str,
+    deadline: Duration,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure> {
+    step(phases, phase, deadline, unblocked(work)).await
+}
+
+/// Without an operation's phases: for undoing and recovering.
+pub(crate) async fn bounded<T, E: Into<Cause>>(
+    phase: &'static str,
+    deadline: Duration,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, Cause> {
+    match tokio::time::timeout(deadline, future).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(PhaseError { phase, after: deadline }.into()),
+    }
+}
+
+/// Runs `work` where it may block.
+pub(crate) async fn unblocked<T: Send + 'static, E: Into<Cause> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Cause> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(error) => Err(Cause::panicked(&error)),
+    }
+}
+
+/// Threads for what may hang for good.
+#[derive(Debug, Clone)]
+pub(crate) struct MayHang(Arc<Semaphore>);
+
+impl MayHang {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(HUNG_MAX)))
+    }
+
+    /// Runs `work` once one of the threads is free; to be bounded by whoever waits.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Cause> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        unblocked(move || {
+            // Given back when the work has ended, whether anybody still waits for it or not.
+            let _permit = permit;
+            work()
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Class, Classified as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_given_up_and_does_not_take_the_threads_of_others() {
+        let phases = Phases::begin();
+        let may_hang = MayHang::new();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let hung = may_hang.run(move || {
+            let _ = gate.recv();
+            Ok(())
+        });
+        let failure = step(&phases, "host path", Duration::from_millis(1), hung).await.unwrap_err();
+        assert_eq!((failure.phase, failure.cause.class()), ("host path", Class::DeadlineExceeded));
+        let fine = may_hang.run(|| Ok(5));
+        assert_eq!(step(&phases, "next", Duration::from_secs(60), fine).await.unwrap(), 5);
+        drop(go);
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_operation_object_phase_and_cause() {
+        let phases = Phases::begin();
+        let work = || Err::<(), _>(Cause::other(Class::NotFound, "gone"));
+        let limit = Duration::from_secs(60);
+        let failure = blocking_step(&phases, "image", limit, work).await.unwrap_err();
+        let error = failure.of("CreateContainer", "default/pod/c");
+        assert_eq!(error.class(), Class::NotFound);
+        let text = crate::error::chain(&error);
+        assert_eq!(text, "CreateContainer default/pod/c: image: gone");
+    }
+}

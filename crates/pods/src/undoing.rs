@@ -1,0 +1,227 @@
+//! How each undo is carried out, in bounded time.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cgroups::{Cgroup, CgroupPath};
+use model::{Class, ContainerId, SandboxId, Signal};
+use monitor_client::api::KillScope;
+use monitor_client::{Identity, Monitor, MonitorError, MonitorEvent, MonitorEvents};
+
+use crate::error::Cause;
+use crate::pods::{Inner, Pods, file_failed};
+use crate::steps::{bounded, unblocked};
+use crate::undo::{Hands, Undo};
+
+/// How often a process that was killed is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+impl Hands for Inner {
+    async fn carry_out(&self, undo: &Undo) -> Result<(), Cause> {
+        let deadlines = &self.config.deadlines;
+        match undo {
+            Undo::ForgetSandbox(id) => Ok(self.table.forget_sandbox(id)?),
+            Undo::ForgetContainer(id) => Ok(self.table.forget_container(id)?),
+            Undo::RemoveDirectory(path) => {
+                let path = path.clone();
+                let work = unblocked(move || remove_directory(&path));
+                bounded("remove directory", deadlines.rootfs, work).await
+            }
+            Undo::RemoveNetns(id) => {
+                let work = self.services.networks.remove_netns(id);
+                bounded("remove netns", deadlines.network, work).await
+            }
+            Undo::Detach { attachment, result } => {
+                let work = self.services.networks.detach(attachment, result.as_ref());
+                bounded("detach network", deadlines.network, work).await
+            }
+            Undo::RemoveCgroup(path) => self.remove_cgroup(path).await,
+            Undo::EndMonitor { sandbox, directory, identity } => {
+                self.end_monitor(sandbox, directory, *identity).await
+            }
+            Undo::ReleaseRootfs(id) => self.release(id).await,
+            Undo::RemoveFromMonitor { sandbox, container } => {
+                self.remove_from_monitor(sandbox, container).await
+            }
+        }
+    }
+}
+
+/// Tries what is owed, for as long as there are pods.
+pub(crate) fn work_on_what_is_owed(pods: &Pods) {
+    let weak = Arc::downgrade(&pods.inner);
+    tokio::spawn(async move {
+        while let Some(inner) = weak.upgrade() {
+            // So that the last of the others can be dropped meanwhile, nothing waits for long.
+            let is_due = tokio::time::timeout(Duration::from_secs(5), inner.owed.due()).await;
+            if is_due.is_ok() {
+                inner.owed.work(inner.as_ref()).await;
+            }
+        }
+    });
+}
+
+/// Deletes a directory with all in it; links are deleted and not followed.
+fn remove_directory(path: &Path) -> Result<(), Cause> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_failed("remove", path)(e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+impl Inner {
+    /// Kills what is in a cgroup and removes it.
+    pub(crate) async fn remove_cgroup(&self, path: &CgroupPath) -> Result<(), Cause> {
+        let cgroup = Cgroup::at(&self.hierarchies, path);
+        let work = unblocked(move || {
+            if cgroup.exists() {
+                cgroup.kill_all()?;
+            }
+            cgroup.remove()
+        });
+        bounded("remove cgroup", self.config.deadlines.cgroup, work).await
+    }
+
+    /// Gives a container's root file system and volumes back.
+    pub(crate) async fn release(&self, id: &ContainerId) -> Result<(), Cause> {
+        let (images, id) = (self.services.images.clone(), id.clone());
+        let work = unblocked(move || images.release(&id));
+        bounded("release rootfs", self.config.deadlines.rootfs, work).await
+    }
+
+    /// Kills a container in its monitor and lets that forget it. One without a monitor is gone already.
+    pub(crate) async fn remove_from_monitor(
+        &self,
+        sandbox: &SandboxId,
+        container: &ContainerId,
+    ) -> Result<(), Cause> {
+        let Some(monitor) = self.table.monitor(sandbox) else { return Ok(()) };
+        let deadlines = self.config.deadlines;
+        let kill = monitor.kill(container.clone(), Signal::KILL, KillScope::All);
+        match bounded("kill", deadlines.answer, kill).await {
+            Ok(()) => {}
+            Err(cause) => return gone_is_fine(cause),
+        }
+        self.wait_for_end(container, deadlines.kill).await;
+        let remove = until_ended(&monitor, container);
+        bounded("remove", deadlines.kill, remove).await.or_else(gone_is_fine)
+    }
+
+    /// Waits for a container's end, for at most `patience`; whether it has ended or is gone.
+    pub(crate) async fn wait_for_end(&self, id: &ContainerId, patience: Duration) -> bool {
+        let Some(mut state) = self.table.watch_state(id) else { return true };
+        let ended = state.wait_for(|s| matches!(s, model::State::Exited { .. }));
+        // An error of the channel says that the container is gone.
+        tokio::time::timeout(patience, ended).await.is_ok()
+    }
+
+    /// Ends a monitor with all that is in it: asked first, then killed.
+    pub(crate) async fn end_monitor(
+        &self,
+        sandbox: &SandboxId,
+        directory: &Path,
+        identity: Option<Identity>,
+    ) -> Result<(), Cause> {
+        let deadlines = self.config.deadlines;
+        let is_gone = match self.table.monitor(sandbox) {
+            Some(monitor) => {
+                let asked = bounded("shut down", deadlines.answer, monitor.shut_down()).await;
+                asked.is_ok() && self.wait_for_monitor(sandbox, deadlines.kill).await
+            }
+            None => self.end_stranger(directory, identity).await,
+        };
+        let Some(identity) = identity else {
+            return if is_gone { Ok(()) } else { Err(no_answer()) };
+        };
+        // Its process may need a moment more than its connection.
+        let patience = if is_gone { deadlines.answer } else { Duration::ZERO };
+        if until_dead(identity, patience).await {
+            return Ok(());
+        }
+        identity.kill().map_err(file_failed("kill the monitor of", directory))?;
+        if until_dead(identity, deadlines.kill).await {
+            return Ok(());
+        }
+        let message = format!("the monitor, process {}, outlives SIGKILL", identity.pid);
+        Err(Cause::other(Class::Unavailable, message))
+    }
+
+    /// Waits until the connection to a pod's monitor has ended; whether it has.
+    pub(crate) async fn wait_for_monitor(&self, sandbox: &SandboxId, patience: Duration) -> bool {
+        let Some(mut monitor) = self.table.watch_monitor(sandbox) else { return true };
+        tokio::time::timeout(patience, monitor.wait_for(Option::is_none)).await.is_ok()
+    }
+
+    /// Ends a monitor that nobody here talks to; whether it is gone.
+    async fn end_stranger(&self, directory: &Path, identity: Option<Identity>) -> bool {
+        let deadlines = self.config.deadlines;
+        let found = async {
+            match identity {
+                Some(identity) => monitor_client::connect(directory, identity)
+                    .await
+                    .map(|(monitor, events, _)| (monitor, events)),
+                None => monitor_client::find(directory)
+                    .await
+                    .map(|(monitor, events, _)| (monitor, events)),
+            }
+        };
+        match bounded("find monitor", deadlines.answer, found).await {
+            Ok((monitor, events)) => {
+                let asked = bounded("shut down", deadlines.answer, monitor.shut_down()).await;
+                asked.is_ok() && tokio::time::timeout(deadlines.kill, drained(events)).await.is_ok()
+            }
+            // Nobody listens: without an identity, it has never been or has ended.
+            Err(Cause::Monitor(MonitorError::Unreachable { .. } | MonitorError::Gone)) => {
+                identity.is_none_or(|i| !i.is_alive())
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn no_answer() -> Cause {
+    Cause::other(Class::Unavailable, "a monitor is there and does not answer")
+}
+
+/// Until the connection has ended.
+async fn drained(mut events: MonitorEvents) {
+    while let Some(event) = events.recv().await {
+        match event {
+            MonitorEvent::Exited { .. } => {}
+            MonitorEvent::Gone => return,
+        }
+    }
+}
+
+/// Lets the monitor forget a container once it has ended there; it may be on its way to that.
+async fn until_ended(monitor: &Monitor, container: &ContainerId) -> Result<(), MonitorError> {
+    loop {
+        match monitor.remove(container.clone()).await {
+            Err(MonitorError::Refused(refusal)) if refusal.class == Class::FailedPrecondition => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// A container that its monitor does not know, and a monitor that has ended, leave nothing to do.
+fn gone_is_fine(cause: Cause) -> Result<(), Cause> {
+    let is_gone = matches!(&cause, Cause::Monitor(MonitorError::Gone))
+        || matches!(
+            &cause,
+            Cause::Monitor(MonitorError::Refused(refusal)) if refusal.class == Class::NotFound
+        );
+    if is_gone { Ok(()) } else { Err(cause) }
+}
+
+async fn until_dead(identity: Identity, patience: Duration) -> bool {
+    let dead = async {
+        while identity.is_alive() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(patience, dead).await.is_ok()
+}

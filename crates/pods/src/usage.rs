@@ -1,0 +1,54 @@
+//! What containers and pods use.
+
+use cgroups::{Cgroup, CgroupPath, Stats};
+use model::{ContainerId, SandboxId};
+use network::InterfaceStats;
+use operations::Phases;
+
+use crate::clock;
+use crate::container::{name, there};
+use crate::error::PodsError;
+use crate::pods::{Inner, Pods};
+use crate::records::SandboxStage;
+use crate::status::Usage;
+use crate::steps::{Failure, blocking_step, step};
+
+pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage, PodsError> {
+    let inner = &pods.inner;
+    let record = there(inner, id).await?;
+    let cgroup = read(inner, &record.cgroup).await;
+    let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
+    Ok(Usage { at: clock::now(), cgroup, writable: inner.services.images.usage(id) })
+}
+
+pub(crate) async fn of_sandbox(
+    pods: &Pods,
+    id: &SandboxId,
+) -> Result<(Usage, Vec<InterfaceStats>), PodsError> {
+    let inner = &pods.inner;
+    inner.table.settled(id).await;
+    let record = inner.table.sandbox(id).filter(|r| r.stage != SandboxStage::Making);
+    let record = record.ok_or_else(|| PodsError::NoSandbox { id: id.clone() })?;
+    let object = record.config.metadata.to_string();
+    let used = async {
+        let cgroup = read(inner, &record.cgroup.path).await?;
+        let interfaces = match record.network.netns() {
+            Some(_) if record.stage == SandboxStage::Ready => {
+                let networks = &inner.services.networks;
+                let netns = networks.netns(id);
+                let stats = networks.interface_stats(&netns);
+                step(&Phases::begin(), "network", inner.config.deadlines.answer, stats).await?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        Ok((Usage { at: clock::now(), cgroup, writable: None }, interfaces))
+    };
+    used.await.map_err(|failure: Failure| failure.of("PodSandboxStats", &object))
+}
+
+/// What a cgroup uses; `None` once it is gone.
+async fn read(inner: &Inner, path: &CgroupPath) -> Result<Option<Stats>, Failure> {
+    let cgroup = Cgroup::at(&inner.hierarchies, path);
+    let read = move || if cgroup.exists() { cgroup.stats().map(Some) } else { Ok(None) };
+    blocking_step(&Phases::begin(), "cgroup", inner.config.deadlines.cgroup, read).await
+}
