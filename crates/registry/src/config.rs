@@ -37,6 +37,13 @@ pub struct Limits {
     pub max_backoff: Duration,
     /// Downloads of blobs from one host at once; more wait.
     pub downloads_per_host: usize,
+    /// Parts of one large blob that are fetched at once, where the host can do ranges; 1 for one
+    /// part after the other.
+    pub ranges_per_blob: usize,
+    /// The size of such a part in bytes. Blobs of less than four parts are fetched in one piece.
+    pub range_size: u64,
+    /// Such parts in memory at once, of all blobs together.
+    pub ranges_ahead: usize,
     /// Other requests to one host at once; more wait.
     pub requests_per_host: usize,
 }
@@ -45,13 +52,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
-            answer: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
             stall: Duration::from_secs(30),
             min_rate: 128,
             tries: 6,
             backoff: Duration::from_millis(250),
             max_backoff: Duration::from_secs(20),
             downloads_per_host: 12,
+            ranges_per_blob: 3,
+            range_size: 8 << 20,
+            ranges_ahead: 6,
             requests_per_host: 16,
         }
     }

@@ -72,6 +72,11 @@ impl Course {
         }
     }
 
+    /// The host that [`Course::next`] gave last has what was asked for.
+    pub(crate) fn gave(&mut self) {
+        self.schedule.gave(self.current);
+    }
+
     /// Much came from the host that [`Course::next`] gave last.
     pub(crate) fn progressed(&mut self) {
         self.schedule.progressed(self.current);

@@ -9,6 +9,7 @@
 //! every wait has a bound. Nothing is written to disk.
 //! Callers: `images`.
 
+mod ahead;
 mod auth;
 mod blob;
 mod challenge;
@@ -25,6 +26,7 @@ mod reader;
 mod registry;
 mod request;
 mod schedule;
+mod source;
 mod tls;
 mod transport;
 mod window;

@@ -146,6 +146,7 @@ fn ask_manifest<'a>(
         what: format!("manifests/{version}"),
         accept: Some(MANIFEST_TYPES.join(", ")),
         from: 0,
+        to: None,
         verified,
     }
 }

@@ -65,6 +65,21 @@ pub(crate) fn judge(
     }
 }
 
+/// Whether an answer is exactly the part from `first` to `last` of a blob of `size` bytes.
+pub(crate) fn is_part(
+    (first, last): (u64, u64),
+    size: u64,
+    status: u16,
+    content_range: Option<&str>,
+    content_length: Option<u64>,
+) -> bool {
+    let wanted =
+        |r: ContentRange| (r.first, r.last) == (first, last) && r.total.is_none_or(|t| t == size);
+    status == 206
+        && content_range.and_then(ContentRange::parse).is_some_and(wanted)
+        && content_length.is_none_or(|l| l == last - first + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +121,21 @@ mod tests {
         ] {
             let got = judge(offset, 10, status, range, length);
             assert_eq!(got, want, "{offset} {status} {range:?} {length:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_exactly_what_was_asked_for() {
+        for (status, range, length, want) in [
+            (206, Some("bytes 4-7/10"), Some(4), true),
+            (206, Some("bytes 4-7/*"), None, true),
+            (206, Some("bytes 4-7/11"), Some(4), false),
+            (206, Some("bytes 4-6/10"), Some(3), false),
+            (206, Some("bytes 4-7/10"), Some(5), false),
+            (206, None, Some(4), false),
+            (200, Some("bytes 4-7/10"), Some(4), false),
+        ] {
+            assert_eq!(is_part((4, 7), 10, status, range, length), want, "{status} {range:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use model::Digest;
 use oci_image::{Descriptor, Reference};
+use tokio::sync::Semaphore;
 
 use crate::auth::Sessions;
 use crate::blob::BlobStream;
@@ -15,6 +16,7 @@ use crate::course::Course;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Endpoints, lock};
 use crate::error::{Cause, Phase, RegistryError};
+use crate::source::Wanted;
 
 /// The most hosts, and pairs of host and digest, that are remembered for their faults.
 const REMEMBERED: usize = 256;
@@ -55,6 +57,8 @@ pub struct Registry {
 pub(crate) struct Inner {
     pub(crate) config: RegistryConfig,
     pub(crate) sessions: Sessions,
+    /// Places for parts that are fetched ahead.
+    pub(crate) ahead: Arc<Semaphore>,
     endpoints: Endpoints,
     /// Loopback hosts that turned out to speak plain HTTP.
     plain: Mutex<HashSet<String>>,
@@ -83,6 +87,7 @@ impl Registry {
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
         let inner = Inner {
+            ahead: Arc::new(Semaphore::new(config.limits.ranges_ahead)),
             config,
             sessions: Sessions::default(),
             endpoints: Endpoints::default(),
@@ -222,10 +227,13 @@ impl Registry {
         let (mut order, suspects): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(trusted);
         order.extend(suspects);
         let course = Course::new(order, &self.inner.config.limits, reference, Phase::Blob);
-        let inner = Arc::clone(&self.inner);
-        let credentials = credentials.cloned();
-        BlobStream::open(inner, course, reference.clone(), descriptor.clone(), credentials, offset)
-            .await
+        let wanted = Wanted {
+            inner: Arc::clone(&self.inner),
+            reference: reference.clone(),
+            descriptor: descriptor.clone(),
+            credentials: credentials.cloned(),
+        };
+        BlobStream::open(wanted, course, offset).await
     }
 
     async fn course(

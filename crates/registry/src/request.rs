@@ -26,9 +26,18 @@ pub(crate) struct Ask<'a> {
     pub(crate) accept: Option<String>,
     /// The first byte that is wanted.
     pub(crate) from: u64,
+    /// The last byte that is wanted, if not the content's last one.
+    pub(crate) to: Option<u64>,
     /// Whether a digest will be checked, so that even an unprotected path cannot change what is
     /// taken.
     pub(crate) verified: bool,
+}
+
+impl Ask<'_> {
+    /// Whether less than the whole is wanted.
+    const fn is_part(&self) -> bool {
+        self.from > 0 || self.to.is_some()
+    }
 }
 
 /// What a request to one address carries.
@@ -104,7 +113,7 @@ impl Inner {
                 return Err(refusal.into_failure());
             }
             let good = matches!(status.as_u16(), 200 | 206)
-                || (status == StatusCode::RANGE_NOT_SATISFIABLE && ask.from > 0);
+                || (status == StatusCode::RANGE_NOT_SATISFIABLE && ask.is_part());
             if good {
                 return Ok(answer);
             }
@@ -154,15 +163,19 @@ fn build(
     }
     // A compressed transfer would have another size than the content.
     request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if ask.from > 0 {
-        request = request.header(RANGE, format!("bytes={}-", ask.from));
+    match ask.to {
+        Some(to) => request = request.header(RANGE, format!("bytes={}-{to}", ask.from)),
+        None if ask.from > 0 => request = request.header(RANGE, format!("bytes={}-", ask.from)),
+        None => {}
     }
     // What is meant for this host goes to no other one.
     if carried.same_origin {
-        request = request.headers(endpoint.headers.clone());
+        let mut headers = endpoint.headers.clone();
         if let Some(header) = &carried.held.header {
-            request = request.header(AUTHORIZATION, header.clone());
+            // It goes before one that the configuration sets.
+            headers.insert(AUTHORIZATION, header.clone());
         }
+        request = request.headers(headers);
     }
     request
 }

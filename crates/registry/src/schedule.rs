@@ -47,6 +47,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Schedule {
     bounds: Bounds,
     last: Vec<Option<Cause>>,
+    /// Which hosts have given something.
+    gave: Vec<bool>,
     /// The index of the registry's own host.
     own: Option<usize>,
     next: usize,
@@ -58,14 +60,17 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// A schedule over `hosts` hosts.
     pub(crate) fn new(bounds: Bounds, hosts: usize, own: Option<usize>) -> Self {
-        let last = vec![None; hosts];
-        Self { bounds, last, own, next: 0, round: 0, asked: 0, wait: Duration::ZERO }
+        let (last, gave) = (vec![None; hosts], vec![false; hosts]);
+        Self { bounds, last, gave, own, next: 0, round: 0, asked: 0, wait: Duration::ZERO }
     }
 
     /// The next step. `random` spreads the waits of many clients.
     pub(crate) fn step(&mut self, random: u32) -> Step {
         let finished = |c: &Option<Cause>| c.as_ref().is_some_and(|c| !c.is_transient());
-        if self.own.is_some_and(|own| finished(&self.last[own])) || self.last.iter().all(finished) {
+        // A mirror that gave the beginning may have the end, whatever the own host says.
+        let hopeful = self.last.iter().zip(&self.gave).any(|(c, gave)| *gave && !finished(c));
+        let refused = self.own.is_some_and(|own| finished(&self.last[own])) && !hopeful;
+        if refused || self.last.iter().all(finished) {
             return Step::GiveUp;
         }
         while self.next < self.last.len() {
@@ -89,6 +94,11 @@ impl Schedule {
     pub(crate) fn failed(&mut self, index: usize, failure: Failure) {
         self.wait = self.wait.max(failure.retry_after.unwrap_or_default());
         self.last[index] = Some(failure.cause);
+    }
+
+    /// The host of `index` has it.
+    pub(crate) fn gave(&mut self, index: usize) {
+        self.gave[index] = true;
     }
 
     /// Much came from the host of `index`: the tries are counted anew, beginning behind it.
@@ -176,6 +186,20 @@ mod tests {
         assert_eq!(s.step(0), Step::Wait(Duration::from_millis(500)));
         assert_eq!(s.step(0), Step::Try(1));
         s.failed(1, missing());
+        assert_eq!(s.step(0), Step::GiveUp);
+    }
+
+    #[test]
+    fn a_mirror_that_gave_the_beginning_is_asked_again_though_the_own_host_lacks_it() {
+        let mut s = Schedule::new(BOUNDS, 2, Some(1));
+        assert_eq!(s.step(0), Step::Try(0));
+        s.gave(0);
+        s.failed(0, busy());
+        assert_eq!(s.step(0), Step::Try(1));
+        s.failed(1, missing());
+        assert!(matches!(s.step(0), Step::Wait(_)));
+        assert_eq!(s.step(0), Step::Try(0));
+        s.failed(0, missing());
         assert_eq!(s.step(0), Step::GiveUp);
     }
 

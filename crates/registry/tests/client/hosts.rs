@@ -83,6 +83,34 @@ async fn a_mirror_without_the_right_to_resolve_is_asked_only_for_digests() {
 }
 
 #[tokio::test]
+async fn a_layer_that_only_the_mirror_has_is_finished_there_after_a_break() {
+    let layer = content(1000);
+    let served = layer.clone();
+    let mirror = Server::start(move |r| match r.nth {
+        0 => Reply::part(r, &served).cut(100),
+        _ => Reply::part(r, &served),
+    })
+    .await;
+    let own = Server::start(|_| Reply::new(404, &[])).await;
+    let (client, _root) = configured(&two(&own, &mirror, ""));
+    assert_eq!(fetch(&client, &reference(), &layer).await.unwrap(), layer);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_challenge_goes_before_a_configured_authorization() {
+    let own = Server::start(|r| match r.header("authorization") {
+        Some("Basic dTpw") => Reply::manifest(&manifest()),
+        _ => Reply::new(401, &[]).header("WWW-Authenticate", "Basic realm=\"r\""),
+    })
+    .await;
+    let text = format!("server = 'http://{}'\n[header]\nauthorization = 'Basic old'", own.host());
+    let (client, _root) = configured(&text);
+    let credentials = Credentials::Basic { user: "u".into(), password: Secret::new("p".into()) };
+    client.resolve(&reference(), Some(&credentials)).await.unwrap();
+    assert_eq!(own.requests()[0].header("authorization"), Some("Basic old"));
+}
+
+#[tokio::test]
 async fn whoever_sent_wrong_content_is_asked_last_from_then_on() {
     let layer = content(1000);
     let mut wrong = layer.clone();

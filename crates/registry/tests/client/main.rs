@@ -5,6 +5,7 @@
 mod auth;
 mod faults;
 mod hosts;
+mod parts;
 mod pull;
 mod redirects;
 mod server;

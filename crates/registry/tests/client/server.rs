@@ -36,7 +36,13 @@ impl Request {
     /// The first byte that a `Range: bytes=N-` asks for.
     pub fn from(&self) -> usize {
         let range = self.header("range").and_then(|r| r.strip_prefix("bytes="));
-        range.map_or(0, |r| r.trim_end_matches('-').parse().unwrap())
+        range.map_or(0, |r| r.split_once('-').unwrap().0.parse().unwrap())
+    }
+
+    /// The last byte that a `Range: bytes=N-M` asks for.
+    pub fn to(&self) -> Option<usize> {
+        let (_, to) = self.header("range")?.split_once('-')?;
+        to.parse().ok()
     }
 }
 
@@ -101,12 +107,12 @@ impl Reply {
 
     /// What `request` asks for of `content`, ranges included.
     pub fn part(request: &Request, content: &[u8]) -> Self {
-        let from = request.from();
-        if from == 0 {
+        if request.header("range").is_none() {
             return Self::ok(content);
         }
-        let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
-        Self::new(206, &content[from..]).header("Content-Range", &range)
+        let (from, to) = (request.from(), request.to().unwrap_or(content.len() - 1));
+        let range = format!("bytes {from}-{to}/{}", content.len());
+        Self::new(206, &content[from..=to]).header("Content-Range", &range)
     }
 }
 
@@ -289,6 +295,9 @@ pub fn limits() -> Limits {
         backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(20),
         downloads_per_host: 8,
+        ranges_per_blob: 3,
+        range_size: 8 << 20,
+        ranges_ahead: 6,
         requests_per_host: 8,
     }
 }
