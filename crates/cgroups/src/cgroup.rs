@@ -10,7 +10,7 @@ use rustix::process::Pid;
 
 use crate::error::CgroupError;
 use crate::file::{read, read_if_there, subdirectories, write};
-use crate::hierarchy::{Controller, Hierarchies};
+use crate::hierarchy::{Controller, Hierarchies, Mode};
 use crate::oom::OomCounts;
 use crate::path::CgroupPath;
 use crate::stats::Stats;
@@ -48,16 +48,19 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The cgroup at `path`, made with its parents where it is not there. On v2 all controllers are given
-    /// on to it as far as the kernel lets them; on v1 an empty cpuset gets its parent's.
+    /// The cgroup at `path`, made with its parents where it is not there. On v2 alone all controllers are
+    /// given on to it as far as the kernel lets them; on v1 an empty cpuset gets its parent's.
     ///
     /// # Errors
     /// [`CgroupError::Make`] and [`CgroupError::Write`]; nothing that this call has made is left then.
     pub fn create(hierarchies: &Hierarchies, path: &CgroupPath) -> Result<Self, CgroupError> {
         let cgroup = Self::at(hierarchies, path);
         let mut made = Vec::new();
+        // Beside hierarchies of v1, v2 is for killing and for pressure alone: with controllers given on, it
+        // would take no process where there are cgroups below.
+        let gives_on = hierarchies.mode() == Mode::Unified;
         for dir in &cgroup.dirs {
-            if let Err(error) = make_with_parents(dir, path, &mut made) {
+            if let Err(error) = make_with_parents(dir, path, gives_on, &mut made) {
                 for path in made.iter().rev() {
                     // Nothing can be in it yet; somebody may have made something below it, then it is theirs.
                     let _ = std::fs::remove_dir(path);
@@ -260,6 +263,7 @@ pub(crate) fn collect_procs(dir: &Path, found: &mut Vec<Pid>) -> Result<(), Cgro
 fn make_with_parents(
     dir: &Dir,
     path: &CgroupPath,
+    gives_on: bool,
     made: &mut Vec<PathBuf>,
 ) -> Result<(), CgroupError> {
     let depth = path.relative().components().count();
@@ -267,7 +271,7 @@ fn make_with_parents(
     above.reverse();
     for pair in above.windows(2) {
         let [parent, here] = pair else { continue };
-        if dir.kind == Kind::Unified {
+        if gives_on {
             give_on(parent)?;
         }
         match std::fs::create_dir(here) {

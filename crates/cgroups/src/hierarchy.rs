@@ -187,6 +187,23 @@ impl Hierarchies {
         self.v2.as_deref()
     }
 
+    /// Whether limits of `controller` can be set: mounted in v1, or v2's where v2 is alone.
+    #[must_use]
+    pub fn has(&self, controller: Controller) -> bool {
+        match (self.mode(), &self.v2, controller.unified_name()) {
+            (Mode::Unified, Some(mount), Some(name)) => {
+                let listed = std::fs::read_to_string(mount.join("cgroup.controllers"));
+                listed.is_ok_and(|text| text.split_ascii_whitespace().any(|c| c == name))
+            }
+            // The rest of v1's are the core's in v2.
+            (Mode::Unified, mount, None) => mount.is_some(),
+            (Mode::Unified, None, Some(_)) => false,
+            (Mode::Legacy | Mode::Hybrid, ..) => {
+                self.v1.iter().any(|hierarchy| hierarchy.controllers().contains(&controller))
+            }
+        }
+    }
+
     /// What a container is shown at its /sys/fs/cgroup: `None` for v2 alone, else the directories.
     #[must_use]
     pub fn shown(&self) -> Option<Vec<Shown>> {

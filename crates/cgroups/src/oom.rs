@@ -6,15 +6,17 @@ use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
 use crate::file::{read_if_there, subdirectories};
 use crate::hierarchy::Controller;
+use crate::limits::current;
 
 /// Out-of-memory events of a cgroup and of those below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OomCounts {
     /// Processes that were killed, for whatever reason memory was short.
     pub kills: u64,
-    /// How often its own limit, or one below it, was what ran out. v1 does not tell: its count of failed
-    /// charges stays 0 on newer kernels.
-    pub limit_hits: Option<u64>,
+    /// How often its own limit, or one below it, was what ran out. v1 does not count that (its count of
+    /// failed charges stays 0 on newer kernels): there it is the number of cgroups whose usage has reached
+    /// their limit at some time.
+    pub limit_hits: u64,
 }
 
 pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
@@ -27,20 +29,29 @@ pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
 
 fn unified(dir: &Path) -> Result<OomCounts, CgroupError> {
     let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
-    Ok(OomCounts {
-        kills: value_of(&events, "oom_kill"),
-        limit_hits: Some(value_of(&events, "oom")),
-    })
+    Ok(OomCounts { kills: value_of(&events, "oom_kill"), limit_hits: value_of(&events, "oom") })
 }
 
 /// v1 counts in the cgroup of the process that was killed only.
 fn legacy(dir: &Path) -> Result<OomCounts, CgroupError> {
     let control = read_if_there(&dir.join("memory.oom_control"))?.unwrap_or_default();
-    let below = subdirectories(dir)?;
-    let kills = below.iter().try_fold(value_of(&control, "oom_kill"), |sum, below| {
-        legacy(below).map(|more| sum.saturating_add(more.kills))
-    });
-    Ok(OomCounts { kills: kills?, limit_hits: None })
+    // Where swap has the same limit as memory, it may be the sum of both that reaches it first.
+    let is_at_limit = reached(dir, "memory")? || reached(dir, "memory.memsw")?;
+    let own =
+        OomCounts { kills: value_of(&control, "oom_kill"), limit_hits: u64::from(is_at_limit) };
+    subdirectories(dir)?.iter().try_fold(own, |sum, below| {
+        let more = legacy(below)?;
+        Ok(OomCounts {
+            kills: sum.kills.saturating_add(more.kills),
+            limit_hits: sum.limit_hits.saturating_add(more.limit_hits),
+        })
+    })
+}
+
+fn reached(dir: &Path, which: &str) -> Result<bool, CgroupError> {
+    let peak = current(dir, &format!("{which}.max_usage_in_bytes"))?;
+    let limit = current(dir, &format!("{which}.limit_in_bytes"))?;
+    Ok(peak.zip(limit).is_some_and(|(peak, limit)| peak >= limit))
 }
 
 /// The number behind `key` in a flat-keyed file.
@@ -58,16 +69,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let below = dir.path().join("below");
         std::fs::create_dir(&below).unwrap();
-        for (at, kills) in [(dir.path(), 1), (&below, 2)] {
+        for (at, kills, peak) in [(dir.path(), 1, "4000"), (&below, 2, "5000")] {
             let text = format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
             std::fs::write(at.join("memory.oom_control"), text).unwrap();
+            std::fs::write(at.join("memory.max_usage_in_bytes"), peak).unwrap();
+            std::fs::write(at.join("memory.limit_in_bytes"), "5000\n").unwrap();
         }
-        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: None });
+        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: 1 });
         std::fs::write(
             dir.path().join("memory.events"),
             "low 0\noom 4\noom_kill 7\noom_group_kill 0\n",
         )
         .unwrap();
-        assert_eq!(unified(dir.path()).unwrap(), OomCounts { kills: 7, limit_hits: Some(4) });
+        assert_eq!(unified(dir.path()).unwrap(), OomCounts { kills: 7, limit_hits: 4 });
     }
 }

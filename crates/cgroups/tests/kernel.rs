@@ -1,6 +1,7 @@
 //! On the kernel of this machine, as root, in whichever hierarchies it has.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,36 @@ impl Drop for Own {
 
 fn hierarchies() -> Hierarchies {
     Hierarchies::detect().expect("there are cgroups")
+}
+
+/// The hierarchies of one kind of file system alone, if there are any.
+fn only(kind: &str) -> Option<Hierarchies> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let word = format!(" - {kind} ");
+    let lines: Vec<&str> = table.lines().filter(|line| line.contains(&word)).collect();
+    (!lines.is_empty()).then(|| Hierarchies::parse(&lines.join("\n")))
+}
+
+/// What v2's root gives on, to be as it was when the test ends.
+struct RootControl(Option<(PathBuf, String)>);
+
+impl RootControl {
+    fn note() -> Self {
+        let file = hierarchies().v2().map(|mount| mount.join("cgroup.subtree_control"));
+        Self(file.and_then(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?))))
+    }
+}
+
+impl Drop for RootControl {
+    fn drop(&mut self) {
+        let Some((file, before)) = &self.0 else { return };
+        let now = std::fs::read_to_string(file).unwrap_or_default();
+        let had = |name: &&str| before.split_whitespace().any(|known| known == *name);
+        for more in now.split_whitespace().filter(|name| !had(name)) {
+            // Somebody else's cgroups may need it by now.
+            let _ = std::fs::write(file, format!("-{more}"));
+        }
+    }
 }
 
 /// A shell that waits for a line and then runs `script`; it can be moved meanwhile.
@@ -94,22 +125,30 @@ fn a_cgroup_is_made_with_its_parents_joined_and_removed_with_what_is_below() {
 
 #[test]
 fn killing_leaves_nobody_even_of_those_that_fork() {
-    let hierarchies = hierarchies();
-    let own = Own::new(&hierarchies, "kill");
+    // v2's way where it is mounted, and v1's freezer where that is.
+    let variants = [("kill", Some(hierarchies())), ("kill-v1", only("cgroup"))];
+    for (name, hierarchies) in variants {
+        let Some(hierarchies) = hierarchies else { continue };
+        kill_forking(&hierarchies, name);
+    }
+}
+
+fn kill_forking(hierarchies: &Hierarchies, name: &str) {
+    let own = Own::new(hierarchies, name);
     let mut shell = Shell::new("while :; do /bin/true & done");
-    own.0.join(shell.pid()).unwrap();
+    own.0.join(shell.pid()).expect("it can be moved");
     drop(shell.0.stdin.take());
     // It forks when there is more than itself.
     let until = Instant::now() + Duration::from_secs(20);
-    while own.0.procs().unwrap().len() < 2 {
+    while own.0.procs().expect("they can be listed").len() < 2 {
         assert!(Instant::now() < until, "it does not fork");
         std::thread::yield_now();
     }
-    own.0.kill_all().unwrap();
-    let status = shell.0.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-    own.0.remove().unwrap();
-    assert!(!own.0.exists());
+    own.0.kill_all().expect("all can be killed");
+    let status = shell.0.wait().expect("it ends");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{name}");
+    own.0.remove().expect("nobody is left in it");
+    assert!(!own.0.exists(), "{name}");
 }
 
 #[test]
@@ -206,7 +245,7 @@ fn a_process_beyond_the_memory_limit_is_counted_as_killed() {
     let (_, succeeded) = shell.finish();
     assert!(!succeeded);
     let oom = own.0.oom().unwrap();
-    assert!(oom.kills >= 1 && oom.limit_hits != Some(0), "{oom:?}");
+    assert!(oom.kills >= 1 && oom.limit_hits >= 1, "{oom:?}");
 }
 
 fn rule(allow: bool, minor: Option<i64>, access: &str) -> DeviceCgroup {
@@ -226,12 +265,9 @@ fn opened(cgroup: &Cgroup) -> Vec<String> {
 
 #[test]
 fn devices_are_used_as_the_last_rules_say() {
-    let all = hierarchies();
+    let _control = RootControl::note();
     // Where v1 decides on devices, v2's program is tried in v2's hierarchy alone.
-    let v2 =
-        all.v2().map(|mount| format!("1 1 0:1 / {} rw - cgroup2 cgroup2 rw\n", mount.display()));
-    let alone = v2.map(|line| Hierarchies::parse(&line));
-    for (name, hierarchies) in [("devices", Some(all)), ("devices-v2", alone)] {
+    for (name, hierarchies) in [("devices", Some(hierarchies())), ("devices-v2", only("cgroup2"))] {
         let Some(hierarchies) = hierarchies else { continue };
         let own = Own::new(&hierarchies, name);
         let apply = |devices: Vec<DeviceCgroup>| {

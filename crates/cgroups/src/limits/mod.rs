@@ -150,6 +150,10 @@ fn hugepages(
         None => return Err(CgroupError::NoHierarchy),
     };
     let file = format!("hugetlb.{size}.{word}");
+    // The kubelet says 0 for every size; that keeps nobody from running where none can be limited.
+    if limit.limit == 0 && !dir.join(&file).exists() {
+        return Ok(());
+    }
     plan.set(&what, Controller::Hugetlb, dir, &file, limit.limit)?;
     // Reservations count apart, where the kernel knows them (5.7).
     plan.set_if_there(dir, &format!("hugetlb.{size}.rsvd.{word}"), limit.limit);

@@ -214,6 +214,12 @@ fn what_this_machine_cannot_limit_is_said_with_the_file_it_lacks() {
         let error = plan(&unified(&UNIFIED).1, &keys(bad)).unwrap_err();
         assert!(matches!(error, CgroupError::BadLimit { .. }), "{bad}: {error}");
     }
+    let absent = |limit| Resources {
+        hugepage_limits: vec![HugepageLimit { page_size: "1GB".to_owned(), limit }],
+        ..Resources::default()
+    };
+    assert_eq!(written(&old, &absent(0)).unwrap(), []);
+    assert!(matches!(plan(&old, &absent(1)), Err(CgroupError::Unsupported { .. })));
     let page_size = "../2MB".to_owned();
     let huge = Resources {
         hugepage_limits: vec![HugepageLimit { page_size, limit: 1 }],
