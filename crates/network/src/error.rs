@@ -16,6 +16,12 @@ pub enum NetworkError {
         /// What is wrong.
         reason: String,
     },
+    /// A sandbox asks for what no network can do.
+    #[error("{reason}")]
+    Request {
+        /// What is wrong.
+        reason: String,
+    },
     /// A CNI configuration file cannot be used.
     #[error("CNI configuration {}{}: {reason}", path.display(), line.map(|l| format!(", line {l}")).unwrap_or_default())]
     ConfFile {
@@ -181,6 +187,7 @@ impl Classified for NetworkError {
             | Self::Foreign { .. }
             | Self::PortTaken { .. }
             | Self::PluginMissing { .. } => Class::FailedPrecondition,
+            Self::Request { .. } => Class::InvalidArgument,
             Self::NotReady { .. } => Class::Unavailable,
             Self::Plugin { code, msg, .. } => class_of_plugin(*code, msg),
             Self::PluginBroken { .. } | Self::Lost { .. } => Class::Internal,

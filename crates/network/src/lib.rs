@@ -8,11 +8,20 @@
 //! Callers: `pods` (attach, detach, namespaces), the daemon (status, collection, configuration).
 
 mod attachment;
+mod bridge;
+mod cni;
 mod config;
 mod error;
+mod join;
+mod limits;
+mod locks;
+mod netlink;
 mod netns;
 mod networks;
+mod ports;
+mod record;
 mod status;
+mod upkeep;
 
 pub use attachment::{Attached, Attachment, Interface};
 pub use config::{BridgeConfig, CniConfig, Mode, NetworkConfig};

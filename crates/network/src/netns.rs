@@ -1,11 +1,26 @@
 //! Pinned network namespaces.
+//!
+//! Owns: the directory of pins, by default the one of ip-netns(8), so that `ip netns` shows them.
+//! Always: a pin is a file with a namespace mounted on it, or it is not there; creation that fails
+//! leaves nothing; removal is repeatable. Callers: `networks`.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use sys::Namespaces;
+
+use crate::error::NetworkError;
+use crate::netlink::{Socket, set_up};
+
+/// Loopback is the first link of every namespace.
+const LOOPBACK: u32 = 1;
+/// The file system type of namespaces (statfs(2)).
+const NSFS_MAGIC: u64 = 0x6e73_6673;
 
 /// A pinned network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +55,150 @@ impl Netns {
 /// Why the namespace cannot be entered.
 pub fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let namespace = File::open(path)?;
+    in_namespace(namespace.as_fd(), work)
+}
+
+pub(crate) fn in_namespace<T: Send>(
+    namespace: BorrowedFd<'_>,
+    work: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    in_thread(|| {
+        sys::join_namespace(namespace, Namespaces::NETWORK)?;
+        Ok(work())
+    })
+}
+
+/// Namespaces belong to threads; a thread of its own cannot leave a trace in those that tokio reuses.
+fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread =
-            std::thread::Builder::new().name("in-netns".into()).spawn_scoped(scope, || {
-                sys::join_namespace(namespace.as_fd(), Namespaces::NETWORK)?;
-                Ok(work())
-            })?;
+            std::thread::Builder::new().name("in-netns".into()).spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the work inside it panicked")))
     })
+}
+
+/// A network namespace that nobody has yet, its loopback up.
+pub(crate) fn create() -> io::Result<OwnedFd> {
+    in_thread(|| {
+        sys::unshare(Namespaces::NETWORK)?;
+        let namespace = File::open("/proc/thread-self/ns/net")?;
+        Socket::route()?.one(set_up(LOOPBACK))?;
+        Ok(namespace.into())
+    })
+}
+
+/// Whether a namespace is pinned here.
+pub(crate) fn is_pinned(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type.cast_unsigned() == NSFS_MAGIC)
+}
+
+/// Pins the namespace at `path`, where nothing may be.
+pub(crate) fn pin(namespace: BorrowedFd<'_>, path: &Path) -> Result<(), NetworkError> {
+    let failed =
+        |source: io::Error| NetworkError::Netns { operation: "pin", path: path.to_owned(), source };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    prepare(dir).map_err(|source| NetworkError::Netns {
+        operation: "prepare the directory of",
+        path: path.to_owned(),
+        source,
+    })?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
+    drop(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?);
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    rustix::mount::mount_bind(source, path).map_err(|e| {
+        // The file is ours and empty; the mount's error is what counts.
+        let _ = rustix::fs::unlink(path);
+        failed(e.into())
+    })
+}
+
+/// Removes the pin, and with it the namespace once nobody is in it. It is no error if there is none.
+pub(crate) fn unpin(path: &Path) -> Result<(), NetworkError> {
+    let failed = |source: io::Error| NetworkError::Netns {
+        operation: "remove",
+        path: path.to_owned(),
+        source,
+    };
+    // Twice where somebody mounted over it; each round takes one off.
+    while is_pinned(path) {
+        rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+            .map_err(|e| failed(e.into()))?;
+    }
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(e) => Err(failed(e.into())),
+    }
+}
+
+/// Makes the directory. A pin must reach every mount namespace that wants to see it, and its removal
+/// too, so the directory is on a shared mount: the one that it is on already, or its own.
+fn prepare(dir: &Path) -> io::Result<()> {
+    // Two at once would both find it unprepared, and mount it twice.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    std::fs::create_dir_all(dir)?;
+    let dir = dir.canonicalize()?;
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
+    match shared(&table, &dir) {
+        Sharing::Shared => return Ok(()),
+        Sharing::OwnMount => {}
+        Sharing::PartOfMount => rustix::mount::mount_bind_recursive(&dir, &dir)?,
+    }
+    let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change(&dir, flags)?)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Sharing {
+    Shared,
+    OwnMount,
+    PartOfMount,
+}
+
+/// How `dir` is mounted, by the text of proc_pid_mountinfo(5).
+fn shared(table: &str, dir: &Path) -> Sharing {
+    let mut best: (usize, Sharing) = (0, Sharing::PartOfMount);
+    for line in table.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let Some(point) = fields.get(4).map(Path::new) else { continue };
+        // Later lines lie over earlier ones of the same place.
+        if dir.starts_with(point) && point.as_os_str().len() >= best.0 {
+            let optional = fields[6..].iter().take_while(|field| **field != "-");
+            let sharing = if optional.into_iter().any(|field| field.starts_with("shared:")) {
+                Sharing::Shared
+            } else if point == dir {
+                Sharing::OwnMount
+            } else {
+                Sharing::PartOfMount
+            };
+            best = (point.as_os_str().len(), sharing);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_is_made_a_shared_mount_only_where_it_is_not_on_one() {
+        let root = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw";
+        let shared_run = "30 27 0:25 / /run rw shared:5 - tmpfs tmpfs rw";
+        let private_run = "30 27 0:25 / /run rw - tmpfs tmpfs rw";
+        let own = "31 30 0:25 /netns /run/netns rw - tmpfs tmpfs rw";
+        let own_shared = "31 30 0:25 /netns /run/netns rw shared:9 master:2 - tmpfs tmpfs rw";
+        let elsewhere = "31 30 0:25 / /run/net rw shared:9 - tmpfs tmpfs rw";
+        for (lines, expected) in [
+            (vec![root], Sharing::PartOfMount),
+            (vec![root, shared_run], Sharing::Shared),
+            (vec![root, private_run], Sharing::PartOfMount),
+            (vec![root, private_run, elsewhere], Sharing::PartOfMount),
+            (vec![root, shared_run, own], Sharing::OwnMount),
+            (vec![root, private_run, own, own_shared], Sharing::Shared),
+            (vec!["garbage"], Sharing::PartOfMount),
+        ] {
+            assert_eq!(shared(&lines.join("\n"), Path::new("/run/netns")), expected, "{lines:?}");
+        }
+    }
 }

@@ -1,23 +1,35 @@
 //! The networks of this node, for everybody outside this crate.
 
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ipnet::IpNet;
 use model::SandboxId;
+use tokio::sync::Notify;
 
 use crate::attachment::{Attached, Attachment};
-use crate::config::NetworkConfig;
+use crate::bridge::Bridge;
+use crate::cni::{self, Cni};
+use crate::config::{CniConfig, Mode, NetworkConfig};
 use crate::error::NetworkError;
-use crate::netns::Netns;
+use crate::locks::SandboxLocks;
+use crate::netlink::{Socket, list_links};
+use crate::netns::{self, Netns, inside};
+use crate::record::Records;
 use crate::status::{InterfaceStats, NetworkStatus, Reason};
+use crate::upkeep;
 
 /// What a collection found and gave back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Collected {
     /// Sandboxes whose leftovers are gone now.
     pub freed: Vec<SandboxId>,
-    /// Sandboxes whose leftovers are still there, and why; the next collection tries again.
+    /// Sandboxes whose leftovers are still there, and why; it is tried again with back-off.
     pub left: Vec<(SandboxId, String)>,
+    /// Links, host ports and leases that no record spoke of, and that are gone now.
+    pub swept: Vec<String>,
 }
 
 /// The networks of this node. Cheap to clone.
@@ -26,9 +38,114 @@ pub struct Networks {
     inner: Arc<Inner>,
 }
 
+/// How sandboxes get their network.
 #[derive(Debug)]
-struct Inner {
-    config: NetworkConfig,
+pub(crate) enum Backend {
+    None,
+    Bridge(Bridge),
+    Cni(Arc<Cni>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    netns_dir: PathBuf,
+    ready_netns: usize,
+    pub(crate) backend: Backend,
+    /// For records that were made when the mode was another.
+    other_plugins: Mutex<Option<Arc<Cni>>>,
+    pub(crate) records: Records,
+    pub(crate) locks: SandboxLocks,
+    pub(crate) status: RwLock<NetworkStatus>,
+    /// Sandboxes that a task tries to free; as many as have leftovers.
+    pub(crate) retrying: Mutex<HashSet<SandboxId>>,
+    /// Namespaces that nobody has yet; at most `ready_netns`.
+    ready: Mutex<VecDeque<OwnedFd>>,
+    /// Told when the bridge should be looked at before its time.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// Runs work that blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(Err(NetworkError::Lost { operation }))
+}
+
+/// Runs work to its end, whatever becomes of the caller.
+async fn detached<T: Send + 'static>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or(Err(NetworkError::Lost { operation }))
+}
+
+impl Inner {
+    /// Where the namespace of this sandbox is pinned.
+    pub(crate) fn pin_of(&self, sandbox: &SandboxId) -> PathBuf {
+        self.netns_dir.join(format!("isopod-{}", sandbox.short()))
+    }
+
+    /// The plugins, for a record that needs them, whatever the mode is.
+    pub(crate) fn plugins(&self) -> Result<Arc<Cni>, NetworkError> {
+        if let Backend::Cni(cni) = &self.backend {
+            return Ok(Arc::clone(cni));
+        }
+        let mut other = self.other_plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cni) = &*other {
+            return Ok(Arc::clone(cni));
+        }
+        let cni = Arc::new(Cni::new(CniConfig::default())?);
+        *other = Some(Arc::clone(&cni));
+        Ok(cni)
+    }
+
+    fn new_netns(&self, sandbox: &SandboxId) -> Result<Netns, NetworkError> {
+        let path = self.pin_of(sandbox);
+        if self.records.get(sandbox)?.is_none() {
+            self.records.put(&mut self.records.new_record(sandbox, path.clone()))?;
+        }
+        let failed =
+            |operation, source| NetworkError::Netns { operation, path: path.clone(), source };
+        let made = (|| {
+            let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let namespace = match ready {
+                Some(namespace) => namespace,
+                None => netns::create().map_err(|e| failed("make", e))?,
+            };
+            netns::pin(namespace.as_fd(), &path)
+        })();
+        if let Err(error) = made {
+            // The record is of nothing: no network was joined, no pin was made.
+            self.records.remove(sandbox)?;
+            return Err(error);
+        }
+        Ok(Netns::at(path))
+    }
+
+    /// Makes namespaces ahead of time, one at a time.
+    fn refill(&self) {
+        loop {
+            let full = {
+                let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+                ready.len() >= self.ready_netns
+            };
+            if full {
+                return;
+            }
+            match netns::create() {
+                Ok(namespace) => {
+                    self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(namespace);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no network namespace can be made ahead of time");
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl Networks {
@@ -38,23 +155,87 @@ impl Networks {
     /// # Errors
     /// A configuration that cannot work, or records that cannot be opened.
     pub fn new(config: NetworkConfig) -> Result<Self, NetworkError> {
-        Ok(Self { inner: Arc::new(Inner { config }) })
+        let records = Records::open(&config.state_dir)?;
+        let all = records.all()?;
+        let mut status =
+            NetworkStatus { ready: true, reason: Reason::Ready, message: "loopback only".into() };
+        let backend = match config.mode {
+            Mode::None => Backend::None,
+            Mode::Bridge(bridge) => {
+                let message = format!("bridge {} is being set up", bridge.name);
+                status = NetworkStatus { ready: false, reason: Reason::BridgeFailed, message };
+                Backend::Bridge(Bridge::new(bridge, &all)?)
+            }
+            Mode::Cni(cni) => Backend::Cni(Arc::new(Cni::new(cni)?)),
+        };
+        let inner = Arc::new(Inner {
+            netns_dir: config.netns_dir,
+            ready_netns: config.ready_netns,
+            backend,
+            other_plugins: Mutex::default(),
+            records,
+            locks: SandboxLocks::default(),
+            status: RwLock::new(status),
+            retrying: Mutex::default(),
+            ready: Mutex::default(),
+            changed: Arc::default(),
+        });
+        match &inner.backend {
+            Backend::None => {}
+            Backend::Bridge(_) => drop(tokio::spawn(upkeep::keep_bridge(Arc::downgrade(&inner)))),
+            Backend::Cni(cni) => drop(tokio::spawn(cni::watch(Arc::downgrade(cni)))),
+        }
+        for record in all.into_iter().filter(|record| record.abandoned) {
+            inner.retry_later(record.sandbox);
+        }
+        let networks = Self { inner };
+        networks.refill();
+        Ok(networks)
+    }
+
+    fn refill(&self) {
+        if self.inner.ready_netns > 0 {
+            let inner = Arc::clone(&self.inner);
+            tokio::task::spawn_blocking(move || inner.refill());
+        }
     }
 
     /// Whether sandboxes can get a network now. Never waits.
     #[must_use]
     pub fn status(&self) -> NetworkStatus {
-        let message = format!("{:?}", self.inner.config.mode);
-        NetworkStatus { ready: false, reason: Reason::NoConfiguration, message }
+        match &self.inner.backend {
+            Backend::Cni(cni) => cni.status(),
+            Backend::None | Backend::Bridge(_) => {
+                self.inner.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+            }
+        }
     }
 
-    /// The pod address ranges that the kubelet tells (`UpdateRuntimeConfig`).
+    /// The pod address ranges that the kubelet tells (`UpdateRuntimeConfig`): they fill the template of the
+    /// CNI configuration, plugins with the capability `ipRanges` are told of them, and a bridge without
+    /// subnets of its own takes them.
     ///
     /// # Errors
     /// When the configuration made from them cannot be written.
     pub async fn set_pod_cidrs(&self, cidrs: Vec<IpNet>) -> Result<(), NetworkError> {
-        let _ = cidrs;
-        Ok(())
+        let inner = Arc::clone(&self.inner);
+        blocking("taking the pod address ranges", move || {
+            match &inner.backend {
+                Backend::None => {}
+                Backend::Cni(cni) => cni.set_pod_cidrs(cidrs)?,
+                Backend::Bridge(bridge) => {
+                    if !bridge.adopt(&cidrs) {
+                        tracing::warn!(
+                            ?cidrs,
+                            "the bridge has other subnets than the pod address ranges"
+                        );
+                    }
+                    inner.changed.notify_one();
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// A new network namespace for this sandbox, pinned under a stable name, its loopback up.
@@ -62,44 +243,58 @@ impl Networks {
     /// # Errors
     /// [`NetworkError::Netns`]; nothing is left of it then.
     pub async fn new_netns(&self, sandbox: &SandboxId) -> Result<Netns, NetworkError> {
-        Ok(self.netns(sandbox))
+        let (this, sandbox) = (self.clone(), sandbox.clone());
+        detached("making a network namespace", async move {
+            let _lock = this.inner.locks.lock(&sandbox).await;
+            let inner = Arc::clone(&this.inner);
+            let made =
+                blocking("making a network namespace", move || inner.new_netns(&sandbox)).await;
+            this.refill();
+            made
+        })
+        .await
     }
 
     /// Where this sandbox's namespace is, or would be, pinned.
     #[must_use]
     pub fn netns(&self, sandbox: &SandboxId) -> Netns {
-        Netns::at(self.inner.config.netns_dir.join(format!("isopod-{}", sandbox.short())))
+        Netns::at(self.inner.pin_of(sandbox))
     }
 
-    /// Removes the namespace of this sandbox. It is no error if there is none.
+    /// Removes the namespace of this sandbox. It is no error if there is none. What the sandbox has not
+    /// given back by `detach` is given back later.
     ///
     /// # Errors
     /// [`NetworkError::Netns`].
     pub async fn remove_netns(&self, sandbox: &SandboxId) -> Result<(), NetworkError> {
-        let _ = sandbox;
-        Ok(())
+        let (inner, sandbox) = (Arc::clone(&self.inner), sandbox.clone());
+        detached("removing a network namespace", async move { inner.remove_netns(sandbox).await })
+            .await
     }
 
-    /// Lets a sandbox join its networks: all of them, or nothing is left.
+    /// Lets a sandbox join its networks: all of them, or nothing is left. What an earlier attempt left is
+    /// given back first.
     ///
     /// # Errors
-    /// What a network says. What could not be undone is recorded, for `detach` and `gc`.
+    /// What a network says. What could not be undone is recorded and tried again.
     pub async fn attach(&self, attachment: &Attachment) -> Result<Attached, NetworkError> {
-        Err(NetworkError::NotReady { message: format!("{} has none", attachment.name) })
+        let (inner, attachment) = (Arc::clone(&self.inner), attachment.clone());
+        detached("joining networks", async move { inner.attach(attachment).await }).await
     }
 
     /// Lets a sandbox leave its networks, repeatable; a namespace that is gone is no error. `result` is what
     /// [`Attached::result`] was, for the case that our own record is lost.
     ///
     /// # Errors
-    /// What a network says; the record stays, and another call tries again.
+    /// What a network says; the record stays, and it is tried again with back-off.
     pub async fn detach(
         &self,
         attachment: &Attachment,
         result: Option<&serde_json::Value>,
     ) -> Result<(), NetworkError> {
-        let _ = (attachment, result);
-        Ok(())
+        let (inner, attachment, result) =
+            (Arc::clone(&self.inner), attachment.clone(), result.cloned());
+        detached("leaving networks", async move { inner.detach(attachment, result).await }).await
     }
 
     /// Whether a sandbox's networks are still as `attach` left them (CNI CHECK).
@@ -107,18 +302,18 @@ impl Networks {
     /// # Errors
     /// What is no longer there.
     pub async fn check(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        let _ = attachment;
-        Ok(())
+        let (inner, attachment) = (Arc::clone(&self.inner), attachment.clone());
+        detached("checking networks", async move { inner.check(attachment).await }).await
     }
 
     /// Gives back everything that is recorded for sandboxes other than these: addresses, links, rules,
-    /// namespaces.
+    /// namespaces; then what the networks themselves know of, and no record does.
     ///
     /// # Errors
     /// When the records cannot be read. A sandbox that cannot be freed is in the answer.
     pub async fn gc(&self, valid: &[SandboxId]) -> Result<Collected, NetworkError> {
-        let _ = valid;
-        Ok(Collected::default())
+        let (inner, valid) = (Arc::clone(&self.inner), valid.to_vec());
+        detached("collecting networks", async move { inner.collect(&valid).await }).await
     }
 
     /// What the interfaces inside this namespace have carried, without loopback.
@@ -129,7 +324,13 @@ impl Networks {
         &self,
         netns: &Netns,
     ) -> Result<Vec<InterfaceStats>, NetworkError> {
-        let _ = netns;
-        Ok(Vec::new())
+        let path = netns.path().to_owned();
+        blocking("reading interface statistics", move || {
+            let read = inside(&path, || list_links(&mut Socket::route()?)).and_then(|links| links);
+            let links =
+                read.map_err(|source| NetworkError::Netns { operation: "enter", path, source })?;
+            Ok(links.into_iter().filter(|link| !link.loopback).map(|link| link.stats).collect())
+        })
+        .await
     }
 }

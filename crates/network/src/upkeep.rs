@@ -1,0 +1,218 @@
+//! What is done without being asked: retries, collection, the status of the built-in network.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use model::SandboxId;
+
+use crate::error::NetworkError;
+use crate::netns::unpin;
+use crate::networks::{Backend, Collected, Inner, blocking};
+use crate::record::{Joined, SandboxRecord};
+use crate::status::{NetworkStatus, Reason};
+
+/// The wait before the first retry, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait between retries.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How often the bridge is looked after.
+const BRIDGE_READY: Duration = Duration::from_secs(30);
+/// How often, while it cannot be set up.
+const BRIDGE_FAILED: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Tries with back-off until the sandbox has left its networks. One task for each sandbox.
+    pub(crate) fn retry_later(self: &Arc<Self>, sandbox: SandboxId) {
+        let mut retrying = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+        if retrying.insert(sandbox.clone()) {
+            tokio::spawn(retry(Arc::downgrade(self), sandbox));
+        }
+    }
+
+    /// Leaves what the record of this sandbox names. True when there is nothing left to do.
+    async fn try_again(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), NetworkError> {
+        let _lock = self.locks.lock(sandbox).await;
+        let Some(mut record) = self.read(sandbox).await? else { return Ok(()) };
+        self.leave(&mut record).await?;
+        if record.abandoned { self.forget(record).await } else { Ok(()) }
+    }
+
+    async fn read(&self, sandbox: &SandboxId) -> Result<Option<SandboxRecord>, NetworkError> {
+        let (records, sandbox) = (self.records.clone(), sandbox.clone());
+        blocking("reading a network record", move || records.get(&sandbox)).await
+    }
+
+    /// Removes the namespace, then the record of a sandbox that has left its networks.
+    async fn forget(&self, record: SandboxRecord) -> Result<(), NetworkError> {
+        let records = self.records.clone();
+        blocking("removing a network namespace", move || {
+            unpin(&record.netns)?;
+            records.remove(&record.sandbox)
+        })
+        .await
+    }
+
+    /// Removes the namespace of a sandbox. What it has not given back keeps its record, and is tried again.
+    pub(crate) async fn remove_netns(
+        self: &Arc<Self>,
+        sandbox: SandboxId,
+    ) -> Result<(), NetworkError> {
+        let _lock = self.locks.lock(&sandbox).await;
+        let path = self.pin_of(&sandbox);
+        let Some(mut record) = self.read(&sandbox).await? else {
+            return blocking("removing a network namespace", move || unpin(&path)).await;
+        };
+        if record.joined.is_empty() {
+            return self.forget(record).await;
+        }
+        record.abandoned = true;
+        self.put(&record).await?;
+        self.retry_later(sandbox);
+        blocking("removing a network namespace", move || unpin(&path)).await
+    }
+
+    /// Gives back everything of sandboxes other than these.
+    pub(crate) async fn collect(
+        self: &Arc<Self>,
+        valid: &[SandboxId],
+    ) -> Result<Collected, NetworkError> {
+        let valid: HashSet<&SandboxId> = valid.iter().collect();
+        let records = self.records.clone();
+        let all = blocking("reading network records", move || records.all()).await?;
+        let mut collected = Collected::default();
+        let mut kept: Vec<SandboxRecord> = Vec::new();
+        for record in all {
+            if valid.contains(&record.sandbox) {
+                kept.push(record);
+                continue;
+            }
+            let sandbox = record.sandbox.clone();
+            match self.free(&sandbox).await {
+                Ok(()) => collected.freed.push(sandbox),
+                Err(error) => {
+                    kept.push(record);
+                    collected.left.push((sandbox.clone(), error.to_string()));
+                    self.retry_later(sandbox);
+                }
+            }
+        }
+        match &self.backend {
+            Backend::None => {}
+            Backend::Bridge(_) => {
+                let this = Arc::clone(self);
+                // Records are read again: what began meanwhile is no leftover.
+                let swept = blocking("sweeping the bridge", move || {
+                    let Backend::Bridge(bridge) = &this.backend else { return Ok(Vec::new()) };
+                    bridge
+                        .sweep(|| Ok(this.records.all()?.into_iter().map(|r| r.sandbox).collect()))
+                })
+                .await?;
+                collected.swept.extend(swept);
+            }
+            Backend::Cni(cni) => {
+                let attachments: Vec<_> = kept.iter().flat_map(attachments).collect();
+                let (freed, failed) = cni.collect(&attachments).await;
+                collected
+                    .swept
+                    .extend(freed.into_iter().map(|l| format!("lease of {}", l.container)));
+                for error in failed {
+                    tracing::warn!(%error, "a plugin could not collect");
+                }
+            }
+        }
+        Ok(collected)
+    }
+
+    async fn free(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), NetworkError> {
+        let _lock = self.locks.lock(sandbox).await;
+        let Some(mut record) = self.read(sandbox).await? else { return Ok(()) };
+        record.abandoned = true;
+        self.leave(&mut record).await?;
+        self.forget(record).await
+    }
+
+    fn set_status(&self, status: NetworkStatus) {
+        let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
+        if *now != status {
+            tracing::info!(ready = status.ready, message = status.message, "network status");
+            *now = status;
+        }
+    }
+}
+
+/// What a plugin is told that is in use: container, network, interface.
+fn attachments(record: &SandboxRecord) -> impl Iterator<Item = (String, String, String)> + '_ {
+    record.joined.iter().filter_map(|joined| match joined {
+        Joined::Cni(cached) => Some((
+            record.sandbox.as_str().to_owned(),
+            cached.network_name.clone(),
+            cached.if_name.clone(),
+        )),
+        Joined::Bridge(_) | Joined::Ports(_) => None,
+    })
+}
+
+async fn retry(inner: Weak<Inner>, sandbox: SandboxId) {
+    let mut wait = FIRST_RETRY;
+    loop {
+        tokio::time::sleep(wait).await;
+        let Some(inner) = inner.upgrade() else { return };
+        match inner.try_again(&sandbox).await {
+            Ok(()) => {
+                inner.retrying.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox);
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%sandbox, %error, "a sandbox still has something of its networks");
+            }
+        }
+        wait = (wait * 2).min(LAST_RETRY);
+    }
+}
+
+/// Keeps the bridge as it should be, and the status true, until the networks are gone.
+pub(crate) async fn keep_bridge(inner: Weak<Inner>) {
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        let this = Arc::clone(&inner);
+        let ensured = blocking("setting up the bridge", move || {
+            let Backend::Bridge(bridge) = &this.backend else { return Ok(String::new()) };
+            bridge.ensure(|| this.records.all())?;
+            let subnets: Vec<_> = bridge.subnets().iter().map(ToString::to_string).collect();
+            Ok(format!("bridge {}: {}", bridge.name(), subnets.join(", ")))
+        })
+        .await;
+        let (status, pause) = match ensured {
+            Ok(message) => {
+                (NetworkStatus { ready: true, reason: Reason::Ready, message }, BRIDGE_READY)
+            }
+            Err(error) => {
+                let message = with_cause(&error);
+                (
+                    NetworkStatus { ready: false, reason: Reason::BridgeFailed, message },
+                    BRIDGE_FAILED,
+                )
+            }
+        };
+        inner.set_status(status);
+        let changed = Arc::clone(&inner.changed);
+        drop(inner);
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// An error with the errors behind it.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

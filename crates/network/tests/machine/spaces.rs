@@ -1,0 +1,75 @@
+//! Network namespaces.
+
+use std::time::Instant;
+
+use model::{Class, Classified as _};
+use network::{Mode, NetworkConfig, Networks, inside};
+
+use crate::common::*;
+
+fn networks(ready_netns: usize) -> Networks {
+    Networks::new(NetworkConfig { ready_netns, ..NetworkConfig::new(Mode::None) }).unwrap()
+}
+
+#[test]
+fn a_namespace_has_a_stable_name_that_ip_netns_shows_and_its_loopback_is_up() {
+    on_a_machine(|| async {
+        let networks = networks(0);
+        assert!(networks.status().ready);
+        let before = inventory();
+        let netns = networks.new_netns(&id(1)).await.unwrap();
+        assert_eq!(netns, networks.netns(&id(1)));
+        assert!(ip("netns list").contains("isopod-010101010101"));
+        assert!(netns.open().is_ok());
+        serve(netns.path(), "127.0.0.1:80");
+        connect(netns.path(), "127.0.0.1:80").unwrap();
+        let attached = networks.attach(&pod(&id(1), &netns)).await.unwrap();
+        assert!(attached.ips.is_empty());
+        let error = networks.new_netns(&id(1)).await.unwrap_err();
+        assert_eq!(error.class(), Class::Internal, "{error}");
+        networks.detach(&pod(&id(1), &netns), None).await.unwrap();
+        for _ in 0..2 {
+            networks.remove_netns(&id(1)).await.unwrap();
+        }
+        assert!(inside(netns.path(), || ()).is_err());
+        assert_eq!(inventory(), before);
+    });
+}
+
+#[test]
+fn ready_namespaces_are_given_out_and_made_anew() {
+    on_a_machine(|| async {
+        let networks = networks(2);
+        let mut seen = Vec::new();
+        for number in 1..=6 {
+            let netns = networks.new_netns(&id(number)).await.unwrap();
+            let inode =
+                std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(netns.path()).unwrap());
+            assert!(!seen.contains(&inode), "two sandboxes have one namespace");
+            seen.push(inode);
+            let links = networks.interface_stats(&netns).await.unwrap();
+            assert!(links.is_empty(), "{links:?}");
+        }
+    });
+}
+
+#[test]
+fn many_namespaces_come_and_go_at_a_flat_price() {
+    on_a_machine(|| async {
+        let networks = networks(0);
+        let mut took = Vec::new();
+        for _ in 0..5 {
+            let start = Instant::now();
+            for number in 0..100 {
+                networks.new_netns(&id(number)).await.unwrap();
+            }
+            for number in 0..100 {
+                networks.remove_netns(&id(number)).await.unwrap();
+            }
+            took.push(start.elapsed());
+        }
+        eprintln!("100 namespaces made and removed, five times: {took:?}");
+        assert!(took[4] < took[0] * 10, "{took:?}");
+        assert!(inventory()["namespaces"].is_empty());
+    });
+}
