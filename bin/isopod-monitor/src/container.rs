@@ -1,13 +1,15 @@
 //! A container and where it is in its life.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use launcher::{Control, Filter, ProcessPlan};
-use model::{ContainerId, Exit, ExitReason, Span, State, Timestamp};
+use model::{ContainerId, Exit, ExitReason, Span, State, Stdio, Timestamp};
 use monitor_api::ContainerReport;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::time::{ClockId, clock_gettime};
+use sys::HandOver;
 
 use crate::cgroup::ContainerCgroup;
 use crate::external::ExternalContainer;
@@ -28,6 +30,18 @@ pub struct Process {
     pub pidfd: OwnedFd,
 }
 
+impl Process {
+    /// The process that another one handed its place to, if it did, and if it is a child of this one and
+    /// so has not been waited for by anybody.
+    pub fn heir(note: &HandOver) -> Option<Self> {
+        let pid = note.heir()?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), options).ok()?;
+        Some(Self { pid, pidfd })
+    }
+}
+
 /// What a launch is at.
 #[derive(Debug)]
 pub enum Stage {
@@ -38,7 +52,7 @@ pub enum Stage {
     /// It was told to become its program.
     Starting { reply: ReplyTo, control: Control, at: Timestamp },
     /// An external runtime's command makes and starts it.
-    StartingOutside { reply: ReplyTo, command: Process, at: Timestamp },
+    StartingOutside,
     /// It runs.
     Running,
     /// It has ended.
@@ -84,8 +98,27 @@ pub struct Container {
     pub launcher: Launcher,
     pub cgroup: ContainerCgroup,
     pub output: Output,
+    /// What its standard streams are.
+    pub stdio: Stdio,
     /// The other end of its standard input, kept open for an attach to come.
     pub stdin: Option<OwnedFd>,
+    /// Its terminal.
+    pub terminal: Option<Terminal>,
+    /// Whom its process will hand its place to.
+    pub hand_over: Option<HandOver>,
+    /// Whether the end of its first process is the end of all in its PID namespace.
+    pub has_own_pids: bool,
+    /// Where trees of images are mounted for it.
+    pub volumes: Vec<PathBuf>,
+}
+
+/// A container's terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    /// The controlling end.
+    pub controller: OwnedFd,
+    /// The end inside, held open so that a container may close it and open it again.
+    pub _inside: Option<OwnedFd>,
 }
 
 impl Container {
@@ -96,6 +129,23 @@ impl Container {
             state: self.state.clone(),
             pid: self.process.as_ref().map(|p| p.pid.as_raw_nonzero().get()),
             log_lines_lost: self.output.log.lost,
+            log_lines_dropped: self.output.log.dropped,
+        }
+    }
+
+    /// If its process has handed its place over, its process is the heir from now on.
+    pub fn promote(&mut self) {
+        if let Some(heir) = self.hand_over.as_ref().and_then(Process::heir) {
+            self.process = Some(heir);
+            self.hand_over = None;
+        }
+    }
+
+    /// Whether something in it may have the power to trace what it sees.
+    pub fn may_trace(&self) -> bool {
+        match &self.launcher {
+            Launcher::Own(identity) => identity.process.may_trace(),
+            Launcher::External(_) => true,
         }
     }
 
@@ -112,9 +162,10 @@ impl Container {
 pub fn exit_of(code: i32, killed_for_memory: bool) -> Exit {
     let (reason, message) = match code {
         0 => (ExitReason::Completed, String::new()),
-        _ if killed_for_memory => {
-            (ExitReason::OOMKilled, "a process was killed at the container's memory limit".to_owned())
-        }
+        _ if killed_for_memory => (
+            ExitReason::OOMKilled,
+            "a process was killed at the container's memory limit".to_owned(),
+        ),
         _ => (ExitReason::Error, String::new()),
     };
     Exit { code, finished_at: now(), reason, message }

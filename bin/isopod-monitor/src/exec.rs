@@ -1,6 +1,9 @@
 //! Processes that were added to containers.
 
-use model::ContainerId;
+use std::os::fd::OwnedFd;
+
+use launcher::Control;
+use sys::HandOver;
 
 use crate::cgroup::ExecSeat;
 use crate::container::{Process, ReplyTo};
@@ -10,9 +13,9 @@ use crate::poller::Key;
 #[derive(Debug)]
 pub enum ExecStage {
     /// Its process enters the container.
-    Entering { reply: ReplyTo, control: launcher::Control },
+    Entering { reply: ReplyTo, control: Control, terminal: Option<OwnedFd> },
     /// An external runtime's command makes it.
-    EnteringOutside { reply: ReplyTo, command: Process },
+    EnteringOutside,
     /// It runs.
     Running,
 }
@@ -20,11 +23,22 @@ pub enum ExecStage {
 /// A process that was added to a container. It lives no longer than the connection that asked for it.
 #[derive(Debug)]
 pub struct Exec {
-    /// The number that its connection knows it by.
-    pub number: u64,
+    /// The number that its connection knows it by; `None` when its end is of no interest any more.
+    pub number: Option<u64>,
     pub connection: Key,
-    pub container: ContainerId,
     pub stage: ExecStage,
     pub process: Option<Process>,
+    /// Whom its process will hand its place to.
+    pub hand_over: Option<HandOver>,
     pub seat: ExecSeat,
+}
+
+impl Exec {
+    /// If its process has handed its place over, its process is the heir from now on.
+    pub fn promote(&mut self) {
+        if let Some(heir) = self.hand_over.as_ref().and_then(Process::heir) {
+            self.process = Some(heir);
+            self.hand_over = None;
+        }
+    }
 }

@@ -1,46 +1,66 @@
 //! Containers of an external OCI runtime: commands that run beside the loop, and what comes of them.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
+use std::time::{Duration, Instant};
 
 use cri_log::Stream;
-use model::{Class, ContainerId, Rootfs, State, Stdio, Timestamp};
-use monitor_api::{Event, Exec as ExecRequest, FromMonitor, Refusal, Reply};
+use model::{Class, ContainerId, Rootfs, State, Timestamp};
+use monitor_api::{Event, Exec as ExecRequest, Refusal, Reply};
 use oci_runtime::{Invocation, OciRuntime, failure_message, process_file};
+use runtime_spec::ConsoleSize;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::container::{Launcher, Process, ReplyTo, Stage, exit_of, start_error};
+use crate::cgroup::ExecSeat;
+use crate::container::{Launcher, Process, ReplyTo, Stage, start_error};
 use crate::exec::{Exec, ExecStage};
-use crate::monitor::{Monitor, wait_for};
-use crate::poller::Key;
+use crate::monitor::{Monitor, kill, wait_for};
+use crate::poller::{Key, Source};
 use crate::refusal::{failed, refuse, step_failed};
-use crate::verbs::attach;
+use crate::verbs::{end_container, read_stream, use_terminal};
+
+/// How long a command of a runtime may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A container that an external runtime runs.
 #[derive(Debug)]
 pub struct ExternalContainer {
     pub runtime: OciRuntime,
     pub bundle: PathBuf,
-    pub stdio: Stdio,
 }
 
 /// A command of a runtime that has not ended.
 #[derive(Debug)]
 pub struct Command {
-    pid: Pid,
+    process: Process,
+    until: Instant,
     log: PathBuf,
     pid_file: PathBuf,
     purpose: Purpose,
+    /// Where it hands a terminal over, and the terminal.
+    console: Option<Console>,
+}
+
+/// The socket through which a runtime hands the controlling end of a terminal over (`--console-socket`).
+#[derive(Debug)]
+struct Console {
+    key: Key,
+    listener: UnixListener,
+    path: PathBuf,
+    /// The connection, once it is there.
+    socket: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
 enum Purpose {
     Start { container: Key, reply: ReplyTo, at: Timestamp },
-    Exec { exec: Key, reply: ReplyTo },
+    Exec { exec: Key, reply: ReplyTo, file: PathBuf },
     Delete { reply: ReplyTo },
 }
 
@@ -54,24 +74,74 @@ pub struct Commands {
 impl ExternalContainer {
     /// Mounts the root file system where the runtime looks for it, in this mount namespace alone.
     pub fn prepare(&self, rootfs: &Rootfs) -> Result<(), Refusal> {
-        launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs")).map_err(step_failed(launcher::Phase::Root))
+        launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs"))
+            .map_err(step_failed(launcher::Phase::Root))
+    }
+}
+
+impl Commands {
+    /// When a command has had its time.
+    pub fn next(&self) -> Option<Instant> {
+        self.running.iter().map(|command| command.until).min()
+    }
+
+    /// Kills commands that have had their time; their ends are dealt with as any other.
+    pub fn stop_late(&mut self, now: Instant) {
+        for command in self.running.iter_mut().filter(|command| command.until <= now) {
+            kill(&command.process.pidfd);
+            command.until = now + PATIENCE;
+        }
     }
 }
 
 impl Monitor {
-    fn spawn(&mut self, invocation: Invocation, purpose: Purpose) -> io::Result<()> {
+    fn spawn(
+        &mut self,
+        invocation: Invocation,
+        console: Option<Console>,
+        purpose: Purpose,
+    ) -> io::Result<()> {
         let Invocation { mut command, log, pid_file } = invocation;
         // The loop waits for it, as for every child.
-        #[expect(clippy::zombie_processes, reason = "the loop waits for every child of this process")]
+        #[expect(
+            clippy::zombie_processes,
+            reason = "the loop waits for every child of this process"
+        )]
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
-        self.commands.running.push(Command { pid, log, pid_file, purpose });
+        let process = Process { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
+        let until = Instant::now() + PATIENCE;
+        self.commands.running.push(Command { process, until, log, pid_file, purpose, console });
         Ok(())
+    }
+
+    /// A socket for a terminal, named in the command.
+    fn console(&mut self, invocation: &mut Invocation) -> io::Result<Console> {
+        let path = invocation.pid_file.with_extension("console");
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Ok(()) | Err(_) => {}
+        }
+        // A socket's path is short by the kernel's rule, a bundle's need not be.
+        let parent = std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
+        let name = path.file_name().unwrap_or_default();
+        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent));
+        let listener = UnixListener::bind(Path::new(&short).join(name))?;
+        listener.set_nonblocking(true)?;
+        let key = self.poller.new_key();
+        self.poller.add(&listener, Source::Console(key))?;
+        invocation.use_console(name);
+        Ok(Console { key, listener, path, socket: None, terminal: None })
     }
 }
 
 /// Makes and starts the container's process; `command_ended` answers.
-pub fn start(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) -> Result<(), Refusal> {
+pub fn start(
+    monitor: &mut Monitor,
+    key: Key,
+    reply: ReplyTo,
+    at: Timestamp,
+) -> Result<(), Refusal> {
     let Some(mut container) = monitor.containers.remove(&key) else {
         return Err(refuse(Class::Internal, "the container is gone"));
     };
@@ -81,9 +151,19 @@ pub fn start(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) -> 
             return Err(io::Error::other("it has no external runtime"));
         };
         let mut invocation = outside.runtime.run(&outside.bundle, id.as_str());
+        let purpose = Purpose::Start { container: key, reply, at };
+        if container.stdio.tty {
+            let console = monitor.console(&mut invocation)?;
+            let command = &mut invocation.command;
+            command
+                .stdin(ProcessStdio::null())
+                .stdout(ProcessStdio::null())
+                .stderr(ProcessStdio::null());
+            return monitor.spawn(invocation, Some(console), purpose);
+        }
         let (our_stdout, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (our_stderr, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stdin, our_stdin) = if outside.stdio.stdin {
+        let (stdin, our_stdin) = if container.stdio.stdin {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
             (ProcessStdio::from(read), Some(write))
         } else {
@@ -91,12 +171,13 @@ pub fn start(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) -> 
         };
         invocation.command.stdin(stdin).stdout(stdout).stderr(stderr);
         container.stdin = our_stdin;
-        attach(monitor, &mut container, key, Stream::Stdout, Some(our_stdout))?;
-        attach(monitor, &mut container, key, Stream::Stderr, Some(our_stderr))?;
-        monitor.spawn(invocation, Purpose::Start { container: key, reply, at })
+        read_stream(monitor, &mut container, key, Stream::Stdout, Some(our_stdout))?;
+        read_stream(monitor, &mut container, key, Stream::Stderr, Some(our_stderr))?;
+        monitor.spawn(invocation, None, purpose)
     };
     let started = start();
-    container.stage = if started.is_ok() { Stage::StartingOutside } else { Stage::Waiting { control: None } };
+    container.stage =
+        if started.is_ok() { Stage::StartingOutside } else { Stage::Waiting { control: None } };
     monitor.containers.insert(key, container);
     started.map_err(failed("start the runtime's command"))
 }
@@ -116,29 +197,101 @@ pub fn exec(
     let Launcher::External(outside) = &found.launcher else {
         return Err(refuse(Class::Internal, "it has no external runtime"));
     };
-    let name = format!("exec-{}", request.exec);
-    let file = process_file(&outside.bundle, &name, &request.args).map_err(failed("write the process for the runtime"))?;
-    let mut invocation = outside.runtime.exec(&outside.bundle, request.container.as_str(), &file, &name);
-    let [stdin, stdout, stderr]: [OwnedFd; 3] =
-        fds.try_into().map_err(|_| refuse(Class::InvalidArgument, "three descriptors must come with it"))?;
-    invocation.command.stdin(stdin).stdout(stdout).stderr(stderr);
+    let name = format!("exec-{}", key.number());
+    let size = request.terminal.map(|size| ConsoleSize { height: size.height, width: size.width });
+    let file = process_file(&outside.bundle, &name, &request.args, size)
+        .map_err(failed("write the process for the runtime"))?;
+    let mut invocation =
+        outside.runtime.exec(&outside.bundle, request.container.as_str(), &file, &name);
+    let console = match <[OwnedFd; 3]>::try_from(fds) {
+        Ok([stdin, stdout, stderr]) => {
+            invocation.command.stdin(stdin).stdout(stdout).stderr(stderr);
+            None
+        }
+        Err(_) => {
+            let command = &mut invocation.command;
+            command
+                .stdin(ProcessStdio::null())
+                .stdout(ProcessStdio::null())
+                .stderr(ProcessStdio::null());
+            Some(
+                monitor
+                    .console(&mut invocation)
+                    .map_err(failed("make a socket for the terminal"))?,
+            )
+        }
+    };
     let exec = Exec {
-        number: request.exec,
+        number: Some(request.exec),
         connection: reply.connection,
         stage: ExecStage::EnteringOutside,
         process: None,
-        seat: found.cgroup.no_exec_seat(),
+        hand_over: None,
+        seat: ExecSeat::elsewhere(),
     };
-    monitor.spawn(invocation, Purpose::Exec { exec: key, reply }).map_err(failed("start the runtime's command"))?;
+    monitor
+        .spawn(invocation, console, Purpose::Exec { exec: key, reply, file })
+        .map_err(failed("start the runtime's command"))?;
     monitor.execs.insert(key, exec);
     Ok(())
 }
 
+/// Somebody connects to a socket for a terminal, or sends the terminal.
+pub fn console_came(monitor: &mut Monitor, key: Key) {
+    let found = monitor
+        .commands
+        .running
+        .iter_mut()
+        .filter_map(|c| c.console.as_mut())
+        .find(|c| c.key == key);
+    let Some(console) = found else { return };
+    if console.socket.is_none() {
+        let Ok((socket, _)) = console.listener.accept() else { return };
+        let socket = OwnedFd::from(socket);
+        let watched = rustix::io::ioctl_fionbio(&socket, true)
+            .map_err(io::Error::from)
+            .and_then(|()| monitor.poller.add(&socket, Source::Console(key)));
+        console.socket = watched.is_ok().then_some(socket);
+    }
+    console.take();
+}
+
+impl Console {
+    /// Takes the terminal if it has come.
+    fn take(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        let (mut name, mut fds) = ([0; 4096], Vec::new());
+        match sys::receive(std::os::fd::AsFd::as_fd(socket), &mut name, &mut fds) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            Ok(_) | Err(_) => self.terminal = fds.pop().or(self.terminal.take()),
+        }
+        self.socket = None;
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It is in the bundle, which goes as a whole.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// Lets the runtime forget the container, and lets its root file system go; `command_ended` answers.
-pub fn delete(monitor: &mut Monitor, outside: &ExternalContainer, id: &ContainerId, reply: ReplyTo) -> Result<(), Refusal> {
+pub fn delete(
+    monitor: &mut Monitor,
+    outside: &ExternalContainer,
+    id: &ContainerId,
+    reply: ReplyTo,
+) -> Result<(), Refusal> {
     let mut invocation = outside.runtime.delete(&outside.bundle, id.as_str());
-    invocation.command.stdin(ProcessStdio::null()).stdout(ProcessStdio::null()).stderr(ProcessStdio::null());
-    monitor.spawn(invocation, Purpose::Delete { reply }).map_err(failed("start the runtime's command"))?;
+    invocation
+        .command
+        .stdin(ProcessStdio::null())
+        .stdout(ProcessStdio::null())
+        .stderr(ProcessStdio::null());
+    monitor
+        .spawn(invocation, None, Purpose::Delete { reply })
+        .map_err(failed("start the runtime's command"))?;
     // It fails if the runtime has not let it go yet; the end of the monitor frees it then.
     let _ = unmount(outside.bundle.join("rootfs"), UnmountFlags::DETACH);
     Ok(())
@@ -146,7 +299,7 @@ pub fn delete(monitor: &mut Monitor, outside: &ExternalContainer, id: &Container
 
 /// Deals with the end of the child `pid`, if it is a command or may be a process that one has made.
 pub fn command_ended(monitor: &mut Monitor, pid: Pid) -> bool {
-    let Some(at) = monitor.commands.running.iter().position(|c| c.pid == pid) else {
+    let Some(at) = monitor.commands.running.iter().position(|c| c.process.pid == pid) else {
         if monitor.commands.running.is_empty() {
             return false;
         }
@@ -154,17 +307,43 @@ pub fn command_ended(monitor: &mut Monitor, pid: Pid) -> bool {
         monitor.commands.unclaimed.push((pid, code));
         return true;
     };
-    let command = monitor.commands.running.swap_remove(at);
+    let mut command = monitor.commands.running.swap_remove(at);
     let code = wait_for(pid);
-    let made = if code == 0 { new_process(&command.pid_file) } else { Err(failure_message(&command.log, code)) };
-    match command.purpose {
-        Purpose::Start { container, reply, at } => started(monitor, container, reply, at, made),
-        Purpose::Exec { exec, reply } => entered(monitor, exec, reply, made),
+    let mut made = if code == 0 {
+        new_process(&command.pid_file)
+    } else {
+        Err(failure_message(&command.log, code))
+    };
+    let terminal = command.console.as_mut().and_then(|console| {
+        // It may have come and not been looked at yet.
+        if console.socket.is_none() && console.terminal.is_none() {
+            console.socket = console.listener.accept().ok().map(|(socket, _)| socket.into());
+        }
+        console.take();
+        console.terminal.take()
+    });
+    if command.console.is_some() && terminal.is_none() && made.is_ok() {
+        made = Err("it handed no terminal over".to_owned());
+    }
+    match &command.purpose {
+        Purpose::Start { container, reply, at } => {
+            started(monitor, *container, *reply, *at, made, terminal)
+        }
+        Purpose::Exec { exec, reply, file } => {
+            // The files of one exec are of no use to the next.
+            for path in [file, &command.pid_file, &command.log] {
+                let _ = std::fs::remove_file(path);
+            }
+            entered(monitor, *exec, *reply, made, terminal);
+        }
         Purpose::Delete { reply } => {
             if code != 0 {
-                eprintln!("isopod-monitor: the runtime's delete: {}", failure_message(&command.log, code));
+                eprintln!(
+                    "isopod-monitor: the runtime's delete: {}",
+                    failure_message(&command.log, code)
+                );
             }
-            monitor.reply(reply, Ok(Reply::Done));
+            monitor.reply(*reply, Ok(Reply::Done));
         }
     }
     if monitor.commands.running.is_empty() {
@@ -179,7 +358,7 @@ struct Made {
     pidfd: Option<OwnedFd>,
 }
 
-fn new_process(pid_file: &std::path::Path) -> Result<Made, String> {
+fn new_process(pid_file: &Path) -> Result<Made, String> {
     let pid = Invocation::new_pid(pid_file).map_err(|e| e.to_string())?;
     // It is a child of this process and nobody else waits for it, so the number is still its own.
     Ok(Made { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
@@ -193,43 +372,66 @@ impl Monitor {
     }
 }
 
-fn started(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp, made: Result<Made, String>) {
+fn runtime_failed(message: String) -> Refusal {
+    Refusal { class: Class::Internal, phase: "runtime".to_owned(), message }
+}
+
+fn started(
+    monitor: &mut Monitor,
+    key: Key,
+    reply: ReplyTo,
+    at: Timestamp,
+    made: Result<Made, String>,
+    terminal: Option<OwnedFd>,
+) {
     let made = match made {
         Ok(made) => made,
         Err(message) => {
             monitor.exited(key, start_error(message.clone()));
-            let refusal = Refusal { class: Class::Internal, phase: "runtime".to_owned(), message };
-            return monitor.reply(reply, Err(refusal));
+            return monitor.reply(reply, Err(runtime_failed(message)));
         }
     };
     let ended = monitor.claim(made.pid);
-    if let Some(container) = monitor.containers.get_mut(&key) {
-        container.state = State::Running { started_at: at };
-        container.stage = Stage::Running;
-        container.process = made.pidfd.filter(|_| ended.is_none()).map(|pidfd| Process { pid: made.pid, pidfd });
+    let Some(mut container) = monitor.containers.remove(&key) else { return };
+    container.state = State::Running { started_at: at };
+    container.stage = Stage::Running;
+    container.process =
+        made.pidfd.filter(|_| ended.is_none()).map(|pidfd| Process { pid: made.pid, pidfd });
+    let watched =
+        terminal.map_or(Ok(()), |terminal| use_terminal(monitor, &mut container, key, terminal));
+    if let Err(error) = watched {
+        eprintln!(
+            "isopod-monitor: the terminal of container {} cannot be read: {error}",
+            container.id
+        );
     }
+    monitor.containers.insert(key, container);
     monitor.reply(reply, Ok(Reply::Started { at }));
     if let Some(code) = ended {
-        let killed = monitor.containers.get(&key).is_some_and(|c| c.cgroup.memory_kills() > 0);
-        monitor.exited(key, exit_of(code, killed));
+        end_container(monitor, key, code);
     }
 }
 
-fn entered(monitor: &mut Monitor, key: Key, reply: ReplyTo, made: Result<Made, String>) {
+fn entered(
+    monitor: &mut Monitor,
+    key: Key,
+    reply: ReplyTo,
+    made: Result<Made, String>,
+    terminal: Option<OwnedFd>,
+) {
     let made = match made {
         Ok(made) => made,
         Err(message) => {
             monitor.execs.remove(&key);
-            let refusal = Refusal { class: Class::Internal, phase: "runtime".to_owned(), message };
-            return monitor.reply(reply, Err(refusal));
+            return monitor.reply(reply, Err(runtime_failed(message)));
         }
     };
     let ended = monitor.claim(made.pid);
-    monitor.reply(reply, Ok(Reply::ExecStarted { pid: made.pid.as_raw_nonzero().get() }));
+    let started = Reply::ExecStarted { pid: made.pid.as_raw_nonzero().get() };
+    monitor.reply_with(reply, Ok(started), terminal.into_iter().collect());
     if let Some(code) = ended {
-        if let Some(exec) = monitor.execs.remove(&key) {
-            let event = Event::ExecEnded { exec: exec.number, code };
-            monitor.send(exec.connection, &FromMonitor::Event(event));
+        if let Some(Exec { number: Some(exec), connection, .. }) = monitor.execs.remove(&key) {
+            monitor.tell(connection, Event::ExecEnded { exec, code });
         }
     } else if let Some(exec) = monitor.execs.get_mut(&key) {
         exec.stage = ExecStage::Running;
@@ -237,9 +439,10 @@ fn entered(monitor: &mut Monitor, key: Key, reply: ReplyTo, made: Result<Made, S
     }
 }
 
-/// Whether a descriptor can be waited on; only to say so in one place.
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]

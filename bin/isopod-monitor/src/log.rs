@@ -4,6 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use monitor_api::LogLimits;
 
 /// Readable for whoever is in the log directory's group; the kubelet reads as root.
 const MODE: u32 = 0o640;
@@ -15,12 +18,65 @@ pub struct Log {
     file: Option<File>,
     /// Records that could not be written since the beginning.
     pub lost: u64,
+    /// Records that were over the limits since the beginning.
+    pub dropped: u64,
+    limits: Limits,
+}
+
+/// A bucket that fills with a second's bytes in a second, and what is left of the whole.
+#[derive(Debug)]
+struct Limits {
+    rate: Option<u64>,
+    bucket: u64,
+    filled_at: Duration,
+    left: Option<u64>,
+}
+
+impl Limits {
+    const fn new(given: LogLimits) -> Self {
+        let bucket = match given.bytes_per_second {
+            Some(rate) => rate,
+            None => 0,
+        };
+        Self {
+            rate: given.bytes_per_second,
+            bucket,
+            filled_at: Duration::ZERO,
+            left: given.total_bytes,
+        }
+    }
+
+    const fn are_set(&self) -> bool {
+        self.rate.is_some() || self.left.is_some()
+    }
+
+    fn fill(&mut self, now: Duration) {
+        let Some(rate) = self.rate else { return };
+        let since = now.saturating_sub(self.filled_at).min(Duration::from_secs(1));
+        let more = u128::from(rate) * since.as_micros() / 1_000_000;
+        // A time too short for a byte is not lost.
+        if more > 0 {
+            self.bucket = self.bucket.saturating_add(u64::try_from(more).unwrap_or(rate)).min(rate);
+            self.filled_at = now;
+        }
+    }
+
+    /// Takes room for `length` bytes, all or nothing.
+    fn take(&mut self, length: u64) -> bool {
+        let has_rate = self.rate.is_none() || self.bucket >= length;
+        let has_rest = self.left.is_none_or(|left| left >= length);
+        if has_rate && has_rest {
+            self.bucket = self.bucket.saturating_sub(length);
+            self.left = self.left.map(|left| left - length);
+        }
+        has_rate && has_rest
+    }
 }
 
 impl Log {
     /// Opens the log at `path`; with no path, or one that cannot be opened, everything is lost and counted.
-    pub fn open(path: Option<PathBuf>) -> (Self, io::Result<()>) {
-        let mut log = Self { path, file: None, lost: 0 };
+    pub fn open(path: Option<PathBuf>, limits: LogLimits) -> (Self, io::Result<()>) {
+        let mut log = Self { path, file: None, lost: 0, dropped: 0, limits: Limits::new(limits) };
         let opened = log.reopen();
         (log, opened)
     }
@@ -36,6 +92,24 @@ impl Log {
     /// Whether there is a place for records at all.
     pub const fn is_wanted(&self) -> bool {
         self.path.is_some()
+    }
+
+    /// Appends those of the records that the limits let pass at the time `now` of a clock that never goes back.
+    pub fn append_within_limits(&mut self, records: &[u8], now: impl FnOnce() -> Duration) {
+        if !self.limits.are_set() {
+            return self.append(records);
+        }
+        self.limits.fill(now());
+        if self.limits.take(records.len() as u64) {
+            return self.append(records);
+        }
+        for record in records.split_inclusive(|b| *b == b'\n') {
+            if self.limits.take(record.len() as u64) {
+                self.append(record);
+            } else {
+                self.dropped += 1;
+            }
+        }
     }
 
     /// Appends whole records. A file that takes only a part is cut back to the last record that it took whole.
@@ -66,7 +140,11 @@ impl Log {
 fn open(path: &Path) -> io::Result<File> {
     let options = || {
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(MODE).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        options
+            .append(true)
+            .create(true)
+            .mode(MODE)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
         options
     };
     match (options().open(path), path.parent()) {
@@ -90,7 +168,7 @@ mod tests {
     fn records_go_on_in_the_file_that_has_the_name_after_a_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/0.log");
-        let (mut log, opened) = Log::open(Some(path.clone()));
+        let (mut log, opened) = Log::open(Some(path.clone()), LogLimits::default());
         opened.unwrap();
         log.append(b"one\n");
         std::fs::rename(&path, dir.path().join("old")).unwrap();
@@ -104,12 +182,31 @@ mod tests {
 
     #[test]
     fn what_has_no_place_is_counted() {
-        let (mut log, _) = Log::open(None);
+        let (mut log, _) = Log::open(None, LogLimits::default());
         log.append(b"a\nb\n");
         assert_eq!(log.lost, 2);
-        let (mut log, opened) = Log::open(Some("/proc/no/such/place".into()));
+        let (mut log, opened) = Log::open(Some("/proc/no/such/place".into()), LogLimits::default());
         assert!(opened.is_err());
         log.append(b"a\n");
         assert_eq!(log.lost, 1);
+    }
+    #[test]
+    fn records_over_the_limits_are_dropped_whole_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let limits = LogLimits { bytes_per_second: Some(10), total_bytes: Some(22) };
+        let (mut log, opened) = Log::open(Some(path.clone()), limits);
+        opened.unwrap();
+        let at = |millis| move || Duration::from_millis(millis);
+        log.append_within_limits(b"12345\n12345\n123\n", at(0));
+        assert_eq!((std::fs::read(&path).unwrap(), log.dropped), (b"12345\n123\n".to_vec(), 1));
+        log.append_within_limits(b"1234\n", at(400));
+        assert_eq!(log.dropped, 2, "four bytes have come and five are wanted");
+        log.append_within_limits(b"1234\n", at(500));
+        assert_eq!(log.dropped, 2);
+        log.append_within_limits(b"123456789\n", at(10_000));
+        log.append_within_limits(b"1\n", at(20_000));
+        assert_eq!(log.dropped, 3, "the whole is used up but for seven bytes");
+        assert_eq!(log.lost, 0);
     }
 }

@@ -3,9 +3,11 @@
 //! A single thread and one poll loop. The daemon starts it from a sealed memory file with a control
 //! socket as standard input; daemons that come later connect to the socket in the pod's directory.
 
+mod attach;
 mod cgroup;
 mod connection;
 mod container;
+mod dying;
 mod exec;
 mod external;
 mod init;
@@ -16,6 +18,7 @@ mod pod;
 mod poller;
 mod refusal;
 mod verbs;
+mod volumes;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

@@ -6,18 +6,24 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
 
 use cri_log::Stream;
+use launcher::Tracers;
 use model::{ContainerId, Exit, State};
-use monitor_api::{Event, ExitRecord, FromMonitor, Refusal, Reply};
+use monitor_api::{AttachEnd, Event, ExitRecord, FromMonitor, Refusal, Reply};
+use rustix::event::Timespec;
 use rustix::net::SocketFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use sys::SingleThreaded;
 
+use crate::attach::Attaches;
 use crate::connection::{Connection, Gone, Incoming};
 use crate::container::{Container, ReplyTo, StoredFilter};
+use crate::dying::Dying;
 use crate::exec::Exec;
-use crate::output::{Pumped, Scratch};
+use crate::external::Commands;
+use crate::output::Scratch;
 use crate::pod::Pod;
 use crate::poller::{Key, Poller, Source};
 use crate::refusal::refuse;
@@ -31,6 +37,11 @@ pub struct Monitor {
     pub pod: Option<Pod>,
     pub containers: BTreeMap<Key, Container>,
     pub execs: BTreeMap<Key, Exec>,
+    pub attaches: Attaches,
+    /// Commands of external runtimes.
+    pub commands: Commands,
+    /// Cgroups that are to end.
+    pub dying: Dying,
     /// Filters in use, so that equal ones are kept once.
     pub filters: Vec<StoredFilter>,
     pub stopping: bool,
@@ -52,6 +63,9 @@ impl Monitor {
             pod: None,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
+            attaches: Attaches::default(),
+            commands: Commands::default(),
+            dying: Dying::default(),
             filters: Vec::new(),
             stopping: false,
             connections: BTreeMap::from([(key, connection)]),
@@ -64,17 +78,40 @@ impl Monitor {
     /// Works until the pod is over. A monitor without a pod ends with its last connection.
     pub fn run(&mut self) -> io::Result<()> {
         while !self.is_over() {
-            let (sources, count) = self.poller.wait(None)?;
+            let (sources, count) = self.poller.wait(self.time_left())?;
             for source in sources.into_iter().take(count).flatten() {
                 self.handle(source);
             }
+            self.on_time(Instant::now());
         }
         Ok(())
     }
 
+    /// How long nothing has to be done, if there is something to be done at a time.
+    fn time_left(&self) -> Option<Timespec> {
+        let next = [self.dying.next(), self.commands.next()].into_iter().flatten().min()?;
+        let left = next.saturating_duration_since(Instant::now());
+        // Rounded up, so that the loop does not turn in vain just before.
+        let nanos = i64::from(left.subsec_micros()) * 1000 + 1000;
+        Some(Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: nanos.min(999_999_999),
+        })
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        self.dying.look(now);
+        self.commands.stop_late(now);
+    }
+
     fn is_over(&self) -> bool {
         let unused = self.pod.is_none() && self.connections.is_empty();
-        unused || (self.stopping && self.containers.values().all(|c| matches!(c.state, State::Exited { .. })))
+        let ended = self.containers.values().all(|c| matches!(c.state, State::Exited { .. }));
+        unused
+            || (self.stopping
+                && ended
+                && self.dying.next().is_none()
+                && self.commands.next().is_none())
     }
 
     fn handle(&mut self, source: Source) {
@@ -86,6 +123,8 @@ impl Monitor {
             Source::Stderr(key) => self.pump(key, Stream::Stderr),
             Source::Launch(key) => verbs::launch_reported(self, key),
             Source::ExecLaunch(key) => verbs::exec_reported(self, key),
+            Source::Attach(key) => crate::attach::end(self, key, Some(AttachEnd::Closed)),
+            Source::Console(key) => crate::external::console_came(self, key),
         }
     }
 
@@ -121,9 +160,9 @@ impl Monitor {
         };
         for message in incoming {
             match message {
-                Incoming::Request(message) => {
+                Incoming::Request(message, fds) => {
                     let reply = ReplyTo { connection: key, id: message.id };
-                    verbs::dispatch(self, reply, message.request);
+                    verbs::dispatch(self, reply, message.request, fds);
                 }
                 Incoming::Unknown(id, why) => {
                     let message = format!("this monitor does not know the request: {why}");
@@ -134,41 +173,59 @@ impl Monitor {
         }
     }
 
-    /// The next `count` descriptors that the connection has sent.
-    pub fn take_fds(&mut self, connection: Key, count: usize) -> Result<Vec<OwnedFd>, Refusal> {
-        let fds = self.connections.get_mut(&connection).and_then(|c| c.take_fds(count));
-        fds.ok_or_else(|| refuse(model::Class::InvalidArgument, format!("{count} descriptors must come with it")))
-    }
-
     pub fn reply(&mut self, to: ReplyTo, result: Result<Reply, Refusal>) {
-        self.send(to.connection, &FromMonitor::Reply { id: to.id, result });
+        self.reply_with(to, result, Vec::new());
     }
 
-    pub fn send(&mut self, key: Key, message: &FromMonitor) {
+    /// Answers with descriptors.
+    pub fn reply_with(&mut self, to: ReplyTo, result: Result<Reply, Refusal>, fds: Vec<OwnedFd>) {
+        let Some(connection) = self.connections.get_mut(&to.connection) else { return };
+        if let Err(gone) = connection.reply(&self.poller, to.id, result, fds) {
+            self.disconnect(to.connection, &gone);
+        }
+    }
+
+    /// Tells a daemon, if it is there, that something happened.
+    pub fn tell(&mut self, key: Key, event: Event) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
-        if let Err(gone) = connection.send(&self.poller, message) {
+        if let Err(gone) = connection.send(&self.poller, &FromMonitor::Event(event), Vec::new()) {
             self.disconnect(key, &gone);
         }
     }
 
-    /// Execs belong to the connection that asked for them: nobody else would take their output.
+    /// Execs and attaches belong to the connection that asked for them: nobody else would take their output.
     fn disconnect(&mut self, key: Key, gone: &Gone) {
         if self.connections.remove(&key).is_none() {
             return;
         }
-        let orphans: Vec<Key> = self.execs.iter().filter(|(_, e)| e.connection == key).map(|(k, _)| *k).collect();
+        let orphans: Vec<Key> =
+            self.execs.iter().filter(|(_, e)| e.connection == key).map(|(k, _)| *k).collect();
         if !orphans.is_empty() {
-            eprintln!("isopod-monitor: {} execs end with their connection: {}", orphans.len(), gone.0);
+            eprintln!(
+                "isopod-monitor: {} execs end with their connection: {}",
+                orphans.len(),
+                gone.0
+            );
         }
         for exec in orphans {
             verbs::kill_exec(self, exec);
+        }
+        for attach in self.attaches.of_connection(key) {
+            crate::attach::end(self, attach, None);
         }
     }
 
     fn pump(&mut self, key: Key, stream: Stream) {
         let Some(container) = self.containers.get_mut(&key) else { return };
-        if container.output.pump(stream, &mut self.scratch) == Pumped::End && container.output.is_over() {
-            // The last stream is closed, and with it gone from the poller.
+        container.output.pump(stream, &mut self.scratch);
+        self.let_readers_go(key);
+    }
+
+    /// Tells readers that the output would not wait for.
+    fn let_readers_go(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        for (attach, why) in container.output.take_let_go() {
+            crate::attach::end(self, attach, Some(why));
         }
     }
 
@@ -176,11 +233,13 @@ impl Monitor {
     pub fn exited(&mut self, key: Key, exit: Exit) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         container.output.drain(&mut self.scratch);
+        container.stdin = None;
+        container.terminal = None;
+        container.hand_over = None;
         let id = container.id.clone();
         let started_at = container.started_at();
         container.state = State::Exited { started_at, exit: exit.clone() };
         container.stage = crate::container::Stage::Ended;
-        container.stdin = None;
         if let Some(pod) = &self.pod {
             let record = ExitRecord { container: id.clone(), started_at, exit: exit.clone() };
             let written = store::Key::parse(id.as_str()).map(|key| pod.exits.put(&key, &record));
@@ -189,10 +248,13 @@ impl Monitor {
                 eprintln!("isopod-monitor: {error}");
             }
         }
+        self.let_readers_go(key);
+        for attach in self.attaches.of_container(key) {
+            crate::attach::end(self, attach, Some(AttachEnd::Ended));
+        }
         let daemons: Vec<Key> = self.connections.keys().copied().collect();
         for daemon in daemons {
-            let event = Event::Exited { container: id.clone(), exit: exit.clone() };
-            self.send(daemon, &FromMonitor::Event(event));
+            self.tell(daemon, Event::Exited { container: id.clone(), exit: exit.clone() });
         }
     }
 
@@ -208,17 +270,41 @@ impl Monitor {
         }
     }
 
+    /// Forgets the record of a container's end.
+    pub fn remove_record(&self, id: &ContainerId) {
+        if let (Some(pod), Ok(key)) = (&self.pod, store::Key::parse(id.as_str()))
+            && let Err(error) = pod.exits.remove(&key)
+        {
+            // The daemon removes the pod's directory with all that is left in it.
+            eprintln!("isopod-monitor: {error}");
+        }
+    }
+
+    /// Whether something in this pod may trace what it sees.
+    pub fn tracers(&self) -> Tracers {
+        if self.containers.values().any(Container::may_trace) {
+            Tracers::Possible
+        } else {
+            Tracers::Impossible
+        }
+    }
+
     /// The container of this id.
     pub fn find(&self, id: &ContainerId) -> Result<Key, Refusal> {
         let found = self.containers.iter().find(|(_, c)| c.id == *id).map(|(key, _)| *key);
-        found.ok_or_else(|| refuse(model::Class::NotFound, format!("container {id} is not in this pod's monitor")))
+        found.ok_or_else(|| {
+            refuse(model::Class::NotFound, format!("container {id} is not in this pod's monitor"))
+        })
     }
 }
 
 /// Waits for a child that is known to have ended, and says how.
 pub fn wait_for(pid: Pid) -> i32 {
     let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    let code = status.ok().flatten().and_then(|s| s.terminating_signal().map(|n| 128 + n).or_else(|| s.exit_status()));
+    let code = status
+        .ok()
+        .flatten()
+        .and_then(|s| s.terminating_signal().map(|n| 128 + n).or_else(|| s.exit_status()));
     code.unwrap_or(255)
 }
 

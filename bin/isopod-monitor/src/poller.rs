@@ -10,6 +10,13 @@ use rustix::io::Errno;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
+impl Key {
+    /// The number of it, which nothing else of this monitor ever has.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What a descriptor in the poller is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -27,9 +34,13 @@ pub enum Source {
     Launch(Key),
     /// The control socket of an exec's launch.
     ExecLaunch(Key),
+    /// A pipe from which copies of a container's output are read; ready when its reader is gone.
+    Attach(Key),
+    /// A socket through which an external runtime hands over a terminal.
+    Console(Key),
 }
 
-const KIND_BITS: u32 = 3;
+const KIND_BITS: u32 = 4;
 
 impl Source {
     fn pack(self) -> u64 {
@@ -41,6 +52,8 @@ impl Source {
             Self::Stderr(key) => (4, key),
             Self::Launch(key) => (5, key),
             Self::ExecLaunch(key) => (6, key),
+            Self::Attach(key) => (7, key),
+            Self::Console(key) => (8, key),
         };
         key.0 << KIND_BITS | kind
     }
@@ -54,7 +67,9 @@ impl Source {
             3 => Self::Stdout(key),
             4 => Self::Stderr(key),
             5 => Self::Launch(key),
-            _ => Self::ExecLaunch(key),
+            6 => Self::ExecLaunch(key),
+            7 => Self::Attach(key),
+            _ => Self::Console(key),
         }
     }
 }
@@ -82,12 +97,31 @@ impl Poller {
 
     /// Waits for `fd` to be readable from now on. It leaves the set when its last descriptor is closed.
     pub fn add<F: AsFd>(&self, fd: F, source: Source) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(source.pack()), epoll::EventFlags::IN)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(source.pack()),
+            epoll::EventFlags::IN,
+        )?)
+    }
+
+    /// Waits for nothing but the other end being closed, from now on.
+    pub fn add_for_close<F: AsFd>(&self, fd: F, source: Source) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(source.pack()),
+            epoll::EventFlags::empty(),
+        )?)
     }
 
     /// Waits for room to write, too, or no longer.
     pub fn set_writable<F: AsFd>(&self, fd: F, source: Source, wanted: bool) -> io::Result<()> {
-        let flags = if wanted { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+        let flags = if wanted {
+            epoll::EventFlags::IN | epoll::EventFlags::OUT
+        } else {
+            epoll::EventFlags::IN
+        };
         Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(source.pack()), flags)?)
     }
 
@@ -99,7 +133,10 @@ impl Poller {
 
     /// Waits, up to `timeout`, and says who is ready; an empty list when time is up.
     pub fn wait(&self, timeout: Option<Timespec>) -> io::Result<([Option<Source>; BATCH], usize)> {
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; BATCH];
+        let mut events = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; BATCH];
         let count = loop {
             match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
                 Ok(count) => break count,
@@ -130,6 +167,8 @@ mod tests {
             Source::Stderr(key),
             Source::Launch(key),
             Source::ExecLaunch(key),
+            Source::Attach(key),
+            Source::Console(key),
         ] {
             assert_eq!(Source::unpack(source.pack()), source);
         }

@@ -82,3 +82,20 @@ pub(crate) fn is_device(fd: BorrowedFd<'_>, major: u32, minor: u32) -> rustix::i
         rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
     Ok(is_char && stat.st_rdev == rustix::fs::makedev(major, minor))
 }
+
+/// PROC_SUPER_MAGIC of linux/magic.h.
+pub(crate) const PROC_MAGIC: u64 = 0x9fa0;
+/// The inode of the root of every proc file system.
+const PROC_ROOT: u64 = 1;
+
+/// Whether `fd` is open on a file system of this kind (statfs(2)).
+pub(crate) fn is_on(fd: BorrowedFd<'_>, magic: u64) -> rustix::io::Result<bool> {
+    let found = rustix::fs::fstatfs(fd)?;
+    Ok(u64::try_from(found.f_type).ok() == Some(magic))
+}
+
+/// Whether `fd` is open on the root of a proc file system.
+pub(crate) fn is_proc(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let inode = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH)?.st_ino;
+    Ok(inode == PROC_ROOT && is_on(fd, PROC_MAGIC)?)
+}

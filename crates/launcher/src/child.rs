@@ -1,7 +1,8 @@
 //! The child's side of a launch: from the first instruction after clone to execve.
 //!
-//! Owns: the order of the steps. Always: the process is not dumpable from its first step on; whatever
-//! fails is told through the control socket, and the process ends.
+//! Owns: the order of the steps. Always: the process is not dumpable from its first step on; while it has
+//! privileges that the container has not, nothing that could trace it sees it; whatever fails is told
+//! through the control socket, and the process ends.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -10,29 +11,22 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
-use sys::{MountAttr, Namespaces};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use sys::{MountAttr, Namespaces, SingleThreaded};
 
 use crate::attach::change;
 use crate::control::{ChildControl, Order};
-use crate::create::{Create, Seated};
+use crate::create::{Born, Create, PidHome, Seated};
 use crate::error::{Failure, LaunchError, Phase};
 use crate::host_mounts::HostTrees;
 use crate::plan::{Attributes, Plan, ProcessPlan};
-use crate::stdio::{ChildStdio, use_streams, use_terminal};
+use crate::stdio::{ChildStdio, Console, use_streams, use_terminal};
 use crate::timeline::Timeline;
-use crate::{identity, kernel, masks, mounts, paths, pivot, rootfs};
+use crate::users::Users;
+use crate::{identity, kernel, labels, masks, mounts, paths, pivot, proc, rootfs};
 
 /// How a child ends that could not become its program.
 const NOT_LAUNCHED: i32 = 1;
-
-/// What the child knows from before it was made.
-pub(crate) struct Outside<'a> {
-    pub(crate) request: &'a Create<'a>,
-    pub(crate) control: ChildControl,
-    pub(crate) seated: Seated,
-    pub(crate) origin: Instant,
-}
 
 /// Tells `error` and ends.
 pub(crate) fn give_up(control: &ChildControl, error: LaunchError) -> ! {
@@ -41,9 +35,15 @@ pub(crate) fn give_up(control: &ChildControl, error: LaunchError) -> ! {
 }
 
 /// Sets the container up, waits for the order and becomes the program.
-pub(crate) fn run(outside: Outside<'_>) -> Infallible {
-    let Outside { request, control, seated, origin } = outside;
+pub(crate) fn run(
+    proof: &SingleThreaded,
+    request: &Create<'_>,
+    born: Born,
+    origin: Instant,
+) -> Infallible {
+    let Born { control, seated, note } = born;
     let mut setup = Setup {
+        proof,
         request,
         control: &control,
         seated,
@@ -59,25 +59,41 @@ pub(crate) fn run(outside: Outside<'_>) -> Infallible {
     control.ready(timeline.spans, warnings, terminal.as_ref().map(OwnedFd::as_fd));
     drop(terminal);
     control.wait_for(Order::Start);
-    match identity::become_program(&request.plan.process, request.filter) {
+    let last = identity::Last { process: &request.plan.process, filter: request.filter };
+    let result = match (request.pid_home, note) {
+        (PidHome::With { tracers, .. }, Some(note)) => {
+            identity::hand_over(proof, note, last, tracers, &control)
+        }
+        (PidHome::With { .. } | PidHome::Planned, _) => last.become_program(),
+    };
+    match result {
         Err(failure) => give_up(&control, failure.during(Phase::Exec)),
     }
 }
 
 /// What every launched process does first.
-pub(crate) fn clean_slate() -> Result<(), Failure> {
+pub(crate) fn clean_slate(
+    process: &ProcessPlan,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Failure::at("become undumpable"))?;
     sys::reset_signals();
     umask(Mode::empty());
-    setsid().map(drop).map_err(Failure::at("begin a session"))
+    // Keys of the runtime's session are not the container's. Without one of its own it has the one of its
+    // user, which is not worse.
+    match sys::new_session_keyring() {
+        Err(e) if e.kind() != std::io::ErrorKind::Unsupported => {
+            warnings.push(format!("it has no session keyring of its own: {e}"));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    labels::set_for_exec(process)?;
+    adjust_oom_score(process, warnings)
 }
 
 /// Writes the score through the host's own proc, before anything of the container's is mounted.
-pub(crate) fn adjust_oom_score(
-    process: &ProcessPlan,
-    warnings: &mut Vec<String>,
-) -> Result<(), Failure> {
+fn adjust_oom_score(process: &ProcessPlan, warnings: &mut Vec<String>) -> Result<(), Failure> {
     let Some(score) = process.oom_score_adj else { return Ok(()) };
     let what = "set oom_score_adj";
     let mut file =
@@ -96,6 +112,7 @@ pub(crate) fn adjust_oom_score(
 }
 
 struct Setup<'a> {
+    proof: &'a SingleThreaded,
     request: &'a Create<'a>,
     control: &'a ChildControl,
     seated: Seated,
@@ -105,21 +122,29 @@ struct Setup<'a> {
 
 impl Setup<'_> {
     fn all(&mut self) -> Result<Option<OwnedFd>, LaunchError> {
-        let plan = self.request.plan;
-        self.step(Phase::JoinNamespaces, |s| {
-            clean_slate()?;
-            adjust_oom_score(&plan.process, &mut s.warnings)?;
-            plan.joined.iter().try_for_each(join)
+        let Create { plan, users, .. } = *self.request;
+        self.step(Phase::JoinNamespaces, |s| clean_slate(&plan.process, &mut s.warnings))?;
+        let mut trees = self.step(Phase::Mounts, |s| {
+            HostTrees::open(plan, s.request.host_mounts, s.request.own_tree)
         })?;
-        let trees = self.step(Phase::Mounts, |s| HostTrees::open(plan, s.request.host_mounts))?;
+        let proc = self.step(Phase::JoinNamespaces, |s| {
+            for (kind, namespace) in trees.namespaces.drain(..) {
+                join(kind, namespace.as_fd())?;
+            }
+            match s.request.pid_home {
+                PidHome::Planned => Ok(None),
+                PidHome::With { process, proc, .. } => proc::of_home(process, proc).map(Some),
+            }
+        })?;
         let root = self.step(Phase::Root, |s| {
-            let root = rootfs::mount_detached(s.request.rootfs, s.request.place)?;
-            pivot::place_root(root.as_fd(), s.request.place)?;
+            let (rootfs, place) = (s.request.rootfs, s.request.place);
+            let root = rootfs::mount_detached(rootfs, place, users, &plan.mount_label)?;
+            pivot::place_root(root.as_fd(), place)?;
             Ok(root)
         })?;
         let root = root.as_fd();
-        self.step(Phase::Mounts, |s| s.mount(root, trees))?;
-        self.step(Phase::Paths, |_| prepare_paths(plan, root))?;
+        self.step(Phase::Mounts, |s| s.mount(root, trees, proc))?;
+        self.step(Phase::Paths, |_| prepare_paths(plan, root, users))?;
         let terminal = self.step(Phase::Stdio, |s| s.stdio(root))?;
         self.step(Phase::Kernel, |_| set_kernel(plan))?;
         self.step(Phase::Pivot, |_| {
@@ -131,7 +156,8 @@ impl Setup<'_> {
         })?;
         self.step(Phase::Identity, |s| {
             sys::close_on_exec_from(3).map_err(Failure::at("close what is not the program's"))?;
-            identity::assume(&plan.process, s.request.filter, &mut s.warnings)
+            let entered = users.map(|u| identity::Entered::Owning(u.namespace));
+            identity::assume(&plan.process, s.request.filter, entered, &mut s.warnings)
         })?;
         Ok(terminal)
     }
@@ -146,8 +172,13 @@ impl Setup<'_> {
         done
     }
 
-    fn mount(&mut self, root: BorrowedFd<'_>, trees: HostTrees) -> Result<(), Failure> {
-        let plan = self.request.plan;
+    fn mount(
+        &mut self,
+        root: BorrowedFd<'_>,
+        trees: HostTrees,
+        proc: Option<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let Create { plan, users, cgroup_view, .. } = *self.request;
         let mut in_cgroup = false;
         let mut enter_cgroup = || {
             if in_cgroup {
@@ -162,38 +193,51 @@ impl Setup<'_> {
             }
             Ok(())
         };
-        mounts::mount_all(plan, root, trees, self.request.cgroup_view, &mut enter_cgroup)?;
+        let site = mounts::Site { proof: self.proof, plan, root, users, view: cgroup_view, proc };
+        site.mount_all(trees, &mut enter_cgroup)?;
         enter_cgroup()
     }
 
     fn stdio(&self, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
         let process = &self.request.plan.process;
+        let uid = outside_uid(process, self.request.users)?;
         match self.request.stdio {
             ChildStdio::Streams { stdin, stdout, stderr } => {
-                use_streams([stdin, stdout, stderr], process.uid).map(|()| None)
+                use_streams([stdin, stdout, stderr], uid).map(|()| None)
             }
             ChildStdio::Terminal => {
-                use_terminal(root, process.terminal.unwrap_or_default(), process.uid).map(Some)
+                let console = Console::Attach(self.request.users.map(Users::root));
+                use_terminal(root, process.terminal.unwrap_or_default(), uid, console).map(Some)
             }
         }
     }
 }
 
-fn join((kind, path): &(Namespaces, std::path::PathBuf)) -> Result<(), Failure> {
-    let what = || format!("enter the namespace {}", path.display());
-    // A PID namespace is entered by the parent: it is for children.
-    if *kind == Namespaces::PID {
-        return Err(Failure::new(what(), "a PID namespace cannot be entered by path here"));
-    }
-    let file = File::open(path).map_err(Failure::at(what()))?;
-    sys::join_namespace(file.as_fd(), *kind).map_err(Failure::at(what()))
+/// The process's user as the host knows it.
+pub(crate) fn outside_uid(process: &ProcessPlan, users: Option<Users<'_>>) -> Result<u32, Failure> {
+    users.map_or(Ok(process.uid), |users| users.uid(process.uid))
 }
 
-fn prepare_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Failure> {
-    let cwd = &plan.process.cwd;
-    paths::ensure_in(root, cwd, paths::Missing::Directory, paths::Links::Inside).map_err(|f| {
-        Failure { what: format!("make the working directory {}: {}", cwd.display(), f.what), ..f }
-    })?;
+fn join(kind: Namespaces, namespace: BorrowedFd<'_>) -> Result<(), Failure> {
+    // A PID namespace is entered with a process that is in it: a number alone may be another's by now.
+    if kind == Namespaces::PID {
+        return Err(Failure::new("enter a PID namespace", "it cannot be entered by path here"));
+    }
+    sys::join_namespace(namespace, kind).map_err(Failure::at("enter a namespace of the spec"))
+}
+
+fn prepare_paths(
+    plan: &Plan,
+    root: BorrowedFd<'_>,
+    users: Option<Users<'_>>,
+) -> Result<(), Failure> {
+    let (cwd, owner) = (&plan.process.cwd, users.map(Users::root));
+    paths::ensure_in(root, cwd, paths::Missing::Directory, paths::Links::Inside, owner).map_err(
+        |f| Failure {
+            what: format!("make the working directory {}: {}", cwd.display(), f.what),
+            ..f
+        },
+    )?;
     masks::protect(root, &plan.readonly_paths)?;
     masks::hide(root, &plan.masked_paths)
 }

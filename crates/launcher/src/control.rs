@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,16 @@ impl Control {
             }
             Ok(Message::Failed(error)) => Report::Failed(error),
             Err(e) => broken(e.into()),
+        }
+    }
+
+    /// The next report if there is one now.
+    #[must_use]
+    pub fn try_report(&self) -> Option<Report> {
+        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(1) => Some(self.report()),
+            Ok(_) | Err(_) => None,
         }
     }
 

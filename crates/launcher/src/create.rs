@@ -1,6 +1,7 @@
 //! The launcher's side of a launch: make the process, seat it in its cgroup, listen to it.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -8,16 +9,17 @@ use std::time::Instant;
 
 use model::Rootfs;
 use rustix::process::Pid;
-use sys::{Child, CloneFlags, Namespaces, SingleThreaded, clone_child};
+use sys::{Child, CloneFlags, HandOver, Namespaces, SingleThreaded, clone_child};
 
-use crate::child::{self, Outside, give_up};
-use crate::control::{ChildControl, Control, Order, pair};
+use crate::child::{self, give_up};
+use crate::control::{self, ChildControl, Control, pair};
 use crate::error::{Failure, LaunchError, Phase};
 use crate::identity::Filter;
 use crate::mounts::CgroupView;
-use crate::plan::Plan;
+use crate::plan::{BadSpec, Plan};
 use crate::stdio::ChildStdio;
 use crate::timeline::{Span, Timeline};
+use crate::users::{Users, end};
 
 /// How a new process comes into its cgroup.
 #[derive(Clone, Copy)]
@@ -45,8 +47,35 @@ impl std::fmt::Debug for Seat<'_> {
 pub enum PidHome<'a> {
     /// In a new one, or in the launcher's own, as the plan says.
     Planned,
-    /// In that of this process.
-    With(BorrowedFd<'a>),
+    /// In that of another process. Whoever sets up has the host's privileges and must not be seen there, so
+    /// it stays outside; it hands its place to a process that is born there when nothing is left to be
+    /// taken from it.
+    With {
+        /// The process, alive.
+        process: BorrowedFd<'a>,
+        /// Where the proc file system of its PID namespace comes from.
+        proc: ProcSource<'a>,
+        /// Who is there.
+        tracers: Tracers,
+    },
+}
+
+/// Where the proc file system of a PID namespace comes from that this process is not in.
+#[derive(Debug, Clone, Copy)]
+pub enum ProcSource<'a> {
+    /// It is mounted at this place of the launcher's mount namespace.
+    At(&'a Path),
+    /// A new one where the kernel can do that (Linux 6.18), else a copy of the one that the process has.
+    OfProcess,
+}
+
+/// Whether anything in a PID namespace may have CAP_SYS_PTRACE, and so might take over what it sees there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracers {
+    /// Nothing has it. A process that is not dumpable is safe.
+    Impossible,
+    /// Something may have it. A process that is seen must have no privilege that is not its own.
+    Possible,
 }
 
 /// A container to launch.
@@ -70,6 +99,11 @@ pub struct Create<'a> {
     pub cgroup_view: &'a CgroupView,
     /// Its PID namespace.
     pub pid_home: PidHome<'a>,
+    /// The pod's user namespace.
+    pub users: Option<Users<'a>>,
+    /// What is mounted below this directory is mounted in the launcher's mount namespace; all other paths
+    /// are the host's.
+    pub own_tree: &'a Path,
 }
 
 /// A process on its way: it reports through `control`.
@@ -79,6 +113,9 @@ pub struct Launched {
     pub child: Child,
     /// The socket to it.
     pub control: Control,
+    /// Where it is noted whom the process hands its place to, if it will. Its own end means nothing then,
+    /// once somebody is noted.
+    pub hand_over: Option<HandOver>,
     /// Where the launcher's own time went.
     pub spans: Vec<Span>,
 }
@@ -89,31 +126,34 @@ pub struct Launched {
 /// # Errors
 /// What failed on this side; no process is left then. What fails on the other side is reported.
 pub fn create(proof: &SingleThreaded, request: &Create<'_>) -> Result<Launched, LaunchError> {
+    if request.plan.wants_users && request.users.is_none() {
+        return Err(BadSpec::new("linux.namespaces[User]", "the pod has no user namespace").into());
+    }
     let origin = Instant::now();
     let namespaces = request.plan.new_namespaces;
     // The view of the cgroups is cut out once the process is in its own, so not by clone.
-    let at_birth = without(namespaces, Namespaces::CGROUP);
+    let at_birth = BORN_WITH
+        .into_iter()
+        .filter(|kind| namespaces.contains(*kind))
+        .fold(Namespaces::NONE, Namespaces::with);
     let mut keep = vec![request.host_mounts];
     keep.extend(request.stdio.descriptors());
-    launch(proof, origin, at_birth, request.seat, request.pid_home, &keep, |control, seated| {
-        let outside = Outside { request, control, seated, origin };
-        child::run(outside)
-    })
+    keep.extend(request.users.map(|users| users.namespace));
+    let (pid, hands_over) = match request.pid_home {
+        PidHome::Planned => (namespaces.contains(Namespaces::PID), HandsOver::No),
+        PidHome::With { process, .. } => {
+            keep.push(process);
+            (false, HandsOver::Yes)
+        }
+    };
+    let at_birth = at_birth.with_if(pid, Namespaces::PID);
+    let order = Order { origin, namespaces: at_birth, seat: request.seat, hands_over, keep: &keep };
+    launch(proof, &order, |born| child::run(proof, request, born, origin))
 }
 
-fn without(set: Namespaces, left_out: Namespaces) -> Namespaces {
-    [
-        Namespaces::MOUNT,
-        Namespaces::PID,
-        Namespaces::NETWORK,
-        Namespaces::IPC,
-        Namespaces::UTS,
-        Namespaces::CGROUP,
-    ]
-    .into_iter()
-    .filter(|kind| set.contains(*kind) && *kind != left_out)
-    .fold(Namespaces::NONE, Namespaces::with)
-}
+/// The namespaces that a process is born with if it is to have its own; not those of PIDs and cgroups.
+const BORN_WITH: [Namespaces; 4] =
+    [Namespaces::MOUNT, Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS];
 
 /// Whether the child is in its cgroup from the beginning, or must wait for word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,45 +162,71 @@ pub(crate) enum Seated {
     OnOrder,
 }
 
-/// Clones, seats and returns; `body` is the child, which has of our descriptors only those in `keep`.
+/// Whether a process hands its place over, or becomes the program itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandsOver {
+    No,
+    Yes,
+}
+
+/// A process to make.
+pub(crate) struct Order<'a> {
+    pub(crate) origin: Instant,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) seat: Seat<'a>,
+    pub(crate) hands_over: HandsOver,
+    /// All that the child has of our descriptors.
+    pub(crate) keep: &'a [BorrowedFd<'a>],
+}
+
+/// What a child has of its own.
+pub(crate) struct Born {
+    pub(crate) control: ChildControl,
+    pub(crate) seated: Seated,
+    pub(crate) note: Option<HandOver>,
+}
+
+/// Clones, seats and returns; `body` is the child.
 pub(crate) fn launch(
     proof: &SingleThreaded,
-    origin: Instant,
-    namespaces: Namespaces,
-    seat: Seat<'_>,
-    pid_home: PidHome<'_>,
-    keep: &[BorrowedFd<'_>],
-    body: impl FnOnce(ChildControl, Seated) -> std::convert::Infallible,
+    order: &Order<'_>,
+    body: impl FnOnce(Born) -> Infallible,
 ) -> Result<Launched, LaunchError> {
-    let mut timeline = Timeline::new(origin);
-    let ends = Cell::new(Some(
-        pair().map_err(|e| Failure::at("make a control socket")(e).during(Phase::Clone))?,
-    ));
-    let cgroup = if let Seat::Born(fd) = seat { Some(fd) } else { None };
-    let seated = if let Seat::Moved(_) = seat { Seated::OnOrder } else { Seated::FromBirth };
-    let flags = CloneFlags { namespaces, cgroup };
-    let clone = || {
-        clone_child(proof, flags, |in_child| match ends.take() {
-            Some((_ours, childs)) => {
-                let kept: Vec<_> = keep.iter().copied().chain([childs.as_fd()]).collect();
-                match in_child.close_all_but(&kept) {
-                    Ok(()) => body(childs, seated),
-                    Err(e) => give_up(
-                        &childs,
-                        Failure::at("close what is the parent's")(e).during(Phase::Clone),
-                    ),
-                }
-            }
-            None => sys::exit_now(1),
-        })
+    let failed = |what: &'static str| move |e: io::Error| Failure::at(what)(e).during(Phase::Clone);
+    let mut timeline = Timeline::new(order.origin);
+    let ends = Cell::new(Some(pair().map_err(failed("make a control socket"))?));
+    let note = Cell::new(match order.hands_over {
+        HandsOver::Yes => Some(HandOver::new().map_err(failed("get memory for a hand-over"))?),
+        HandsOver::No => None,
+    });
+    let (cgroup, seated) = match order.seat {
+        Seat::Born(fd) => (Some(fd), Seated::FromBirth),
+        Seat::Moved(_) => (None, Seated::OnOrder),
+        Seat::Stay => (None, Seated::FromBirth),
     };
-    let child = in_pid_home(pid_home, clone).map_err(|f| f.during(Phase::Clone))?;
-    let Some((control, _childs)) = ends.take() else {
+    let flags = CloneFlags { namespaces: order.namespaces, cgroup };
+    let child = clone_child(proof, flags, |in_child| match ends.take() {
+        Some((_ours, control)) => {
+            let kept: Vec<_> = order.keep.iter().copied().chain([control.as_fd()]).collect();
+            match in_child.close_all_but(&kept) {
+                Ok(()) => body(Born { control, seated, note: note.take() }),
+                Err(e) => give_up(&control, failed("close what is the parent's")(e)),
+            }
+        }
+        None => sys::exit_now(1),
+    });
+    let child = child.map_err(failed("make the process"))?;
+    let (Some((control, _childs)), hand_over) = (ends.take(), note.take()) else {
         return Err(Failure::new("make the process", "its socket is gone").during(Phase::Clone));
     };
     timeline.ended(Phase::Clone);
-    if let Seat::Moved(join) = seat {
-        let joined = join(child.pid).and_then(|()| control.order(Order::Joined));
+    let kept_apart = hand_over.as_ref().map_or(Ok(()), HandOver::keep_from_children);
+    if let Err(error) = kept_apart {
+        end(&child);
+        return Err(failed("keep the hand-over's memory apart")(error));
+    }
+    if let Seat::Moved(join) = order.seat {
+        let joined = join(child.pid).and_then(|()| control.order(control::Order::Joined));
         if let Err(error) = joined {
             end(&child);
             return Err(
@@ -169,37 +235,5 @@ pub(crate) fn launch(
         }
         timeline.ended(Phase::JoinCgroup);
     }
-    Ok(Launched { child, control, spans: timeline.spans })
-}
-
-fn in_pid_home(
-    home: PidHome<'_>,
-    clone: impl FnOnce() -> io::Result<Child>,
-) -> Result<Child, Failure> {
-    let PidHome::With(process) = home else {
-        return clone().map_err(Failure::at("make the process"));
-    };
-    let own =
-        std::fs::File::open("/proc/self/ns/pid").map_err(Failure::at("open this PID namespace"))?;
-    sys::join_namespaces_of(process, Namespaces::PID)
-        .map_err(Failure::at("enter the PID namespace"))?;
-    let child = clone().map_err(Failure::at("make the process"));
-    // From here on children are to be born at home again; if that cannot be, nothing else may be launched.
-    let back = sys::join_namespace(own.as_fd(), Namespaces::PID)
-        .map_err(Failure::at("leave the PID namespace"));
-    match (child, back) {
-        (Ok(child), Err(failure)) => {
-            end(&child);
-            Err(failure)
-        }
-        (Ok(child), Ok(())) => Ok(child),
-        (Err(failure), _) => Err(failure),
-    }
-}
-
-/// Kills a child that has not been told to anybody and waits for it; it is in its first microseconds.
-fn end(child: &Child) {
-    let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
-    let options = rustix::process::WaitIdOptions::EXITED;
-    let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(child.pidfd.as_fd()), options);
+    Ok(Launched { child, control, hand_over, spans: timeline.spans })
 }

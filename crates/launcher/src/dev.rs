@@ -11,6 +11,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::Failure;
+use crate::paths::{Owner, give};
+use crate::users::Users;
 
 /// The devices that every container has ("Default Devices" of the runtime specification).
 const STANDARD: [(&str, u32, u32); 6] = [
@@ -32,7 +34,12 @@ const LINKS: [(&str, &str); 5] = [
 /// Fills `dev`: the standard devices and links, and `more`, whose paths begin with `/dev/`.
 ///
 /// The caller's file mode creation mask must be 0.
-pub(crate) fn populate(dev: BorrowedFd<'_>, more: &[LinuxDevice]) -> Result<(), Failure> {
+pub(crate) fn populate(
+    dev: BorrowedFd<'_>,
+    more: &[LinuxDevice],
+    users: Option<Users<'_>>,
+) -> Result<(), Failure> {
+    let owner = users.map(Users::root);
     for (name, major, minor) in STANDARD {
         mknodat(
             dev,
@@ -41,15 +48,20 @@ pub(crate) fn populate(dev: BorrowedFd<'_>, more: &[LinuxDevice]) -> Result<(), 
             Mode::from_raw_mode(0o666),
             makedev(major, minor),
         )
+        .and_then(|()| give(dev, name.as_ref(), owner))
         .map_err(Failure::at(format!("make the device {name}")))?;
     }
     for (name, target) in LINKS {
         make_link(dev, name, target)?;
     }
-    more.iter().try_for_each(|device| extra(dev, device))
+    more.iter().try_for_each(|device| extra(dev, device, users))
 }
 
-fn extra(dev: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), Failure> {
+fn extra(
+    dev: BorrowedFd<'_>,
+    device: &LinuxDevice,
+    users: Option<Users<'_>>,
+) -> Result<(), Failure> {
     let shown = device.path.display();
     let at = |what: &str| format!("{what} the device {shown}");
     let relative = device
@@ -67,7 +79,7 @@ fn extra(dev: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), Failure> {
     let number = |n: i64| {
         u32::try_from(n).map_err(|_| Failure::new(at("make"), format!("{n} is no device number")))
     };
-    let parent = parent_of(dev, relative)?;
+    let parent = parent_of(dev, relative, users.map(Users::root))?;
     let parent = parent.as_fd();
     let name = relative.file_name().ok_or_else(|| Failure::new(at("place"), "it has no name"))?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
@@ -76,12 +88,22 @@ fn extra(dev: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), Failure> {
         Err(Errno::EXIST) => return Ok(()),
         other => other.map_err(Failure::at(at("make")))?,
     }
-    let (uid, gid) = (device.uid.map(Uid::from_raw), device.gid.map(Gid::from_raw));
+    let (uid, gid) = match users {
+        None => (device.uid, device.gid),
+        Some(users) => {
+            (Some(users.uid(device.uid.unwrap_or(0))?), Some(users.gid(device.gid.unwrap_or(0))?))
+        }
+    };
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
     chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(Failure::at(at("give away")))
 }
 
 /// The directory that `relative` lies in, made step by step; this file system has no links that lead away.
-fn parent_of(dev: BorrowedFd<'_>, relative: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
+fn parent_of(
+    dev: BorrowedFd<'_>,
+    relative: &Path,
+    owner: Owner,
+) -> Result<std::os::fd::OwnedFd, Failure> {
     let mut here =
         dev.try_clone_to_owned().map_err(Failure::at("duplicate a descriptor of /dev"))?;
     for component in relative.parent().unwrap_or(Path::new("")).components() {
@@ -92,7 +114,9 @@ fn parent_of(dev: BorrowedFd<'_>, relative: &Path) -> Result<std::os::fd::OwnedF
             ));
         };
         match mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => give(here.as_fd(), name, owner)
+                .map_err(Failure::at(format!("make the directory of {}", relative.display())))?,
+            Err(Errno::EXIST) => {}
             Err(e) => {
                 return Err(Failure::at(format!("make the directory of {}", relative.display()))(
                     e,

@@ -1,18 +1,24 @@
 //! One more process in a running container.
+//!
+//! Whoever enters the container's namespaces has the host's privileges while it does, so it stays out of
+//! the container's PID namespace; the process that is born there has the container's privileges and no
+//! others.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use rustix::fs::OFlags;
 use sys::{Namespaces, SingleThreaded};
 
-use crate::child::{adjust_oom_score, clean_slate, give_up};
+use crate::child::{clean_slate, give_up, outside_uid};
 use crate::control::{ChildControl, Order};
-use crate::create::{Launched, PidHome, Seat, Seated, launch};
+use crate::create::{self as launch, Born, HandsOver, Launched, Seat, Seated, Tracers};
 use crate::error::{Failure, LaunchError, Phase};
 use crate::identity::{self, Filter};
 use crate::plan::ProcessPlan;
-use crate::stdio::{ChildStdio, use_streams, use_terminal};
+use crate::stdio::{ChildStdio, Console, use_streams, use_terminal};
+use crate::users::Users;
 
 /// A process to add to a container.
 #[derive(Debug)]
@@ -27,10 +33,16 @@ pub struct Exec<'a> {
     pub filter: Option<Filter<'a>>,
     /// The container's cgroup, or one below it.
     pub seat: Seat<'a>,
+    /// The pod's user namespace.
+    pub users: Option<Users<'a>>,
+    /// Who is in the container's PID namespace.
+    pub tracers: Tracers,
 }
 
-/// All that an exec enters itself; the PID namespace is the parent's to choose, users come later.
+/// All that an exec enters at once; of the PID namespace only its child-to-be becomes a part, and users
+/// come last.
 const ENTERED: Namespaces = Namespaces::MOUNT
+    .with(Namespaces::PID)
     .with(Namespaces::CGROUP)
     .with(Namespaces::UTS)
     .with(Namespaces::IPC)
@@ -42,28 +54,34 @@ const ENTERED: Namespaces = Namespaces::MOUNT
 /// # Errors
 /// What failed on this side; no process is left then. What fails on the other side is reported.
 pub fn exec(proof: &SingleThreaded, request: &Exec<'_>) -> Result<Launched, LaunchError> {
-    let home = PidHome::With(request.container);
     let mut keep = vec![request.container];
     keep.extend(request.stdio.descriptors());
-    launch(proof, Instant::now(), Namespaces::NONE, request.seat, home, &keep, |control, seated| {
-        run(request, &control, seated)
-    })
+    let order = launch::Order {
+        origin: Instant::now(),
+        namespaces: Namespaces::NONE,
+        seat: request.seat,
+        hands_over: HandsOver::Yes,
+        keep: &keep,
+    };
+    launch::launch(proof, &order, |born| run(proof, request, born))
 }
 
-fn run(request: &Exec<'_>, control: &ChildControl, seated: Seated) -> Infallible {
-    let result = enter(request, control, seated).and_then(|()| {
-        identity::become_program(request.process, request.filter).map_err(|f| f.during(Phase::Exec))
+fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
+    let Born { control, seated, note } = born;
+    let last = identity::Last { process: request.process, filter: request.filter };
+    let result = enter(request, &control, seated).and_then(|()| match note {
+        Some(note) => identity::hand_over(proof, note, last, request.tracers, &control)
+            .map_err(|f| f.during(Phase::Exec)),
+        None => Err(Failure::new("make the process", "it has no way in").during(Phase::Exec)),
     });
     match result {
-        Err(error) => give_up(control, error),
+        Err(error) => give_up(&control, error),
     }
 }
 
 fn enter(request: &Exec<'_>, control: &ChildControl, seated: Seated) -> Result<(), LaunchError> {
     let mut warnings = Vec::new();
-    clean_slate()
-        .and_then(|()| adjust_oom_score(request.process, &mut warnings))
-        .map_err(|f| f.during(Phase::JoinNamespaces))?;
+    clean_slate(request.process, &mut warnings).map_err(|f| f.during(Phase::JoinNamespaces))?;
     if seated == Seated::OnOrder {
         control.wait_for(Order::Joined);
     }
@@ -71,33 +89,29 @@ fn enter(request: &Exec<'_>, control: &ChildControl, seated: Seated) -> Result<(
         Failure::at("enter the container's namespaces")(e).during(Phase::JoinNamespaces)
     })?;
     let terminal = stdio(request).map_err(|f| f.during(Phase::Stdio))?;
+    let entered = request.users.map(|_| identity::Entered::Of(request.container));
     sys::close_on_exec_from(3)
         .map_err(Failure::at("close what is not the program's"))
-        .and_then(|()| identity::assume(request.process, request.filter, &mut warnings))
+        .and_then(|()| identity::assume(request.process, request.filter, entered, &mut warnings))
         .map_err(|f| f.during(Phase::Identity))?;
     if terminal.is_some() {
-        control.ready(Vec::new(), warnings, terminal.as_ref().map(std::os::fd::OwnedFd::as_fd));
+        control.ready(Vec::new(), warnings, terminal.as_ref().map(OwnedFd::as_fd));
     }
     Ok(())
 }
 
-fn stdio(request: &Exec<'_>) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
+fn stdio(request: &Exec<'_>) -> Result<Option<OwnedFd>, Failure> {
+    let uid = outside_uid(request.process, request.users)?;
     match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            use_streams([stdin, stdout, stderr], request.process.uid).map(|()| None)
+            use_streams([stdin, stdout, stderr], uid).map(|()| None)
         }
         ChildStdio::Terminal => {
-            let flags = rustix::fs::OFlags::PATH
-                | rustix::fs::OFlags::DIRECTORY
-                | rustix::fs::OFlags::CLOEXEC;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty())
                 .map_err(Failure::at("open the root"))?;
-            use_terminal(
-                root.as_fd(),
-                request.process.terminal.unwrap_or_default(),
-                request.process.uid,
-            )
-            .map(Some)
+            let size = request.process.terminal.unwrap_or_default();
+            use_terminal(root.as_fd(), size, uid, Console::Keep).map(Some)
         }
     }
 }

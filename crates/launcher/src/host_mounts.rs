@@ -1,8 +1,10 @@
-//! Trees that must be taken from the host's own mount namespace: those whose mounts go back to it.
+//! Trees and namespaces by their paths on the host.
 //!
-//! The monitor's mount namespace only receives from the host's, so a copy of a mount that is made there
-//! could never send anything back. A copy made in the host's namespace is a peer of the original.
+//! The monitor's mount namespace is a copy of the host's of when the pod began. What the host mounts later
+//! reaches it only where the host's mounts are shared, and what is mounted in it never goes back. So paths
+//! of the host are opened in the host's own mount namespace.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,44 +15,68 @@ use crate::attach::copy_of;
 use crate::error::Failure;
 use crate::plan::{MountPlan, Plan, Source};
 
-/// Trees by the index of the mount that they are for.
+/// What a plan names by paths of the host.
 #[derive(Debug, Default)]
-pub(crate) struct HostTrees(Vec<(usize, OwnedFd)>);
+pub(crate) struct HostTrees {
+    /// Trees by the index of the mount that they are for.
+    trees: Vec<(usize, OwnedFd)>,
+    /// Namespaces to join.
+    pub(crate) namespaces: Vec<(Namespaces, OwnedFd)>,
+}
 
 impl HostTrees {
-    /// Opens what `plan` needs from the mount namespace `host`, and leaves this thread where it was.
-    pub(crate) fn open(plan: &Plan, host: BorrowedFd<'_>) -> Result<Self, Failure> {
-        let wanted =
-            |mount: &&MountPlan| mount.propagation.is_some_and(|(p, _)| p == MountAttr::SHARED);
-        if !plan.mounts.iter().any(|m| wanted(&m)) {
+    /// Opens what `plan` needs from the mount namespace `host`, and leaves this thread where it was. What
+    /// is below `own_tree` is mounted in this namespace, and nowhere else.
+    pub(crate) fn open(
+        plan: &Plan,
+        host: BorrowedFd<'_>,
+        own_tree: &Path,
+    ) -> Result<Self, Failure> {
+        let of_host = |mount: &MountPlan| match &mount.source {
+            Source::Bind { path, .. } => !path.starts_with(own_tree),
+            Source::Filesystem { .. } | Source::Cgroup => false,
+        };
+        if plan.joined.is_empty() && !plan.mounts.iter().any(of_host) {
             return Ok(Self::default());
         }
-        let own = std::fs::File::open("/proc/self/ns/mnt")
-            .map_err(Failure::at("open this mount namespace"))?;
+        let own =
+            File::open("/proc/self/ns/mnt").map_err(Failure::at("open this mount namespace"))?;
         sys::join_namespace(host, Namespaces::MOUNT)
             .map_err(Failure::at("enter the host's mount namespace"))?;
-        let opened = plan
-            .mounts
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| wanted(m))
-            .filter_map(|(index, mount)| match &mount.source {
-                Source::Bind { path, recursive } => {
-                    Some(shared_tree(path, *recursive).map(|tree| (index, tree)))
-                }
-                Source::Filesystem { .. } | Source::Cgroup => None,
-            })
-            .collect::<Result<_, _>>();
+        let opened = open_all(plan, of_host);
         sys::join_namespace(own.as_fd(), Namespaces::MOUNT)
             .map_err(Failure::at("leave the host's mount namespace"))?;
-        Ok(Self(opened?))
+        opened
     }
 
     /// The tree for the mount of this index, if it is one that comes from the host.
     pub(crate) fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        let at = self.0.iter().position(|(i, _)| *i == index)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.trees.iter().position(|(i, _)| *i == index)?;
+        Some(self.trees.swap_remove(at).1)
     }
+}
+
+fn open_all(plan: &Plan, of_host: impl Fn(&MountPlan) -> bool) -> Result<HostTrees, Failure> {
+    let mut opened = HostTrees::default();
+    for (kind, path) in &plan.joined {
+        let what = || format!("open the namespace {}", path.display());
+        opened.namespaces.push((*kind, File::open(path).map_err(Failure::at(what()))?.into()));
+    }
+    for (index, mount) in plan.mounts.iter().enumerate().filter(|(_, m)| of_host(m)) {
+        let Source::Bind { path, recursive } = &mount.source else { continue };
+        let is_shared = mount.propagation.is_some_and(|(p, _)| p == MountAttr::SHARED);
+        let tree = if is_shared {
+            shared_tree(path, *recursive)
+        } else {
+            copy_of(CWD, path, *recursive).map_err(Failure::at(format!("open {}", path.display())))
+        };
+        let at = |f: Failure| Failure {
+            what: format!("mount {}: {}", mount.destination.display(), f.what),
+            ..f
+        };
+        opened.trees.push((index, tree.map_err(at)?));
+    }
+    Ok(opened)
 }
 
 fn shared_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
@@ -17,8 +18,14 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use crate::error::Failure;
+use sys::{HandOver, Namespaces, SingleThreaded};
+
+use crate::child::give_up;
+use crate::control::ChildControl;
+use crate::create::Tracers;
+use crate::error::{Failure, Phase};
 use crate::plan::{CAPABILITY_COUNT, CapabilitySets, ProcessPlan};
+use crate::stdio::begin_session;
 
 /// A compiled system call filter.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +41,29 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// Where programs are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A user namespace to enter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entered<'a> {
+    /// This one, and a mount namespace that belongs to it: what is mounted so far is locked there.
+    Owning(BorrowedFd<'a>),
+    /// That of this process.
+    Of(BorrowedFd<'a>),
+}
+
 /// Gives this process the identity of `plan`. What it had to do without is added to `warnings`.
 pub(crate) fn assume(
     plan: &ProcessPlan,
     filter: Option<Filter<'_>>,
+    entered: Option<Entered<'_>>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
+    // Raising a limit takes the host's privilege, so before any user namespace.
     for rlimit in &plan.rlimits {
         setrlimit(rlimit.resource, rlimit.limit.to_kernel())
             .map_err(Failure::at(format!("set the limit {:?}", rlimit.resource)))?;
+    }
+    if let Some(entered) = entered {
+        enter_users(entered).map_err(Failure::at("enter the pod's user namespace"))?;
     }
     let wanted = plan.capabilities.map(|sets| obtainable(sets, warnings)).transpose()?;
     if let Some(sets) = wanted {
@@ -62,7 +83,8 @@ pub(crate) fn assume(
     // The change of user may have made the process dumpable again.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Failure::at("stay undumpable"))?;
     if let Some(sets) = wanted {
-        set_sets(sets, filter.is_some() && !plan.no_new_privileges)?;
+        let extra = if filter.is_some() && plan.needs_admin_for_filter() { SYS_ADMIN } else { 0 };
+        set_sets(sets, extra)?;
     }
     if entered.is_err() {
         chdir(&plan.cwd)
@@ -76,19 +98,104 @@ pub(crate) fn assume(
     Ok(())
 }
 
-/// Becomes the program of `plan` behind the filter. Returns only what went wrong.
-pub(crate) fn become_program(
-    plan: &ProcessPlan,
-    filter: Option<Filter<'_>>,
-) -> Result<Infallible, Failure> {
-    let name = plan.args.first().map_or(c"", CString::as_c_str);
-    let program = find_program(name, &plan.env)?;
-    if let Some(filter) = filter {
-        sys::install_filter(filter.program, filter.flags)
-            .map_err(Failure::at("install the system call filter"))?;
+fn enter_users(entered: Entered<'_>) -> io::Result<()> {
+    match entered {
+        Entered::Owning(namespace) => {
+            sys::join_namespace(namespace, Namespaces::USER)?;
+            sys::unshare(Namespaces::MOUNT)?;
+        }
+        Entered::Of(process) => sys::join_namespaces_of(process, Namespaces::USER)?,
     }
-    let error = sys::exec(&program, &plan.args, &plan.env);
-    Err(Failure { what: format!("execute {}", program.to_string_lossy()), source: error })
+    // The host's root has no id inside, and what it is about to look at may be for a known user only.
+    let root = (Uid::ROOT, Gid::ROOT);
+    if set_thread_res_gid(Some(root.1), Some(root.1), Some(root.1)).is_ok() {
+        let _ = set_thread_res_uid(Some(root.0), Some(root.0), Some(root.0));
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+impl ProcessPlan {
+    /// Whether a filter can only be installed with a privilege that the container has not: with
+    /// no_new_privs none is needed (seccomp(2)).
+    fn needs_admin_for_filter(&self) -> bool {
+        let has_it = self.capabilities.is_none_or(|s| s.effective & s.permitted & SYS_ADMIN != 0);
+        !self.no_new_privileges && !has_it
+    }
+}
+
+/// The last steps to a program: nothing of the host's privileges is left, but for the one to install a
+/// filter where that is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last<'a> {
+    pub(crate) process: &'a ProcessPlan,
+    pub(crate) filter: Option<Filter<'a>>,
+}
+
+impl Last<'_> {
+    /// Becomes the program behind the filter. Returns only what went wrong.
+    pub(crate) fn become_program(self) -> Result<Infallible, Failure> {
+        begin_session(self.process)?;
+        let program = self.find()?;
+        install(self.filter)?;
+        self.execute(&program)
+    }
+
+    fn find(self) -> Result<CString, Failure> {
+        let name = self.process.args.first().map_or(c"", CString::as_c_str);
+        find_program(name, &self.process.env)
+    }
+
+    fn execute(self, program: &CStr) -> Result<Infallible, Failure> {
+        let error = sys::exec(program, &self.process.args, &self.process.env);
+        Err(Failure { what: format!("execute {}", program.to_string_lossy()), source: error })
+    }
+}
+
+/// Hands the place of this process to a new one, which is born in the PID namespace that this one's
+/// children are for and becomes the program. Returns only what went wrong before that; what goes wrong
+/// there is told through `control`.
+pub(crate) fn hand_over(
+    proof: &SingleThreaded,
+    note: HandOver,
+    last: Last<'_>,
+    tracers: Tracers,
+    control: &ChildControl,
+) -> Result<Infallible, Failure> {
+    let must_be_first = tracers == Tracers::Possible
+        && last.filter.is_some()
+        && last.process.needs_admin_for_filter();
+    let give_up_there = |failure: Failure| give_up(control, failure.during(Phase::Exec));
+    let made = if must_be_first {
+        // The privilege to install the filter must not be seen there, so the filter comes before the birth.
+        // It must allow capset(2), clone(2), madvise(2) and the session, as every profile for containers
+        // without no_new_privs does.
+        let program = last.find()?;
+        install(last.filter)?;
+        if let Some(sets) = last.process.capabilities {
+            set_kernel_sets(sets, 0)?;
+        }
+        sys::clone_sibling(proof, note, || {
+            let begun = begin_session(last.process);
+            let unfiltered = Last { filter: None, ..last };
+            match begun.and_then(|()| unfiltered.execute(&program)) {
+                Err(failure) => give_up_there(failure),
+            }
+        })
+    } else {
+        sys::clone_sibling(proof, note, || match last.become_program() {
+            Err(failure) => give_up_there(failure),
+        })
+    };
+    made.map_err(Failure::at("make the process in its PID namespace"))?;
+    sys::exit_now(0)
+}
+
+fn install(filter: Option<Filter<'_>>) -> Result<(), Failure> {
+    filter.map_or(Ok(()), |filter| {
+        sys::install_filter(filter.program, filter.flags)
+            .map_err(Failure::at("install the system call filter"))
+    })
 }
 
 /// The part of `sets` that this process can give away. A host that keeps a capability back from the
@@ -130,22 +237,27 @@ fn drop_from_bounding(keep: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_sets(sets: CapabilitySets, admin_for_filter: bool) -> Result<(), Failure> {
+fn set_sets(sets: CapabilitySets, extra: u64) -> Result<(), Failure> {
     // Without no_new_privs a filter needs CAP_SYS_ADMIN. It is held until execve, which takes it away:
     // it works out the new sets from the bounding, inheritable and ambient ones alone.
-    let extra = if admin_for_filter { SYS_ADMIN } else { 0 };
-    let kernel = KernelSets {
-        effective: CapabilitySet::from_bits_retain(sets.effective | extra),
-        permitted: CapabilitySet::from_bits_retain(sets.permitted | extra),
-        inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
-    };
-    set_capabilities(None, kernel).map_err(Failure::at("set the capabilities"))?;
+    set_kernel_sets(sets, extra)?;
     clear_ambient_capability_set().map_err(Failure::at("clear the ambient capabilities"))?;
     for number in (0..CAPABILITY_COUNT).filter(|n| sets.ambient & (1 << n) != 0) {
         configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
             .map_err(Failure::at(format!("raise the ambient capability {number}")))?;
     }
     Ok(())
+}
+
+fn set_kernel_sets(sets: CapabilitySets, extra: u64) -> Result<(), Failure> {
+    // What this process does not have it cannot give; what that was has been said before.
+    let own = capabilities(None).map_err(Failure::at("read the capabilities"))?.permitted.bits();
+    let kernel = KernelSets {
+        effective: CapabilitySet::from_bits_retain((sets.effective | extra) & own),
+        permitted: CapabilitySet::from_bits_retain((sets.permitted | extra) & own),
+        inheritable: CapabilitySet::from_bits_retain(sets.inheritable & own),
+    };
+    set_capabilities(None, kernel).map_err(Failure::at("set the capabilities"))
 }
 
 /// A working directory that was reached through a leaked descriptor lies outside, and getcwd says so.

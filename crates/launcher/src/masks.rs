@@ -21,23 +21,23 @@ pub(crate) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Failur
         return Ok(());
     }
     let null = host_null()?;
-    let mut empty = None;
+    let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let at = |what: &str| format!("hide {}: {what}", path.display());
         let Some(place) = existing(root, path)? else { continue };
-        let cover = if kind_of(place.as_fd()).map_err(Failure::at(at("look at it")))?
-            == FileType::Directory
-        {
-            let source = match &empty {
-                Some(fd) => fd,
-                None => empty.insert(new_filesystem("tmpfs", "tmpfs", &[], READ_ONLY)?),
-            };
-            copy_of(source.as_fd(), "", false)
-        } else {
-            copy_of(null.as_fd(), "", false)
+        let is_directory =
+            kind_of(place.as_fd()).map_err(Failure::at(at("look at it")))? == FileType::Directory;
+        let cover = match (&empty, is_directory) {
+            (_, false) => copy_of(null.as_fd(), "", false),
+            // Linux before 6.15 copies only what has a place, as the first cover has by now.
+            (Some(first), true) => copy_of(first.as_fd(), "", false),
+            (None, true) => Ok(new_filesystem("tmpfs", "tmpfs", &[], READ_ONLY)?),
         };
         let cover = cover.map_err(Failure::at(at("make the cover")))?;
         attach(cover.as_fd(), place.as_fd()).map_err(Failure::at(at("attach the cover")))?;
+        if is_directory {
+            empty.get_or_insert(cover);
+        }
     }
     Ok(())
 }

@@ -6,7 +6,9 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat, openat2,
+};
 use rustix::io::Errno;
 
 use crate::error::Failure;
@@ -29,6 +31,13 @@ pub(crate) enum Links {
     Refuse,
 }
 
+/// Whom what is made in a root file system belongs to; `None` for the user that makes it.
+pub(crate) type Owner = Option<(u32, u32)>;
+
+/// How often a path is looked up that others are changing: openat2(2) gives up with EAGAIN where a rename
+/// or a mount elsewhere comes in between, which on a busy host is no sign of an attack.
+const LOOK_UPS: u32 = 128;
+
 const DIR_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
@@ -44,11 +53,38 @@ pub(crate) fn open_in(
     };
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    match openat2(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+    match open_beneath(root, relative, OFlags::PATH, how) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// openat2(2), again and again while it says EAGAIN, a bounded number of times.
+pub(crate) fn open_beneath(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    how: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    for _ in 0..LOOK_UPS {
+        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Gives `name` in `parent` to `owner`.
+pub(crate) fn give(
+    parent: BorrowedFd<'_>,
+    name: &std::ffi::OsStr,
+    owner: Owner,
+) -> Result<(), Errno> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Opens the place `path` below `root`, and makes it, with the directories above it, if it is missing.
@@ -57,6 +93,7 @@ pub(crate) fn ensure_in(
     path: &Path,
     missing: Missing,
     links: Links,
+    owner: Owner,
 ) -> Result<OwnedFd, Failure> {
     let what = |action: &str, place: &Path| {
         format!("{action} {} in the root file system", place.display())
@@ -90,7 +127,8 @@ pub(crate) fn ensure_in(
                         openat(&parent, *name, flags, FILE_MODE).map(drop)
                     }
                 };
-                made.map_err(Failure::at(what("make", &so_far)))?;
+                made.and_then(|()| give(parent.as_fd(), name, owner))
+                    .map_err(Failure::at(what("make", &so_far)))?;
                 // What was just made is not a link unless somebody swapped it, and then it is refused.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 openat(&parent, *name, flags, Mode::empty())
@@ -123,17 +161,19 @@ mod tests {
         }
         let root = std::fs::File::open(&root_path).unwrap();
         for path in ["/abs/new/dir", "/up/other"] {
-            ensure_in(root.as_fd(), Path::new(path), Missing::Directory, Links::Inside).unwrap();
+            ensure_in(root.as_fd(), Path::new(path), Missing::Directory, Links::Inside, None)
+                .unwrap();
         }
         assert!(root_path.join("etc/new/dir").is_dir());
         assert!(root_path.join("etc/other").is_dir());
         assert_eq!(std::fs::read_dir(dir.path().join("etc")).unwrap().count(), 0);
         assert!(
-            ensure_in(root.as_fd(), Path::new("/dangling/x"), Missing::File, Links::Inside)
+            ensure_in(root.as_fd(), Path::new("/dangling/x"), Missing::File, Links::Inside, None)
                 .is_err()
         );
         assert!(
-            ensure_in(root.as_fd(), Path::new("/abs"), Missing::Directory, Links::Refuse).is_err()
+            ensure_in(root.as_fd(), Path::new("/abs"), Missing::Directory, Links::Refuse, None)
+                .is_err()
         );
     }
 
@@ -141,8 +181,8 @@ mod tests {
     fn a_missing_file_is_made_empty_with_its_directories() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let fd =
-            ensure_in(root.as_fd(), Path::new("/a/b/c"), Missing::File, Links::Inside).unwrap();
+        let fd = ensure_in(root.as_fd(), Path::new("/a/b/c"), Missing::File, Links::Inside, None)
+            .unwrap();
         assert_eq!(kind_of(fd.as_fd()).unwrap(), FileType::RegularFile);
         assert_eq!(std::fs::read(dir.path().join("a/b/c")).unwrap(), b"");
     }

@@ -4,15 +4,16 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use runtime_spec::ConsoleSize;
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, openat2};
-use rustix::process::ioctl_tiocsctty;
+use rustix::fs::{FileType, Gid, OFlags, ResolveFlags, Uid, fchown};
+use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::attach::{attach, copy_of, is_device};
 use crate::error::Failure;
-use crate::paths::{Links, Missing, ensure_in, kind_of};
+use crate::paths::{Links, Missing, Owner, ensure_in, kind_of, open_beneath};
+use crate::plan::ProcessPlan;
 
 /// What a process gets as its standard streams.
 #[derive(Debug, Clone, Copy)]
@@ -56,17 +57,28 @@ pub(crate) fn use_streams(streams: [BorrowedFd<'_>; 3], uid: u32) -> Result<(), 
     done.map_err(Failure::at("set up the standard streams"))
 }
 
-/// Opens a terminal in the devpts of `root`, makes it the controlling terminal, the standard streams
-/// and /dev/console, and returns its other end.
+/// What becomes of /dev/console.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Console {
+    /// It is the new terminal; the directory entry that is made for it belongs to this owner.
+    Attach(Owner),
+    /// It stays what it is.
+    Keep,
+}
+
+/// Opens a terminal in the devpts of `root`, makes it the standard streams and, where that is asked for,
+/// /dev/console, and returns its other end. The process that is to have it takes it over with
+/// [`begin_session`].
 pub(crate) fn use_terminal(
     root: BorrowedFd<'_>,
     size: ConsoleSize,
     uid: u32,
+    console: Console,
 ) -> Result<OwnedFd, Failure> {
     let at = Failure::at::<rustix::io::Errno>;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = openat2(root, "dev/pts/ptmx", flags, Mode::empty(), resolve)
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let master = open_beneath(root, Path::new("dev/pts/ptmx"), flags, resolve)
         .map_err(at("open the container's /dev/pts/ptmx"))?;
     if !is_device(master.as_fd(), 5, 2).map_err(at("look at /dev/pts/ptmx"))? {
         return Err(Failure::new(
@@ -81,13 +93,25 @@ pub(crate) fn use_terminal(
     tcsetwinsize(&terminal, winsize).map_err(at("set the terminal's size"))?;
     fchown(&terminal, Some(Uid::from_raw(uid)), None::<Gid>)
         .map_err(at("give the terminal to the user"))?;
-    ioctl_tiocsctty(&terminal).map_err(at("make it the controlling terminal"))?;
-    let console = ensure_in(root, Path::new("/dev/console"), Missing::File, Links::Refuse)?;
-    let copy = copy_of(terminal.as_fd(), "", false).map_err(at("copy the terminal's mount"))?;
-    attach(copy.as_fd(), console.as_fd()).map_err(at("attach /dev/console"))?;
+    if let Console::Attach(owner) = console {
+        let place = Path::new("/dev/console");
+        let console = ensure_in(root, place, Missing::File, Links::Refuse, owner)?;
+        let copy = copy_of(terminal.as_fd(), "", false).map_err(at("copy the terminal's mount"))?;
+        attach(copy.as_fd(), console.as_fd()).map_err(at("attach /dev/console"))?;
+    }
     let done = dup2_stdin(&terminal)
         .and_then(|()| dup2_stdout(&terminal))
         .and_then(|()| dup2_stderr(&terminal));
     done.map_err(at("set up the standard streams"))?;
     Ok(master)
+}
+
+/// Begins a session, and takes the terminal on standard input as the controlling one if there is one.
+pub(crate) fn begin_session(process: &ProcessPlan) -> Result<(), Failure> {
+    setsid().map(drop).map_err(Failure::at("begin a session"))?;
+    if process.terminal.is_some() {
+        ioctl_tiocsctty(rustix::stdio::stdin())
+            .map_err(Failure::at("make it the controlling terminal"))?;
+    }
+    Ok(())
 }

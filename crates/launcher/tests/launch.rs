@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use launcher::{
     CgroupView, ChildStdio, Create, Exec, LaunchError, Launched, PidHome, Plan, Report, Seat,
-    create, exec,
+    Tracers, create, exec,
 };
 use model::Rootfs;
 use runtime_spec::Spec;
@@ -129,6 +129,8 @@ impl Bundle {
             seat: Seat::Stay,
             cgroup_view: &CgroupView::Unified,
             pid_home: PidHome::Planned,
+            users: None,
+            own_tree: self.dir.path(),
         };
         let launched = create(proof, &request)?;
         match launched.control.report() {
@@ -158,7 +160,8 @@ impl Bundle {
 
 fn wait(pidfd: &OwnedFd) -> i32 {
     let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    rustix::event::poll(&mut poll, None).unwrap();
+    let patience = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut poll, Some(&patience)).unwrap(), 1, "it does not end");
     sys::wait_exit(pidfd.as_fd()).unwrap().unwrap()
 }
 
@@ -349,12 +352,15 @@ fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
     let plan = Plan::read(&bundle.spec).unwrap();
     let process = plan
         .process
-        .with_command(&[
+        .with_command(
+            &[
             "sh".into(),
             "-c".into(),
             "id -u; cat /proc/1/comm; readlink /proc/1/ns/pid; readlink /proc/self/ns/pid; ls /proc/self/fd"
                 .into(),
-        ])
+            ],
+            None,
+        )
         .unwrap();
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let null = File::open("/dev/null").unwrap();
@@ -368,13 +374,18 @@ fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
         },
         filter: None,
         seat: Seat::Stay,
+        users: None,
+        tracers: Tracers::Impossible,
     };
     let exec = exec(proof, &request).unwrap();
     assert!(matches!(exec.control.report(), Report::Executed));
     drop(write);
     let mut out = String::new();
     File::from(read).read_to_string(&mut out).unwrap();
-    assert_eq!(wait(&exec.child.pidfd), 0, "{out}");
+    assert_eq!(wait(&exec.child.pidfd), 0, "whoever entered has handed over: {out}");
+    let heir = exec.hand_over.unwrap().heir().unwrap();
+    let heir = rustix::process::pidfd_open(heir, rustix::process::PidfdFlags::empty()).unwrap();
+    assert_eq!(wait(&heir), 0, "{out}");
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines[..2], ["1000", "sleep"], "{out}");
     assert_eq!(lines[2], lines[3], "{out}");

@@ -14,7 +14,7 @@ use crate::thread::SingleThreaded;
 /// From linux/sched.h; libc's constant is too narrow to hold it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// How a child ends whose body panicked (EX_SOFTWARE of sysexits.h).
-const PANICKED: i32 = 70;
+pub(crate) const PANICKED: i32 = 70;
 
 /// What the child shall have of its own.
 #[derive(Debug, Clone, Copy, Default)]

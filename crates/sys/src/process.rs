@@ -1,7 +1,7 @@
 //! Processes: who they are and how they end.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
@@ -37,6 +37,19 @@ pub fn wait_any_exited() -> io::Result<Option<Pid>> {
     }
     // SAFETY: after waitid the fields of SIGCHLD are the valid ones; all zero if nobody has ended.
     Ok(Pid::from_raw(unsafe { info.si_pid() }))
+}
+
+/// Sends a signal by its number, a real-time one too (pidfd_send_signal(2)).
+///
+/// # Errors
+/// ESRCH when the process has ended and was waited for.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open for the call; without siginfo the kernel fills it in as for kill(2).
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat): with the pid

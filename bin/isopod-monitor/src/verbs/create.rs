@@ -3,40 +3,62 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cri_log::Stream;
-use launcher::{ChildStdio, LaunchError, Launched, PidHome, Plan, Report};
-use model::{Class, Span, State};
+use launcher::{ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, Report};
+use model::{Class, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
+use oci_runtime::OciRuntime;
 use runtime_spec::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use crate::cgroup::ContainerCgroup;
-use crate::container::{Container, Identity, Launcher, Process, ReplyTo, Stage, StoredFilter, start_error};
+use crate::container::{
+    Container, Identity, Launcher, Process, ReplyTo, Stage, StoredFilter, Terminal, start_error,
+};
+use crate::dying::Then;
 use crate::external::ExternalContainer;
-use crate::monitor::{Monitor, kill, wait_for};
+use crate::monitor::{Monitor, kill};
 use crate::output::Output;
 use crate::poller::{Key, Source};
 use crate::refusal::{failed, launch_failed, refuse};
+use crate::volumes;
 
 /// Begins to set a container up; `None` when the answer comes with the child's report.
-pub fn create(monitor: &mut Monitor, reply: ReplyTo, request: Create) -> Result<Option<Reply>, Refusal> {
-    if monitor.pod.is_none() {
-        return Err(refuse(Class::FailedPrecondition, "this monitor has no pod yet"));
+pub fn create(
+    monitor: &mut Monitor,
+    reply: ReplyTo,
+    request: Create,
+) -> Result<Option<Reply>, Refusal> {
+    if monitor.stopping {
+        return Err(refuse(Class::FailedPrecondition, "this monitor is about to end"));
     }
+    let Some(pod) = &monitor.pod else {
+        return Err(refuse(Class::FailedPrecondition, "this monitor has no pod yet"));
+    };
     if monitor.find(&request.container).is_ok() {
-        return Err(refuse(Class::FailedPrecondition, format!("container {} is there already", request.container)));
+        return Err(refuse(
+            Class::FailedPrecondition,
+            format!("container {} is there already", request.container),
+        ));
     }
     let spec = read_spec(&request.bundle)?;
+    let place = request.bundle.join("rootfs");
+    std::fs::create_dir_all(&place).map_err(failed(format!("make {}", place.display())))?;
+    let volumes = volumes::mount(pod, &request.volumes)?;
     let created = match request.runtime.clone() {
-        Runtime::Own => own(monitor, reply, request, &spec).map(|()| None),
+        Runtime::Own => own(monitor, reply, request, &spec, &volumes).map(|()| None),
         Runtime::External { program, options, root } => {
-            let outside = ExternalContainer { program, options, root, bundle: request.bundle.clone() };
-            external(monitor, request, &spec, outside).map(Some)
+            let runtime = OciRuntime { program, options, root };
+            external(monitor, request, &spec, runtime, &volumes).map(Some)
         }
     };
+    if created.is_err() {
+        volumes::unmount(&volumes);
+    }
     drop(spec);
     // A spec is the largest thing that a monitor ever reads, and it is done with it.
     sys::return_free_memory();
@@ -46,29 +68,42 @@ pub fn create(monitor: &mut Monitor, reply: ReplyTo, request: Create) -> Result<
 fn read_spec(bundle: &Path) -> Result<Spec, Refusal> {
     let path = bundle.join("config.json");
     let bytes = std::fs::read(&path).map_err(failed(format!("read {}", path.display())))?;
-    serde_json::from_slice(&bytes).map_err(|e| refuse(Class::InvalidArgument, format!("{}: {e}", path.display())))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| refuse(Class::InvalidArgument, format!("{}: {e}", path.display())))
 }
 
-fn own(monitor: &mut Monitor, reply: ReplyTo, request: Create, spec: &Spec) -> Result<(), Refusal> {
+fn own(
+    monitor: &mut Monitor,
+    reply: ReplyTo,
+    request: Create,
+    spec: &Spec,
+    volumes: &[PathBuf],
+) -> Result<(), Refusal> {
     let plan = Plan::read(spec).map_err(|bad| launch_failed(bad.into()))?;
     let filter = read_filter(monitor, &request.bundle)?;
-    let (cgroup, mut spans) = ContainerCgroup::create(spec).map_err(launch_failed)?;
+    let machine = monitor.pod.as_ref().map(|pod| Rc::clone(&pod.machine));
+    let machine =
+        machine.ok_or_else(|| refuse(Class::FailedPrecondition, "this monitor has no pod yet"))?;
+    let (cgroup, mut spans) = ContainerCgroup::create(machine, spec)?;
     let streams = Streams::open(&request);
     let launched = streams.and_then(|streams| {
-        let launched = launch(monitor, &request, &plan, filter.as_ref(), &cgroup, &streams).map_err(launch_failed)?;
+        let launched = launch(monitor, &request, &plan, filter.as_ref(), &cgroup, &streams)
+            .map_err(launch_failed)?;
         Ok((streams, launched))
     });
     let (streams, launched) = match launched {
         Ok(both) => both,
         Err(refusal) => {
-            cgroup.remove();
+            monitor.dying.kill(cgroup.cgroup(), Then::Remove);
             return Err(refusal);
         }
     };
-    let Launched { child, control, spans: own_spans } = launched;
+    let Launched { child, control, hand_over, spans: own_spans } = launched;
     spans.extend(own_spans.into_iter().map(span));
     let key = monitor.poller.new_key();
-    let (output, opened) = Output::new(request.log);
+    let has_own_pids =
+        request.pid == PidChoice::Spec && plan.new_namespaces.contains(sys::Namespaces::PID);
+    let (output, opened) = Output::new(request.log, request.log_limits);
     let mut container = Container {
         id: request.container,
         stage: Stage::Waiting { control: None },
@@ -77,11 +112,20 @@ fn own(monitor: &mut Monitor, reply: ReplyTo, request: Create, spec: &Spec) -> R
         launcher: Launcher::Own(Box::new(Identity { process: plan.process, filter })),
         cgroup,
         output,
+        stdio: request.stdio,
         stdin: streams.our_stdin,
+        terminal: None,
+        hand_over,
+        has_own_pids,
+        volumes: volumes.to_vec(),
     };
     let watched = opened
-        .and_then(|()| attach(monitor, &mut container, key, Stream::Stdout, streams.our_stdout))
-        .and_then(|()| attach(monitor, &mut container, key, Stream::Stderr, streams.our_stderr))
+        .and_then(|()| {
+            read_stream(monitor, &mut container, key, Stream::Stdout, streams.our_stdout)
+        })
+        .and_then(|()| {
+            read_stream(monitor, &mut container, key, Stream::Stderr, streams.our_stderr)
+        })
         .and_then(|()| monitor.poller.add(&control, Source::Launch(key)));
     container.stage = Stage::SettingUp { reply, control, spans };
     monitor.containers.insert(key, container);
@@ -97,28 +141,50 @@ fn external(
     monitor: &mut Monitor,
     request: Create,
     spec: &Spec,
-    outside: ExternalContainer,
+    runtime: OciRuntime,
+    volumes: &[PathBuf],
 ) -> Result<Reply, Refusal> {
-    if request.pid != PidChoice::Spec && !matches!(request.pid, PidChoice::Pod) {
+    let pod = monitor
+        .pod
+        .as_ref()
+        .ok_or_else(|| refuse(Class::FailedPrecondition, "this monitor has no pod yet"))?;
+    if let PidChoice::Target(_) = request.pid {
         let message = "a process namespace of another container needs the default runtime handler";
         return Err(refuse(Class::Unimplemented, message));
     }
+    if pod.users.is_some() {
+        let message = "a pod with a user namespace needs the default runtime handler";
+        return Err(refuse(Class::Unimplemented, message));
+    }
+    let machine = Rc::clone(&pod.machine);
     let mut spans = crate::pod::Spans::new();
+    let cgroup = ContainerCgroup::named(machine, spec)?;
+    let (output, opened) = Output::new(request.log, request.log_limits);
+    opened.map_err(failed("open the container's log"))?;
+    let outside = ExternalContainer { runtime, bundle: request.bundle };
     outside.prepare(&request.rootfs)?;
     spans.ended("root");
-    let (output, opened) = Output::new(request.log);
-    opened.map_err(failed("open the container's log"))?;
     let key = monitor.poller.new_key();
-    let cgroup = ContainerCgroup::named(spec).map_err(launch_failed)?;
+    let has_own_pids = spec.linux.as_ref().is_some_and(|linux| {
+        linux
+            .namespaces
+            .iter()
+            .any(|n| n.kind == runtime_spec::NamespaceKind::Pid && n.path.is_none())
+    });
     let container = Container {
         id: request.container,
         stage: Stage::Waiting { control: None },
         state: State::Created,
         process: None,
-        launcher: Launcher::External(Box::new(outside.with_stdio(request.stdio))),
+        launcher: Launcher::External(Box::new(outside)),
         cgroup,
         output,
+        stdio: request.stdio,
         stdin: None,
+        terminal: None,
+        hand_over: None,
+        has_own_pids,
+        volumes: volumes.to_vec(),
     };
     monitor.containers.insert(key, container);
     Ok(Reply::Created(Created { pid: None, spans: spans.spans, warnings: Vec::new() }))
@@ -138,7 +204,9 @@ fn read_filter(monitor: &mut Monitor, bundle: &Path) -> Result<Option<StoredFilt
     let flags = u32::from_le_bytes(*flags);
     // Filters that no container has any more are forgotten here.
     monitor.filters.retain(|known| Rc::strong_count(&known.program) > 1);
-    if let Some(known) = monitor.filters.iter().find(|known| known.flags == flags && *known.program == *program) {
+    if let Some(known) =
+        monitor.filters.iter().find(|known| known.flags == flags && *known.program == *program)
+    {
         return Ok(Some(known.clone()));
     }
     let filter = StoredFilter { program: program.into(), flags };
@@ -159,13 +227,23 @@ struct Streams {
 
 impl Streams {
     fn open(request: &Create) -> Result<Self, Refusal> {
-        let null = |write: bool| File::options().read(true).write(write).open("/dev/null").map(OwnedFd::from);
+        let null = |write: bool| {
+            File::options().read(true).write(write).open("/dev/null").map(OwnedFd::from)
+        };
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
         let open = || -> io::Result<Self> {
             if request.stdio.tty {
                 let (stdin, stdout, stderr) = (null(true)?, null(true)?, null(true)?);
                 let (our_stdin, our_stdout, our_stderr) = (None, None, None);
-                return Ok(Self { stdin, stdout, stderr, our_stdin, our_stdout, our_stderr, is_terminal: true });
+                return Ok(Self {
+                    stdin,
+                    stdout,
+                    stderr,
+                    our_stdin,
+                    our_stdout,
+                    our_stderr,
+                    is_terminal: true,
+                });
             }
             let (stdin, our_stdin) = if request.stdio.stdin {
                 let (read, write) = pipe()?;
@@ -175,7 +253,15 @@ impl Streams {
             };
             let ((our_stdout, stdout), (our_stderr, stderr)) = (pipe()?, pipe()?);
             let (our_stdout, our_stderr) = (Some(our_stdout), Some(our_stderr));
-            Ok(Self { stdin, stdout, stderr, our_stdin, our_stdout, our_stderr, is_terminal: false })
+            Ok(Self {
+                stdin,
+                stdout,
+                stderr,
+                our_stdin,
+                our_stdout,
+                our_stderr,
+                is_terminal: false,
+            })
         };
         open().map_err(failed("open the standard streams"))
     }
@@ -184,7 +270,8 @@ impl Streams {
         if self.is_terminal {
             ChildStdio::Terminal
         } else {
-            let (stdin, stdout, stderr) = (self.stdin.as_fd(), self.stdout.as_fd(), self.stderr.as_fd());
+            let (stdin, stdout, stderr) =
+                (self.stdin.as_fd(), self.stdout.as_fd(), self.stderr.as_fd());
             ChildStdio::Streams { stdin, stdout, stderr }
         }
     }
@@ -198,20 +285,35 @@ fn launch(
     cgroup: &ContainerCgroup,
     streams: &Streams,
 ) -> Result<Launched, LaunchError> {
-    let unavailable = |what: &str| LaunchError { phase: launcher::Phase::Clone, message: what.to_owned(), errno: None };
+    let unavailable = |what: &str| LaunchError {
+        phase: launcher::Phase::Clone,
+        message: what.to_owned(),
+        errno: None,
+    };
     let pod = monitor.pod.as_ref().ok_or_else(|| unavailable("this monitor has no pod yet"))?;
+    let proc = pod.proc();
+    let tracers = monitor.tracers();
     let home = match &request.pid {
         PidChoice::Spec => None,
-        PidChoice::Pod => Some(pod.init.as_ref().map(|init| init.pidfd.as_fd())),
+        PidChoice::Pod => {
+            let init = pod.init.as_ref().map(|init| init.pidfd.as_fd());
+            Some((init, ProcSource::At(&proc)))
+        }
         PidChoice::Target(target) => {
-            let found = monitor.containers.values().find(|c| c.id == *target);
-            Some(found.and_then(|c| c.process.as_ref()).map(|p| p.pidfd.as_fd()))
+            let is_it =
+                |c: &&Container| c.id == *target && matches!(c.state, State::Running { .. });
+            let process = monitor.containers.values().find(is_it).and_then(|c| c.process.as_ref());
+            Some((process.map(|p| p.pidfd.as_fd()), ProcSource::OfProcess))
         }
     };
     let pid_home = match home {
         None => PidHome::Planned,
-        Some(Some(process)) => PidHome::With(process),
-        Some(None) => return Err(unavailable("the process whose PID namespace it was to share does not run")),
+        Some((Some(process), proc)) => PidHome::With { process, proc, tracers },
+        Some((None, _)) => {
+            return Err(unavailable(
+                "the process whose PID namespace it was to share does not run",
+            ));
+        }
     };
     cgroup.seated(|seat| {
         let order = launcher::Create {
@@ -224,13 +326,15 @@ fn launch(
             seat,
             cgroup_view: cgroup.view(),
             pid_home,
+            users: pod.users.as_ref().map(crate::pod::PodUsers::as_users),
+            own_tree: &pod.directory,
         };
         launcher::create(&monitor.proof, &order)
     })
 }
 
 /// Begins to read one of a container's streams.
-pub fn attach(
+pub fn read_stream(
     monitor: &Monitor,
     container: &mut Container,
     key: Key,
@@ -243,7 +347,7 @@ pub fn attach(
         Stream::Stderr => Source::Stderr(key),
     };
     monitor.poller.add(&fd, source)?;
-    container.output.attach(stream, fd)
+    container.output.read_from(stream, fd)
 }
 
 pub fn span(span: launcher::Span) -> Span {
@@ -254,18 +358,20 @@ pub fn span(span: launcher::Span) -> Span {
 pub fn launch_reported(monitor: &mut Monitor, key: Key) {
     let Some(container) = monitor.containers.get_mut(&key) else { return };
     match std::mem::replace(&mut container.stage, Stage::Running) {
-        Stage::SettingUp { reply, control, spans } => set_up(monitor, key, reply, control, spans),
-        Stage::Starting { reply, control, at } => match control.report() {
-            Report::Executed => {
-                container.state = State::Running { started_at: at };
-                monitor.reply(reply, Ok(Reply::Started { at }));
-            }
-            Report::Failed(error) => {
+        Stage::SettingUp { reply, control, spans } => match control.try_report() {
+            Some(report) => set_up(monitor, key, reply, control, spans, report),
+            None => container.stage = Stage::SettingUp { reply, control, spans },
+        },
+        Stage::Starting { reply, control, at } => match control.try_report() {
+            Some(Report::Executed) => started(monitor, key, reply, at),
+            Some(Report::Failed(error)) => {
                 let exit = start_error(error.message.clone());
                 monitor.exited(key, exit);
                 monitor.reply(reply, Err(launch_failed(error)));
             }
-            Report::Ready { .. } => container.stage = Stage::Starting { reply, control, at },
+            Some(Report::Ready { .. }) | None => {
+                container.stage = Stage::Starting { reply, control, at }
+            }
         },
         Stage::Waiting { control } => {
             // Nothing is asked of it, so this is its end; the process's own end tells the rest.
@@ -274,53 +380,73 @@ pub fn launch_reported(monitor: &mut Monitor, key: Key) {
             }
             container.stage = Stage::Waiting { control };
         }
-        other @ (Stage::StartingOutside { .. } | Stage::Running | Stage::Ended) => container.stage = other,
+        other @ (Stage::StartingOutside | Stage::Running | Stage::Ended) => container.stage = other,
     }
 }
 
-fn set_up(monitor: &mut Monitor, key: Key, reply: ReplyTo, control: launcher::Control, mut spans: Vec<Span>) {
+/// A container's process has become its program.
+pub fn started(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) {
+    if let Some(container) = monitor.containers.get_mut(&key) {
+        container.promote();
+        container.hand_over = None;
+        container.stage = Stage::Running;
+        container.state = State::Running { started_at: at };
+    }
+    monitor.reply(reply, Ok(Reply::Started { at }));
+}
+
+fn set_up(
+    monitor: &mut Monitor,
+    key: Key,
+    reply: ReplyTo,
+    control: launcher::Control,
+    mut spans: Vec<Span>,
+    report: Report,
+) {
     let Some(mut container) = monitor.containers.remove(&key) else { return };
-    let refusal = match control.report() {
+    let refusal = match report {
         Report::Ready { spans: childs, warnings, terminal } => {
             spans.extend(childs.into_iter().map(span));
-            match attach(monitor, &mut container, key, Stream::Stdout, terminal) {
+            match terminal.map_or(Ok(()), |t| use_terminal(monitor, &mut container, key, t)) {
                 Ok(()) => {
                     let pid = container.process.as_ref().map(|p| p.pid.as_raw_nonzero().get());
                     container.stage = Stage::Waiting { control: Some(control) };
                     monitor.containers.insert(key, container);
-                    return monitor.reply(reply, Ok(Reply::Created(Created { pid, spans, warnings })));
+                    return monitor
+                        .reply(reply, Ok(Reply::Created(Created { pid, spans, warnings })));
                 }
                 Err(e) => failed("open the container's terminal")(e),
             }
         }
         Report::Failed(error) => launch_failed(error),
-        Report::Executed => {
-            let code = container.process.as_ref().map_or(255, |p| {
-                kill(&p.pidfd);
-                wait_blocking(p)
-            });
-            refuse(Class::Internal, format!("its process ended with {code} while it was being set up"))
-        }
+        Report::Executed => refuse(Class::Internal, "its process ended while it was being set up"),
     };
     monitor.containers.insert(key, container);
     discard(monitor, key);
     monitor.reply(reply, Err(refusal));
 }
 
-/// Takes a container back that could not be set up.
+/// Reads a container's terminal from now on, and keeps it for those who attach.
+pub fn use_terminal(
+    monitor: &Monitor,
+    container: &mut Container,
+    key: Key,
+    terminal: OwnedFd,
+) -> io::Result<()> {
+    let inside = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    container.terminal = Some(Terminal {
+        controller: terminal.try_clone()?,
+        _inside: ioctl_tiocgptpeer(&terminal, inside).ok(),
+    });
+    read_stream(monitor, container, key, Stream::Stdout, Some(terminal))
+}
+
+/// Takes a container back that could not be set up. Its process is waited for by the loop, as any other.
 fn discard(monitor: &mut Monitor, key: Key) {
     let Some(container) = monitor.containers.remove(&key) else { return };
     if let Some(process) = &container.process {
         kill(&process.pidfd);
-        wait_blocking(process);
     }
-    container.cgroup.kill_all();
-    container.cgroup.remove();
-}
-
-/// Waits for a process that has been killed, which takes it microseconds.
-fn wait_blocking(process: &Process) -> i32 {
-    let mut ready = [rustix::event::PollFd::new(&process.pidfd, rustix::event::PollFlags::IN)];
-    let _ = rustix::event::poll(&mut ready, None);
-    wait_for(process.pid)
+    monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
+    volumes::unmount(&container.volumes);
 }

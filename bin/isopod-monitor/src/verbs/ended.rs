@@ -1,19 +1,24 @@
 //! A child of this monitor has ended.
 
 use model::State;
-use monitor_api::{Event, FromMonitor, Reply};
+use monitor_api::{Event, Reply};
 use rustix::process::Pid;
 
-use crate::container::{Launcher, Stage, exit_of, start_error};
+use crate::container::{Process, Stage, exit_of, start_error};
+use crate::dying::Then;
 use crate::exec::ExecStage;
 use crate::monitor::{Monitor, wait_for};
 use crate::poller::Key;
 use crate::refusal::refuse;
+use crate::verbs::create::started;
 use crate::verbs::{exec_reported, launch_reported};
 
 /// Deals with the end of the child `pid`; false if it is nobody that this monitor knows.
 pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
-    let is = |process: &crate::container::Process| process.pid == pid;
+    // Whoever has handed its place over is nobody any more, and its heir may be the one who has ended.
+    monitor.containers.values_mut().for_each(crate::container::Container::promote);
+    monitor.execs.values_mut().for_each(crate::exec::Exec::promote);
+    let is = |process: &Process| process.pid == pid;
     let of_container = monitor.containers.iter().find(|(_, c)| c.process.as_ref().is_some_and(is));
     if let Some(key) = of_container.map(|(key, _)| *key) {
         container_ended(monitor, key, pid);
@@ -29,21 +34,46 @@ pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
 
 fn container_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     // What it said before its end comes first; whoever waits for its launch is answered by that.
-    let is_launching = |stage: &Stage| matches!(stage, Stage::SettingUp { .. } | Stage::Starting { .. });
-    if monitor.containers.get(&key).is_some_and(|c| is_launching(&c.stage)) {
-        launch_reported(monitor, key);
-    }
-    let Some(container) = monitor.containers.get_mut(&key) else { return };
+    launch_reported(monitor, key);
     let code = wait_for(pid);
+    let Some(container) = monitor.containers.get_mut(&key) else { return };
     container.process = None;
+    match std::mem::replace(&mut container.stage, Stage::Running) {
+        Stage::SettingUp { reply, .. } => {
+            let message = format!("its process ended with {code} while it was being set up");
+            monitor.exited(key, start_error(message.clone()));
+            monitor.reply(reply, Err(refuse(model::Class::Internal, message)));
+            return forget(monitor, key);
+        }
+        // Another copy of the control socket is not closed yet, but what has ended here was the program.
+        Stage::Starting { reply, at, .. } if container.hand_over.is_none() => {
+            started(monitor, key, reply, at)
+        }
+        // It never came to hand its place over.
+        Stage::Starting { reply, .. } => {
+            let message = format!("its process ended with {code} before it became its program");
+            monitor.exited(key, start_error(message.clone()));
+            return monitor.reply(reply, Err(refuse(model::Class::Internal, message)));
+        }
+        other
+        @ (Stage::Waiting { .. } | Stage::StartingOutside | Stage::Running | Stage::Ended) => {
+            container.stage = other;
+        }
+    }
+    end_container(monitor, key, code);
+}
+
+/// The end of a container whose process has ended with `code`.
+pub fn end_container(monitor: &mut Monitor, key: Key, code: i32) {
+    let Some(container) = monitor.containers.get_mut(&key) else { return };
     if matches!(container.state, State::Exited { .. }) {
         return;
     }
     let never_started = matches!(container.stage, Stage::Waiting { .. });
-    let killed_for_memory = container.cgroup.memory_kills() > 0;
-    if !container.has_own_pids() {
+    let killed_for_memory = container.cgroup.was_out_of_memory();
+    if !container.has_own_pids {
         // With a PID namespace of its own the kernel has killed the rest of it already.
-        container.cgroup.kill_all();
+        monitor.dying.kill(container.cgroup.cgroup(), Then::Keep);
     }
     let exit = if never_started && code != 137 {
         start_error(format!("its process ended with {code} before it was started"))
@@ -53,13 +83,36 @@ fn container_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     monitor.exited(key, exit);
 }
 
+/// A container that could not be set up leaves nothing behind.
+fn forget(monitor: &mut Monitor, key: Key) {
+    let Some(container) = monitor.containers.remove(&key) else { return };
+    monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
+    crate::volumes::unmount(&container.volumes);
+    monitor.remove_record(&container.id);
+}
+
 fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     exec_reported(monitor, key);
     let code = wait_for(pid);
-    let Some(exec) = monitor.execs.remove(&key) else { return };
-    exec.seat.remove();
-    if exec.number != 0 {
-        let event = Event::ExecEnded { exec: exec.number, code };
-        monitor.send(exec.connection, &FromMonitor::Event(event));
+    let Some(mut exec) = monitor.execs.remove(&key) else { return };
+    monitor.dying.kill(exec.seat.cgroup(), Then::Remove);
+    match std::mem::replace(&mut exec.stage, ExecStage::Running) {
+        // Another copy of the control socket is not closed yet, but what has ended here was the program.
+        ExecStage::Entering { reply, terminal, .. } if exec.hand_over.is_none() => {
+            let pid = pid.as_raw_nonzero().get();
+            monitor.reply_with(
+                reply,
+                Ok(Reply::ExecStarted { pid }),
+                terminal.into_iter().collect(),
+            );
+        }
+        ExecStage::Entering { reply, .. } => {
+            let message = format!("its process ended with {code} before it was in the container");
+            return monitor.reply(reply, Err(refuse(model::Class::Internal, message)));
+        }
+        ExecStage::EnteringOutside | ExecStage::Running => {}
+    }
+    if let Some(number) = exec.number {
+        monitor.tell(exec.connection, Event::ExecEnded { exec: number, code });
     }
 }

@@ -1,70 +1,105 @@
-//! One more process in a running container. Descriptors: its standard input, output and error.
+//! One more process in a running container. Descriptors: its standard input, output and error; none for one
+//! with a terminal.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use launcher::{ChildStdio, Report};
 use model::{Class, State};
 use monitor_api::{Exec as Request, Refusal, Reply};
+use runtime_spec::ConsoleSize;
 
 use crate::container::{Launcher, Process, ReplyTo, StoredFilter};
+use crate::dying::Then;
 use crate::exec::{Exec, ExecStage};
 use crate::monitor::{Monitor, kill};
+use crate::pod::PodUsers;
 use crate::poller::{Key, Source};
 use crate::refusal::{failed, launch_failed, refuse};
 
 /// Begins to run a process; the answer comes when it has become its program, or could not.
-pub fn exec(monitor: &mut Monitor, reply: ReplyTo, request: &Request) -> Result<(), Refusal> {
-    // They came with this request, so they are taken whatever becomes of it.
-    let fds = monitor.take_fds(reply.connection, 3)?;
+pub fn exec(
+    monitor: &mut Monitor,
+    reply: ReplyTo,
+    request: &Request,
+    fds: Vec<OwnedFd>,
+) -> Result<(), Refusal> {
+    let wanted = if request.terminal.is_some() { 0 } else { 3 };
+    if fds.len() != wanted {
+        let message = format!("{} descriptors came with it, and {wanted} were to come", fds.len());
+        return Err(refuse(Class::InvalidArgument, message));
+    }
     let container_key = monitor.find(&request.container)?;
+    let key = monitor.poller.new_key();
     let Some(container) = monitor.containers.get(&container_key) else {
         return Err(refuse(Class::NotFound, format!("container {} is gone", request.container)));
     };
     let State::Running { .. } = container.state else {
-        return Err(refuse(Class::FailedPrecondition, format!("container {} does not run", request.container)));
+        return Err(refuse(
+            Class::FailedPrecondition,
+            format!("container {} does not run", request.container),
+        ));
     };
     let Some(process) = &container.process else {
-        return Err(refuse(Class::FailedPrecondition, format!("container {} has no process", request.container)));
+        return Err(refuse(
+            Class::FailedPrecondition,
+            format!("container {} has no process", request.container),
+        ));
     };
     let identity = match &container.launcher {
         Launcher::Own(identity) => identity,
-        Launcher::External(_) => return crate::external::exec(monitor, reply, request, container_key, fds),
+        Launcher::External(_) => {
+            return crate::external::exec(monitor, reply, request, container_key, fds);
+        }
     };
+    let size = request.terminal.map(|size| ConsoleSize { height: size.height, width: size.width });
     let plan = identity
         .process
-        .with_command(&request.args)
+        .with_command(&request.args, size)
         .map_err(|bad| refuse(Class::InvalidArgument, format!("{}: {}", bad.field, bad.problem)))?;
-    let key = monitor.poller.new_key_after(&monitor.execs);
-    let seat = container.cgroup.exec_seat(request.exec).map_err(launch_failed)?;
-    let [stdin, stdout, stderr] = [fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()];
+    let stdio = match fds.as_slice() {
+        [stdin, stdout, stderr] => ChildStdio::Streams {
+            stdin: stdin.as_fd(),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+        },
+        _ => ChildStdio::Terminal,
+    };
+    let users = monitor.pod.as_ref().and_then(|pod| pod.users.as_ref()).map(PodUsers::as_users);
+    let seat = container.cgroup.exec_seat(key.number());
     let launched = seat.seated(|seat| {
         let order = launcher::Exec {
             process: &plan,
             container: process.pidfd.as_fd(),
-            stdio: ChildStdio::Streams { stdin, stdout, stderr },
+            stdio,
             filter: identity.filter.as_ref().map(StoredFilter::as_filter),
             seat,
+            users,
+            tracers: monitor.tracers(),
         };
         launcher::exec(&monitor.proof, &order)
     });
     let launched = match launched {
         Ok(launched) => launched,
         Err(error) => {
-            seat.remove();
+            monitor.dying.kill(seat.cgroup(), Then::Remove);
             return Err(launch_failed(error));
         }
     };
     let watched = monitor.poller.add(&launched.control, Source::ExecLaunch(key));
     let process = Process { pid: launched.child.pid, pidfd: launched.child.pidfd };
-    if watched.is_err() {
-        kill(&process.pidfd);
-    }
+    let stage = match &watched {
+        Ok(()) => ExecStage::Entering { reply, control: launched.control, terminal: None },
+        Err(_) => {
+            kill(&process.pidfd);
+            ExecStage::Running
+        }
+    };
     let exec = Exec {
-        number: request.exec,
+        number: watched.is_ok().then_some(request.exec),
         connection: reply.connection,
-        container: request.container.clone(),
-        stage: ExecStage::Entering { reply, control: launched.control },
+        stage,
         process: Some(process),
+        hand_over: launched.hand_over,
         seat,
     };
     monitor.execs.insert(key, exec);
@@ -73,42 +108,55 @@ pub fn exec(monitor: &mut Monitor, reply: ReplyTo, request: &Request) -> Result<
 
 /// A process that enters a container has something to say.
 pub fn exec_reported(monitor: &mut Monitor, key: Key) {
-    let Some(exec) = monitor.execs.get_mut(&key) else { return };
-    let (reply, control) = match std::mem::replace(&mut exec.stage, ExecStage::Running) {
-        ExecStage::Entering { reply, control } => (reply, control),
-        other @ (ExecStage::EnteringOutside { .. } | ExecStage::Running) => {
-            exec.stage = other;
-            return;
-        }
-    };
-    let result = match control.report() {
-        Report::Executed | Report::Ready { .. } => {
-            let pid = exec.process.as_ref().map_or(0, |p| p.pid.as_raw_nonzero().get());
-            Ok(Reply::ExecStarted { pid })
-        }
-        Report::Failed(error) => {
-            // Its end is of no interest to anybody any more.
-            exec.number = 0;
-            Err(launch_failed(error))
-        }
-    };
-    monitor.reply(reply, result);
-}
-
-/// Kills an exec's process and all that came of it.
-pub fn kill_exec(monitor: &Monitor, key: Key) {
-    if let Some(exec) = monitor.execs.get(&key) {
-        exec.seat.kill_all();
-        if let Some(process) = &exec.process {
-            kill(&process.pidfd);
+    loop {
+        let Some(exec) = monitor.execs.get_mut(&key) else { return };
+        let ExecStage::Entering { reply, control, terminal } = &mut exec.stage else { return };
+        let reply = *reply;
+        match control.try_report() {
+            None => return,
+            Some(Report::Ready { terminal: came, .. }) => *terminal = came,
+            Some(Report::Executed) => {
+                let noted = exec.hand_over.as_ref().is_none_or(|note| note.heir().is_some());
+                if !noted {
+                    // It has ended on its way in, and its end is the answer.
+                    return monitor.poller.remove(control);
+                }
+                let terminal = terminal.take();
+                exec.promote();
+                exec.hand_over = None;
+                exec.stage = ExecStage::Running;
+                let pid = exec.process.as_ref().map_or(0, |p| p.pid.as_raw_nonzero().get());
+                return monitor.reply_with(
+                    reply,
+                    Ok(Reply::ExecStarted { pid }),
+                    terminal.into_iter().collect(),
+                );
+            }
+            Some(Report::Failed(error)) => {
+                exec.stage = ExecStage::Running;
+                // Its end is of no interest to anybody any more.
+                exec.number = None;
+                return monitor.reply(reply, Err(launch_failed(error)));
+            }
         }
     }
 }
 
+/// Kills an exec's process and all that came of it.
+pub fn kill_exec(monitor: &mut Monitor, key: Key) {
+    let Some(exec) = monitor.execs.get_mut(&key) else { return };
+    exec.promote();
+    if let Some(process) = &exec.process {
+        kill(&process.pidfd);
+    }
+    monitor.dying.kill(exec.seat.cgroup(), Then::Keep);
+}
+
 /// The same for an exec by its connection's number; one that has ended is no error.
-pub fn kill_by_number(monitor: &Monitor, connection: Key, number: u64) {
-    let found = monitor.execs.iter().find(|(_, e)| e.connection == connection && e.number == number);
-    if let Some((key, _)) = found {
-        kill_exec(monitor, *key);
+pub fn kill_by_number(monitor: &mut Monitor, connection: Key, number: u64) {
+    let found =
+        monitor.execs.iter().find(|(_, e)| e.connection == connection && e.number == Some(number));
+    if let Some(key) = found.map(|(key, _)| *key) {
+        kill_exec(monitor, key);
     }
 }

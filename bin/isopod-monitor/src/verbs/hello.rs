@@ -8,7 +8,9 @@ use crate::refusal::refuse;
 
 pub fn hello(monitor: &Monitor, protocol: u32) -> Result<Reply, Refusal> {
     if protocol < OLDEST_PROTOCOL {
-        let message = format!("protocol {protocol} is older than {OLDEST_PROTOCOL}, the oldest that this monitor speaks");
+        let message = format!(
+            "protocol {protocol} is older than {OLDEST_PROTOCOL}, the oldest that this monitor speaks"
+        );
         return Err(refuse(Class::Unimplemented, message));
     }
     Ok(Reply::Welcome(Welcome {

@@ -1,5 +1,6 @@
 //! What a daemon can ask, one file each.
 
+mod attach;
 mod create;
 mod ended;
 mod exec;
@@ -11,44 +12,76 @@ mod setup;
 mod shutdown;
 mod start;
 
-use monitor_api::{Reply, Request};
+use std::os::fd::OwnedFd;
 
-pub use create::launch_reported;
-pub use ended::child_ended;
+use monitor_api::{Refusal, Reply, Request};
+
+pub use create::{launch_reported, read_stream, use_terminal};
+pub use ended::{child_ended, end_container};
 pub use exec::{exec_reported, kill_exec};
 
 use crate::container::ReplyTo;
 use crate::monitor::Monitor;
 
-/// Carries a request out, or begins to: those that wait for a process answer later.
-pub fn dispatch(monitor: &mut Monitor, reply: ReplyTo, request: Request) {
-    let result = match request {
-        Request::Hello { protocol } => hello::hello(monitor, protocol),
-        Request::Setup(setup) => setup::setup(monitor, reply.connection, setup),
-        Request::Create(create) => match create::create(monitor, reply, *create) {
-            Ok(None) => return,
-            Ok(Some(created)) => Ok(created),
-            Err(refusal) => Err(refusal),
-        },
-        Request::Start { container } => match start::start(monitor, reply, &container) {
-            Ok(()) => return,
-            Err(refusal) => Err(refusal),
-        },
-        Request::Kill { container, signal, scope } => kill::kill(monitor, &container, signal, scope),
-        Request::ReopenLog { container } => reopen_log::reopen_log(monitor, &container),
-        Request::Exec(request) => match exec::exec(monitor, reply, &request) {
-            Ok(()) => return,
-            Err(refusal) => Err(refusal),
-        },
+/// What a request comes to for now.
+enum Outcome {
+    Answer(Reply),
+    AnswerWith(Reply, Vec<OwnedFd>),
+    /// It waits for a process, whose end or word is the answer.
+    Later,
+}
+
+/// Carries a request out, or begins to.
+pub fn dispatch(monitor: &mut Monitor, reply: ReplyTo, request: Request, fds: Vec<OwnedFd>) {
+    match carry_out(monitor, reply, request, fds) {
+        Ok(Outcome::Answer(answer)) => monitor.reply(reply, Ok(answer)),
+        Ok(Outcome::AnswerWith(answer, fds)) => monitor.reply_with(reply, Ok(answer), fds),
+        Ok(Outcome::Later) => {}
+        Err(refusal) => monitor.reply(reply, Err(refusal)),
+    }
+}
+
+fn carry_out(
+    monitor: &mut Monitor,
+    reply: ReplyTo,
+    request: Request,
+    fds: Vec<OwnedFd>,
+) -> Result<Outcome, Refusal> {
+    let with = |(answer, fds)| Outcome::AnswerWith(answer, fds);
+    let later = |()| Outcome::Later;
+    match request {
+        Request::Hello { protocol } => hello::hello(monitor, protocol).map(Outcome::Answer),
+        Request::Setup(setup) => setup::setup(monitor, setup, fds).map(with),
+        Request::Create(create) => create::create(monitor, reply, *create)
+            .map(|answer| answer.map_or(Outcome::Later, Outcome::Answer)),
+        Request::Start { container } => start::start(monitor, reply, &container).map(later),
+        Request::Kill { container, signal, scope } => {
+            kill::kill(monitor, &container, signal, scope).map(Outcome::Answer)
+        }
+        Request::ReopenLog { container } => {
+            reopen_log::reopen_log(monitor, &container).map(Outcome::Answer)
+        }
+        Request::Exec(request) => exec::exec(monitor, reply, &request, fds).map(later),
         Request::KillExec { exec } => {
             exec::kill_by_number(monitor, reply.connection, exec);
-            Ok(Reply::Done)
+            Ok(Outcome::Answer(Reply::Done))
         }
-        Request::Remove { container } => remove::remove(monitor, &container),
+        Request::Attach(request) => attach::attach(monitor, reply, &request).map(with),
+        Request::Detach { attach } => {
+            Ok(Outcome::Answer(attach::detach(monitor, reply.connection, attach)))
+        }
+        Request::CloseStdin { container } => {
+            attach::close_stdin(monitor, &container).map(Outcome::Answer)
+        }
+        Request::Resize { container, size } => {
+            attach::resize(monitor, &container, size).map(Outcome::Answer)
+        }
+        Request::Sockets => attach::sockets(monitor).map(with),
+        Request::Remove { container } => remove::remove(monitor, reply, &container)
+            .map(|answer| answer.map_or(Outcome::Later, Outcome::Answer)),
         Request::Shutdown => {
             shutdown::shutdown(monitor);
-            Ok(Reply::Done)
+            Ok(Outcome::Answer(Reply::Done))
         }
-    };
-    monitor.reply(reply, result);
+    }
 }

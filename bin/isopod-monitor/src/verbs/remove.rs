@@ -3,28 +3,35 @@
 use model::{Class, ContainerId, State};
 use monitor_api::{Refusal, Reply};
 
-use crate::container::Launcher;
+use crate::container::{Launcher, ReplyTo};
+use crate::dying::Then;
 use crate::monitor::Monitor;
 use crate::refusal::refuse;
 
-pub fn remove(monitor: &mut Monitor, id: &ContainerId) -> Result<Reply, Refusal> {
-    let Ok(key) = monitor.find(id) else { return Ok(Reply::Done) };
-    let Some(container) = monitor.containers.get(&key) else { return Ok(Reply::Done) };
+/// `None` when the answer comes with the end of an external runtime's command.
+pub fn remove(
+    monitor: &mut Monitor,
+    reply: ReplyTo,
+    id: &ContainerId,
+) -> Result<Option<Reply>, Refusal> {
+    let Ok(key) = monitor.find(id) else { return Ok(Some(Reply::Done)) };
+    let Some(container) = monitor.containers.get(&key) else { return Ok(Some(Reply::Done)) };
     if !matches!(container.state, State::Exited { .. }) {
         return Err(refuse(Class::FailedPrecondition, format!("container {id} has not ended")));
     }
-    container.cgroup.kill_all();
-    container.cgroup.remove();
-    if let Launcher::External(outside) = &container.launcher {
-        outside.delete(&container.id);
-    }
-    if let Some(container) = monitor.containers.remove(&key)
-        && let (Some(pod), Ok(key)) = (&monitor.pod, store::Key::parse(container.id.as_str()))
-        && let Err(error) = pod.exits.remove(&key)
-    {
-        // The daemon removes the pod's directory with all that is left in it.
-        eprintln!("isopod-monitor: {error}");
-    }
+    let Some(container) = monitor.containers.remove(&key) else { return Ok(Some(Reply::Done)) };
+    // What still ends in the cgroup is killed and waited for beside the loop.
+    monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
+    crate::volumes::unmount(&container.volumes);
+    monitor.remove_record(&container.id);
+    let later = match &container.launcher {
+        Launcher::External(outside) => {
+            crate::external::delete(monitor, outside, &container.id, reply)?;
+            true
+        }
+        Launcher::Own(_) => false,
+    };
+    drop(container);
     sys::return_free_memory();
-    Ok(Reply::Done)
+    Ok((!later).then_some(Reply::Done))
 }

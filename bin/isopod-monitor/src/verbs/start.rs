@@ -5,7 +5,7 @@ use monitor_api::Refusal;
 
 use crate::container::{Launcher, ReplyTo, Stage, now};
 use crate::monitor::Monitor;
-use crate::refusal::{failed, refuse};
+use crate::refusal::refuse;
 
 /// Begins to start a container; the answer comes when its process has become its program, or could not.
 pub fn start(monitor: &mut Monitor, reply: ReplyTo, id: &ContainerId) -> Result<(), Refusal> {
@@ -15,8 +15,10 @@ pub fn start(monitor: &mut Monitor, reply: ReplyTo, id: &ContainerId) -> Result<
     };
     let control = match &mut container.stage {
         Stage::Waiting { control } => control.take(),
-        Stage::SettingUp { .. } => return Err(refuse(Class::FailedPrecondition, "it is still being set up")),
-        Stage::Starting { .. } | Stage::StartingOutside { .. } => {
+        Stage::SettingUp { .. } => {
+            return Err(refuse(Class::FailedPrecondition, "it is still being set up"));
+        }
+        Stage::Starting { .. } | Stage::StartingOutside => {
             return Err(refuse(Class::FailedPrecondition, "it is being started already"));
         }
         Stage::Running => return Err(refuse(Class::FailedPrecondition, "it runs already")),
@@ -34,16 +36,6 @@ pub fn start(monitor: &mut Monitor, reply: ReplyTo, id: &ContainerId) -> Result<
             Ok(())
         }
         (Launcher::Own(_), None) => Err(refuse(Class::Internal, "its process cannot be reached")),
-        (Launcher::External(_), _) => {
-            let started = crate::external::start(monitor, key);
-            match (started, monitor.containers.get_mut(&key)) {
-                (Ok(command), Some(container)) => {
-                    container.stage = Stage::StartingOutside { reply, command, at };
-                    Ok(())
-                }
-                (Ok(_), None) => Err(refuse(Class::Internal, format!("container {id} is gone"))),
-                (Err(e), _) => Err(failed("start the runtime's command")(e)),
-            }
-        }
+        (Launcher::External(_), _) => crate::external::start(monitor, key, reply, at),
     }
 }

@@ -13,7 +13,7 @@ use runtime_spec::{Linux, NamespaceKind, Spec};
 use sys::Namespaces;
 
 pub(crate) use capability::COUNT as CAPABILITY_COUNT;
-pub use mount::{Attributes, MountPlan, Source};
+pub use mount::{Attributes, MountIds, MountPlan, Source};
 pub use process::{CapabilitySets, ProcessPlan};
 
 /// A spec that this launcher cannot carry out, and why.
@@ -53,6 +53,10 @@ pub struct Plan {
     pub readonly_paths: Vec<PathBuf>,
     /// Kernel parameters of new namespaces, dotted names.
     pub sysctls: Vec<(String, String)>,
+    /// Whether it asks for a user namespace, which the pod then must have.
+    pub wants_users: bool,
+    /// SELinux label of the file systems that are made for it; empty for none.
+    pub mount_label: String,
     /// The process.
     pub process: ProcessPlan,
 }
@@ -85,22 +89,18 @@ impl Plan {
             masked_paths: linux.masked_paths.clone(),
             readonly_paths: linux.readonly_paths.clone(),
             sysctls: linux.sysctl.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            wants_users: linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User),
+            mount_label: linux.mount_label.clone(),
             process: ProcessPlan::read(process)?,
         })
     }
 }
 
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), BadSpec> {
-    let process = spec.process.as_ref();
     let refused = [
         ("hooks", spec.hooks.is_some()),
         ("domainname", !spec.domainname.is_empty()),
-        ("linux.uidMappings", !linux.uid_mappings.is_empty()),
-        ("linux.gidMappings", !linux.gid_mappings.is_empty()),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.mountLabel", !linux.mount_label.is_empty()),
-        ("process.apparmorProfile", process.is_some_and(|p| p.apparmor_profile.is_some())),
-        ("process.selinuxLabel", process.is_some_and(|p| p.selinux_label.is_some())),
         (
             "linux.rootfsPropagation",
             !matches!(
@@ -127,7 +127,9 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<(Namespaces, PathBuf)>),
             NamespaceKind::Ipc => Namespaces::IPC,
             NamespaceKind::Uts => Namespaces::UTS,
             NamespaceKind::Cgroup => Namespaces::CGROUP,
-            NamespaceKind::User | NamespaceKind::Time => {
+            // The pod's, whatever path is given: the launcher is told which.
+            NamespaceKind::User => continue,
+            NamespaceKind::Time => {
                 return Err(BadSpec::new(field(), "is not supported by this launcher"));
             }
         };
@@ -176,7 +178,7 @@ mod tests {
             (spec("{}"), "linux"),
             (spec(r#"{"linux":{}}"#), "process"),
             (spec(&format!(r#"{{{PROCESS},"linux":{{}}}}"#)), "linux.namespaces"),
-            (linux(r#",{"type":"user"}]"#), "linux.namespaces[User]"),
+            (linux(r#",{"type":"time"}]"#), "linux.namespaces[Time]"),
             (linux(r#",{"type":"pid"},{"type":"pid"}]"#), "linux.namespaces[Pid]"),
             (linux(r#",{"type":"ipc","path":"x"}]"#), "linux.namespaces[Ipc]"),
             (linux(r#"],"intelRdt":{}"#), "linux.intelRdt"),

@@ -2,6 +2,7 @@
 
 use std::path::{Component, PathBuf};
 
+use model::IdMapping;
 use sys::MountAttr;
 
 use super::BadSpec;
@@ -19,6 +20,19 @@ pub struct MountPlan {
     pub recursive: Attributes,
     /// Propagation type (`MS_*`), and whether it is meant for all below too.
     pub propagation: Option<(u64, bool)>,
+    /// Whose ids it shows.
+    pub ids: Option<MountIds>,
+}
+
+/// An id mapping of a mount. Without ranges it is that of the pod's user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIds {
+    /// Users.
+    pub uids: Vec<IdMapping>,
+    /// Groups.
+    pub gids: Vec<IdMapping>,
+    /// For the mounts below it too.
+    pub recursive: bool,
 }
 
 /// Where a mount's content comes from.
@@ -86,9 +100,6 @@ impl MountPlan {
         if !mount.destination.is_absolute() || !clean {
             return Err(BadSpec::new(field("destination"), "must be absolute and without `..`"));
         }
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(BadSpec::new(field("uidMappings"), "is not supported by this launcher"));
-        }
         let mut options = Options::default();
         for option in &mount.options {
             options.take(option).map_err(|problem| BadSpec::new(field("options"), problem))?;
@@ -115,7 +126,20 @@ impl MountPlan {
                 data: options.data,
             },
         };
+        let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+        if mapped && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
+            return Err(BadSpec::new(field("uidMappings"), "must come with gidMappings"));
+        }
+        let ids = (mapped || options.idmap.is_some()).then(|| MountIds {
+            uids: mount.uid_mappings.iter().map(range).collect(),
+            gids: mount.gid_mappings.iter().map(range).collect(),
+            recursive: options.idmap.unwrap_or(false),
+        });
+        if ids.is_some() && !is_bind {
+            return Err(BadSpec::new(field("uidMappings"), "are for bind mounts"));
+        }
         Ok(Self {
+            ids,
             destination: mount.destination.clone(),
             source,
             attributes: options.attributes,
@@ -125,8 +149,13 @@ impl MountPlan {
     }
 }
 
+const fn range(map: &runtime_spec::IdMap) -> IdMapping {
+    IdMapping { container_id: map.container_id, host_id: map.host_id, length: map.size }
+}
+
 #[derive(Default)]
 struct Options {
+    idmap: Option<bool>,
     attributes: Attributes,
     recursive: Attributes,
     propagation: Option<(u64, bool)>,
@@ -141,7 +170,11 @@ impl Options {
         }
         match option {
             "defaults" | "async" | "nomand" | "loud" => Ok(()),
-            "idmap" | "ridmap" | "tmpcopyup" | "remount" | "move" => {
+            "idmap" | "ridmap" => {
+                self.idmap = Some(option == "ridmap");
+                Ok(())
+            }
+            "tmpcopyup" | "remount" | "move" => {
                 Err(format!("{option:?} is not supported by this launcher"))
             }
             _ if option.is_empty() || option.contains('\0') => {
@@ -260,7 +293,8 @@ mod tests {
         for (kind, source, options) in [
             ("bind", "relative", &["bind"][..]),
             ("bind", "/srv", &["bind", "size=3"]),
-            ("bind", "/srv", &["bind", "idmap"]),
+            ("bind", "/srv", &["bind", "remount"]),
+            ("tmpfs", "tmpfs", &["idmap"]),
             ("tmpfs", "tmpfs", &[""]),
         ] {
             assert!(read(kind, source, options).is_err(), "{kind} {source} {options:?}");

@@ -35,6 +35,10 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// Whether the standard streams are a terminal, and its size at first.
     pub terminal: Option<ConsoleSize>,
+    /// AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// SELinux label.
+    pub selinux_label: Option<String>,
 }
 
 /// Capability sets as bit masks.
@@ -105,18 +109,31 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges,
             oom_score_adj: process.oom_score_adj,
             terminal: process.terminal.then(|| process.console_size.unwrap_or_default()),
+            apparmor_profile: process.apparmor_profile.clone().filter(|p| !p.is_empty()),
+            selinux_label: process.selinux_label.clone().filter(|l| !l.is_empty()),
         })
     }
 
-    /// This process's identity with another command: what an exec runs.
+    /// Whether it may get CAP_SYS_PTRACE, and with it the power over whatever it sees.
+    #[must_use]
+    pub fn may_trace(&self) -> bool {
+        const SYS_PTRACE: u64 = 1 << 19;
+        self.capabilities.is_none_or(|sets| sets.bounding & SYS_PTRACE != 0)
+    }
+
+    /// This process's identity with another command and terminal: what an exec runs.
     ///
     /// # Errors
     /// [`BadSpec`] for a command that is empty or has a NUL in it.
-    pub fn with_command(&self, args: &[String]) -> Result<Self, BadSpec> {
+    pub fn with_command(
+        &self,
+        args: &[String],
+        terminal: Option<ConsoleSize>,
+    ) -> Result<Self, BadSpec> {
         if args.first().is_none_or(String::is_empty) {
             return Err(BadSpec::new("args", "names no program"));
         }
-        Ok(Self { args: c_strings("args", args)?, terminal: None, ..self.clone() })
+        Ok(Self { args: c_strings("args", args)?, terminal, ..self.clone() })
     }
 }
 
@@ -228,8 +245,8 @@ mod tests {
         given.user.uid = 7;
         given.terminal = true;
         let plan = ProcessPlan::read(&given).unwrap();
-        let exec = plan.with_command(&["ls".into(), "-l".into()]).unwrap();
+        let exec = plan.with_command(&["ls".into(), "-l".into()], None).unwrap();
         assert_eq!((exec.uid, exec.args.len(), exec.terminal), (7, 2, None));
-        assert!(plan.with_command(&[]).is_err());
+        assert!(plan.with_command(&[], None).is_err());
     }
 }

@@ -1,0 +1,207 @@
+//! The cgroups of containers and execs.
+//!
+//! Owns: when they are made, and what counts as this container's own lack of memory. Always: nothing here
+//! waits for a process; what is still busy goes to [`crate::dying`].
+
+use std::io;
+use std::rc::Rc;
+
+use cgroups::{Cgroup, CgroupError, Driver, Hierarchies, OomCounts};
+use launcher::{CgroupView, LegacyView, Seat};
+use model::{Class, Classified as _, Span};
+use monitor_api::Refusal;
+use runtime_spec::Spec;
+use rustix::process::Pid;
+
+use crate::pod::Spans;
+
+/// The hierarchies of this machine, and how a container is shown them.
+#[derive(Debug)]
+pub struct Machine {
+    hierarchies: Hierarchies,
+    view: CgroupView,
+}
+
+impl Machine {
+    pub fn detect() -> Result<Self, Refusal> {
+        let hierarchies = Hierarchies::detect().map_err(|e| refused(&e))?;
+        let legacy = |shown: cgroups::Shown| LegacyView {
+            directory: shown.directory,
+            options: shown.options,
+            links: shown.links,
+        };
+        let view = match hierarchies.shown() {
+            None => CgroupView::Unified,
+            Some(shown) => CgroupView::Legacy(shown.into_iter().map(legacy).collect()),
+        };
+        Ok(Self { hierarchies, view })
+    }
+}
+
+/// A container's cgroup; one whose spec names none has the monitor's.
+#[derive(Debug)]
+pub struct ContainerCgroup {
+    cgroup: Option<Cgroup>,
+    machine: Rc<Machine>,
+    /// What had happened when the container was made: a cgroup may be older.
+    before: OomCounts,
+}
+
+impl ContainerCgroup {
+    /// Makes the cgroup that `spec` names and sets its limits.
+    pub fn create(machine: Rc<Machine>, spec: &Spec) -> Result<(Self, Vec<Span>), Refusal> {
+        let mut spans = Spans::new();
+        let Some(path) = path_of(spec)? else {
+            return Ok((Self { cgroup: None, machine, before: OomCounts::default() }, Vec::new()));
+        };
+        let cgroup = Cgroup::create(&machine.hierarchies, &path).map_err(|e| refused(&e))?;
+        let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        if let Some(Err(error)) = resources.map(|resources| cgroup.apply(resources)) {
+            if let Err(left) = cgroup.remove() {
+                eprintln!("isopod-monitor: {left}");
+            }
+            return Err(refused(&error));
+        }
+        let before = counts(&cgroup);
+        spans.ended("cgroup");
+        Ok((Self { cgroup: Some(cgroup), machine, before }, spans.spans))
+    }
+
+    /// The cgroup that `spec` names, which an external runtime will make.
+    pub fn named(machine: Rc<Machine>, spec: &Spec) -> Result<Self, Refusal> {
+        let cgroup = path_of(spec)?.map(|path| Cgroup::at(&machine.hierarchies, &path));
+        let before = cgroup.as_ref().map(counts).unwrap_or_default();
+        Ok(Self { cgroup, machine, before })
+    }
+
+    /// What its container is shown of the cgroups.
+    pub fn view(&self) -> &CgroupView {
+        &self.machine.view
+    }
+
+    /// Hands out the way into it.
+    pub fn seated<T>(&self, launch: impl FnOnce(Seat<'_>) -> T) -> T {
+        seated(self.cgroup.as_ref(), launch)
+    }
+
+    /// A place for an exec that can be killed on its own. `number` is given once in a monitor's life.
+    pub fn exec_seat(&self, number: u64) -> ExecSeat {
+        let own = self.cgroup.as_ref().map(|cgroup| cgroup.child(&format!("exec-{number}")));
+        match own {
+            Some(Ok(own)) => ExecSeat { own: Some(own.clone()), joined: Some(own) },
+            // It is killed by its process alone then; the container's own end still takes all of it.
+            Some(Err(error)) => {
+                eprintln!("isopod-monitor: {error}");
+                ExecSeat { own: None, joined: self.cgroup.clone() }
+            }
+            None => ExecSeat { own: None, joined: None },
+        }
+    }
+
+    /// Whether a process of it was killed since it was made because its own limit was reached.
+    pub fn was_out_of_memory(&self) -> bool {
+        self.cgroup.as_ref().map(counts).is_some_and(|now| is_own_kill(self.before, now))
+    }
+
+    /// The cgroup itself, for its end.
+    pub const fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+}
+
+/// Killed, and at its own limit: a kill without its limit being hit was for want of memory elsewhere.
+const fn is_own_kill(before: OomCounts, now: OomCounts) -> bool {
+    now.kills > before.kills && now.limit_hits > before.limit_hits
+}
+
+fn counts(cgroup: &Cgroup) -> OomCounts {
+    cgroup.oom().unwrap_or_default()
+}
+
+fn path_of(spec: &Spec) -> Result<Option<cgroups::CgroupPath>, Refusal> {
+    let text = spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = Driver::read_cgroups_path(text).map_err(|bad| Refusal {
+        class: Class::InvalidArgument,
+        phase: "cgroup".to_owned(),
+        message: bad.to_string(),
+    })?;
+    Ok(Some(read.1))
+}
+
+fn seated<T>(cgroup: Option<&Cgroup>, launch: impl FnOnce(Seat<'_>) -> T) -> T {
+    let Some(cgroup) = cgroup else { return launch(Seat::Stay) };
+    let join = |pid: Pid| cgroup.join(pid).map_err(into_io);
+    match cgroup.open() {
+        Ok(Some(dir)) => launch(Seat::Born(std::os::fd::AsFd::as_fd(&dir))),
+        // What is wrong with it is said by the failure to join.
+        Ok(None) | Err(_) => launch(Seat::Moved(&join)),
+    }
+}
+
+fn into_io(error: CgroupError) -> io::Error {
+    match error.errno() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// A failure of a cgroup as the daemon is told it, with all its causes.
+fn refused(error: &CgroupError) -> Refusal {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Refusal { class: error.class(), phase: "cgroup".to_owned(), message }
+}
+
+/// Where an exec's processes are.
+#[derive(Debug)]
+pub struct ExecSeat {
+    /// Its own cgroup, if it has one.
+    own: Option<Cgroup>,
+    joined: Option<Cgroup>,
+}
+
+impl ExecSeat {
+    /// That of an exec whose place an external runtime chooses.
+    pub const fn elsewhere() -> Self {
+        Self { own: None, joined: None }
+    }
+
+    /// Hands out the way into it.
+    pub fn seated<T>(&self, launch: impl FnOnce(Seat<'_>) -> T) -> T {
+        seated(self.joined.as_ref(), launch)
+    }
+
+    /// Its own cgroup, for its end.
+    pub const fn cgroup(&self) -> Option<&Cgroup> {
+        self.own.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_new_kill_at_the_own_limit_is_the_containers_lack_of_memory() {
+        let counts = |kills, limit_hits| OomCounts { kills, limit_hits };
+        for (before, now, expected) in [
+            (counts(0, 0), counts(0, 0), false),
+            (counts(0, 0), counts(1, 1), true),
+            (counts(0, 0), counts(1, 0), false),
+            (counts(0, 0), counts(0, 9), false),
+            (counts(2, 5), counts(2, 6), false),
+            (counts(2, 5), counts(3, 5), false),
+            (counts(2, 5), counts(3, 6), true),
+        ] {
+            assert_eq!(is_own_kill(before, now), expected, "{before:?} {now:?}");
+        }
+    }
+}
