@@ -1,10 +1,13 @@
 //! Parts of a large blob, several at once, handed out in order.
 //!
+//! The first part comes alone and shows whether one connection is fast enough.
+//!
 //! It only makes a download faster: whatever goes wrong here ends it, and the blob goes on in one
 //! piece, with the tries and the hosts that a single answer has.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,11 +31,29 @@ pub(crate) struct Ahead {
     ready: VecDeque<Bytes>,
     /// Where the next part to ask for begins.
     next: u64,
+    pace: Pace,
+}
+
+/// Whether parts at once are of use here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The first part is on its way, alone.
+    Unknown,
+    /// One connection is slow: parts at once.
+    Slow,
+    /// One connection is fast enough.
+    Fast,
+}
+
+/// What came of a part, and how long it took.
+struct Collected {
+    chunks: VecDeque<Bytes>,
+    took: Duration,
 }
 
 /// A part that is being fetched; dropping it ends that.
 struct Part {
-    task: JoinHandle<Result<VecDeque<Bytes>, Failure>>,
+    task: JoinHandle<Result<Collected, Failure>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -46,13 +67,28 @@ impl Ahead {
     /// Goes on from `first`, the open answer for the part that begins at `offset`.
     pub(crate) fn new(wanted: Wanted, endpoint: Arc<Endpoint>, first: Body, offset: u64) -> Self {
         let (parts, ready) = (VecDeque::new(), VecDeque::new());
-        let mut ahead = Self { wanted, endpoint, parts, ready, next: offset };
+        let mut ahead = Self { wanted, endpoint, parts, ready, next: offset, pace: Pace::Unknown };
         let (from, last) = ahead.take_range();
         let wanted = ahead.wanted.clone();
         let task = tokio::spawn(async move { collect(&wanted, first, from, last).await });
         ahead.parts.push_back(Part { task, _place: None });
-        ahead.fill();
         ahead
+    }
+
+    /// The host, if one connection to it turned out to be enough and all of the first part has been
+    /// handed out.
+    pub(crate) fn needless(&self) -> Option<Arc<Endpoint>> {
+        let over = self.pace == Pace::Fast && self.ready.is_empty();
+        over.then(|| Arc::clone(&self.endpoint))
+    }
+
+    fn measure(&mut self, took: Duration) {
+        if self.pace == Pace::Unknown {
+            let limits = &self.wanted.inner.config.limits;
+            let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+            let rate = limits.range_size.saturating_mul(1000) / millis;
+            self.pace = if rate >= limits.fast_enough { Pace::Fast } else { Pace::Slow };
+        }
     }
 
     /// The next bytes; `None` after the last part.
@@ -61,12 +97,18 @@ impl Ahead {
             if let Some(bytes) = self.ready.pop_front() {
                 return Ok(Some(bytes));
             }
+            if self.pace == Pace::Fast {
+                return Ok(None);
+            }
             self.fill();
             let Some(part) = self.parts.front_mut() else { return Ok(None) };
             let ended = (&mut part.task).await;
             self.parts.pop_front();
             self.ready = match ended {
-                Ok(Ok(chunks)) => chunks,
+                Ok(Ok(collected)) => {
+                    self.measure(collected.took);
+                    collected.chunks
+                }
                 Ok(Err(failure)) => return Err(soften(failure, received)),
                 Err(e) => {
                     let detail = format!("the task of a part ended: {e}");
@@ -78,6 +120,9 @@ impl Ahead {
 
     /// Asks for parts as long as there is room.
     fn fill(&mut self) {
+        if self.pace == Pace::Unknown {
+            return;
+        }
         let most = self.wanted.inner.config.limits.ranges_per_blob;
         while self.next < self.wanted.descriptor.size && self.parts.len() < most {
             let place = Arc::clone(&self.wanted.inner.ahead).try_acquire_owned().ok();
@@ -116,7 +161,8 @@ async fn collect(
     mut body: Body,
     first: u64,
     last: u64,
-) -> Result<VecDeque<Bytes>, Failure> {
+) -> Result<Collected, Failure> {
+    let began = Instant::now();
     let mut chunks = VecDeque::new();
     let mut at = first;
     while at <= last {
@@ -131,5 +177,5 @@ async fn collect(
         let detail = "a part was longer than asked for".into();
         return Err(Cause::Broken { received: last, detail }.into());
     }
-    Ok(chunks)
+    Ok(Collected { chunks, took: began.elapsed() })
 }

@@ -42,6 +42,9 @@ pub struct Limits {
     pub ranges_per_blob: usize,
     /// The size of such a part in bytes. Blobs of less than four parts are fetched in one piece.
     pub range_size: u64,
+    /// Bytes per second of a connection that is fast enough alone: parts are for slower ones, where
+    /// distance or the host's own limit holds each connection back.
+    pub fast_enough: u64,
     /// Such parts in memory at once, of all blobs together.
     pub ranges_ahead: usize,
     /// Other requests to one host at once; more wait.
@@ -61,6 +64,7 @@ impl Default for Limits {
             downloads_per_host: 12,
             ranges_per_blob: 3,
             range_size: 8 << 20,
+            fast_enough: 100_000_000,
             ranges_ahead: 6,
             requests_per_host: 16,
         }

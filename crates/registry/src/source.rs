@@ -55,6 +55,12 @@ impl Source {
         wanted: &Wanted,
         received: u64,
     ) -> Result<Option<Bytes>, Failure> {
+        if let Self::Parts(ahead) = self
+            && let Some(endpoint) = ahead.needless()
+            && received < wanted.descriptor.size
+        {
+            *self = Self::One(wanted.open_one(&endpoint, received).await?);
+        }
         match self {
             Self::One(body) => Ok(body.next(wanted, received).await?),
             Self::Parts(ahead) => ahead.next(received).await,

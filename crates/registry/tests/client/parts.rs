@@ -40,6 +40,16 @@ async fn a_large_blob_comes_in_parts_that_fit_together() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_fast_enough_is_left_alone() {
+    let layer = content(PART * 6);
+    let served = layer.clone();
+    let server = Server::start(move |r| Reply::part(r, &served)).await;
+    let client = client_with(Limits { range_size: PART as u64, fast_enough: 0, ..limits() });
+    assert_eq!(fetch(&client, &server.reference("a:b"), &layer).await.unwrap(), layer);
+    assert_eq!(ranges(&server), [(0, Some(PART - 1)), (PART, None)]);
+}
+
+#[tokio::test]
 async fn a_blob_of_few_parts_comes_in_one_piece() {
     let layer = content(PART * 3);
     let served = layer.clone();
