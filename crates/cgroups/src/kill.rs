@@ -98,3 +98,30 @@ fn thaw(dir: &Path) {
     let _ = write(&dir.join("freezer.state"), "THAWED");
     let _ = write(&dir.join("cgroup.freeze"), "0");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::hierarchy::Hierarchies;
+    use crate::remove::remove_tree;
+
+    /// What Linux before 5.14 is left with: v2 without `cgroup.kill`.
+    #[test]
+    fn without_the_kernels_help_all_are_frozen_and_signalled() {
+        let hierarchies = Hierarchies::detect().unwrap();
+        let Some(mount) = hierarchies.v2() else { return };
+        let dir = mount.join(format!("isopod-test-{}-freeze", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+        let moved = write(&dir.join("cgroup.procs"), &child.id().to_string());
+        let killed = moved.and_then(|()| by_signals(&dir));
+        // Without a signal it would end by itself now, and well.
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        let removed = remove_tree(&dir, Instant::now() + Cgroup::REMOVE_PATIENCE);
+        killed.and(removed).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
+}

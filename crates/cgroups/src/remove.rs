@@ -31,7 +31,7 @@ pub(crate) fn remove(cgroup: &Cgroup) -> Result<(), CgroupError> {
     failed.map_or(Ok(()), Err)
 }
 
-fn remove_tree(dir: &Path, until: Instant) -> Result<(), CgroupError> {
+pub(crate) fn remove_tree(dir: &Path, until: Instant) -> Result<(), CgroupError> {
     let mut length = FIRST_PAUSE;
     loop {
         let source = match std::fs::remove_dir(dir) {

@@ -74,12 +74,19 @@ fn process(inputs: &Inputs<'_>, selinux_label: Option<String>) -> Result<Process
         env: environment(inputs),
         cwd: working_dir(inputs.container, inputs.image),
         capabilities: Some(sets),
-        rlimits: inputs.rlimits.to_vec(),
+        rlimits: rlimits(inputs),
         no_new_privileges: security.no_new_privs,
         apparmor_profile: apparmor(inputs)?,
         oom_score_adj: inputs.container.resources.oom_score_adj,
         selinux_label,
     })
+}
+
+/// Where the host keeps CAP_SYS_RESOURCE back from the runtime, a limit above the daemon's own could not be
+/// set, and no container would start. So its own hold there.
+fn rlimits(inputs: &Inputs<'_>) -> Vec<Rlimit> {
+    let may_raise = inputs.host.capabilities.iter().any(|c| c == "CAP_SYS_RESOURCE");
+    if may_raise { inputs.rlimits.to_vec() } else { Vec::new() }
 }
 
 fn linux(inputs: &Inputs<'_>, mount_label: String) -> Result<Linux, SpecError> {

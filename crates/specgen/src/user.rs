@@ -158,6 +158,8 @@ fn memberships<'a>(group: &'a str, user: &'a str) -> impl Iterator<Item = u32> +
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PASSWD: &str = "\
@@ -243,6 +245,27 @@ big:x:4294967295:1::/:
             (request(None, Some(5)), "u", SpecError::GroupWithoutUser),
         ] {
             assert_eq!(resolve(&run_as, image, Merge), Err(error));
+        }
+    }
+
+    proptest! {
+        /// The files and the names come from an image, which nobody trusts.
+        #[test]
+        fn whatever_an_image_says_the_result_is_somebody(
+            image_user in "[a-z0-9:]{0,12}",
+            passwd in "([a-z0-9]{0,6}:){0,5}[a-z0-9:/\n]{0,40}",
+            group in "([a-z0-9]{0,6}:){0,3}[a-z0-9:,\n]{0,40}",
+            supplemental in prop::collection::vec(0_u32..5000, 0..4),
+        ) {
+            let groups = RequestedGroups { supplemental: &supplemental, policy: GroupsPolicy::Merge };
+            let found = resolve_user(&RunAs::default(), &image_user, Some(&passwd), Some(&group), groups);
+            if let Ok(Identity { user, home }) = found {
+                prop_assert!(user.uid <= MAX_ID && user.gid <= MAX_ID);
+                prop_assert!(user.groups.windows(2).all(|pair| pair[0] < pair[1]));
+                prop_assert!(user.groups.contains(&user.gid));
+                prop_assert!(supplemental.iter().all(|gid| user.groups.contains(gid)));
+                prop_assert!(home.is_absolute());
+            }
         }
     }
 }

@@ -163,6 +163,8 @@ fn random_profile() -> impl Strategy<Value = Seccomp> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn a_program_answers_what_its_profile_means(
         profile in random_profile(),

@@ -33,7 +33,7 @@ impl Sample {
     pub(crate) fn new() -> Self {
         let user = model::User { uid: 1000, gid: 1000, groups: vec![1000] };
         let mut host_capabilities = default_capabilities();
-        host_capabilities.push("CAP_SYS_ADMIN".to_owned());
+        host_capabilities.extend(["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"].map(str::to_owned));
         Self {
             sandbox: sandbox(),
             container: container(),
@@ -203,6 +203,13 @@ fn an_empty_list_of_paths_is_meant_only_where_the_pod_has_users_of_its_own() {
     assert_eq!(sample.linux().masked_paths, [PathBuf::from("/proc/kcore")]);
     sample.container.security.masked_paths = vec!["/proc/../etc".into()];
     assert!(container_spec(&sample.inputs()).is_err());
+}
+
+#[test]
+fn a_daemon_that_may_not_raise_limits_gives_its_own() {
+    let mut sample = Sample::new();
+    sample.host.capabilities.retain(|c| c != "CAP_SYS_RESOURCE");
+    assert!(sample.spec().process.unwrap().rlimits.is_empty());
 }
 
 #[test]
