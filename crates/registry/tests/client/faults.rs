@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use model::{Class, Classified as _};
+use oci_image::Reference;
 use registry::{Cause, Limits};
 
 use crate::server::{
     Reply, Request, Server, client, client_with, content, descriptor, drain, fetch, limits,
-    manifest,
+    manifest, refusing,
 };
 
 /// The ranges that were asked for, in order.
@@ -97,7 +98,7 @@ async fn a_stall_ends_and_the_rest_comes_over_a_new_connection() {
         _ => Reply::part(r, &served),
     })
     .await;
-    let client = client_with(Limits { stall: Duration::from_millis(300), ..limits() });
+    let client = client_with(Limits { stall: Duration::from_millis(1500), ..limits() });
     assert_eq!(fetch(&client, &server.reference("a:b"), &layer).await.unwrap(), layer);
     assert_eq!(starts(&server), [0, 70_000]);
 }
@@ -109,7 +110,7 @@ async fn a_server_that_stalls_for_ever_is_given_up_as_unavailable() {
     let server = Server::start(move |r| Reply::part(r, &served).hang(10)).await;
     let client = client_with(Limits { stall: Duration::from_millis(100), ..limits() });
     let e = fetch(&client, &server.reference("a:b"), &layer).await.unwrap_err();
-    assert!(matches!(e.cause, Cause::Stalled { received: 30, .. }), "{e:?}");
+    assert!(matches!(e.cause, Cause::Stalled { .. }), "{e:?}");
     assert_eq!((e.class(), e.tries), (Class::Unavailable, 3));
     assert!(e.to_string().starts_with("RegistryUnavailable: "), "{e}");
 }
@@ -176,13 +177,12 @@ async fn refusals_have_their_class_and_the_registrys_own_words() {
 
 #[tokio::test]
 async fn an_unreachable_registry_is_said_to_be_unavailable() {
-    let server = Server::start(|_| Reply::ok(&[])).await;
-    let reference = server.reference("a:b");
-    drop(server);
-    // The port is free once the aborted task is gone; until then connections just end.
+    let (_socket, host) = refusing();
+    let reference = Reference::parse(&format!("{host}/a:b")).unwrap();
     let e = client().resolve(&reference, None).await.unwrap_err();
-    assert_eq!(e.class(), Class::Unavailable, "{e}");
+    assert_eq!((e.class(), e.tries), (Class::Unavailable, 3), "{e}");
     assert!(e.to_string().starts_with("RegistryUnavailable: "), "{e}");
+    assert!(e.to_string().contains("refused"), "{e}");
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use oci_image::Reference;
 use registry::{Cause, Credentials, NodeCredentials, Registry, RegistryConfig};
 use tempfile::TempDir;
 
-use crate::server::{Reply, Server, client, content, descriptor, drain, fetch, limits, manifest};
+use crate::server::{
+    Reply, Server, client, content, descriptor, drain, fetch, limits, manifest, refusing,
+};
 
 /// A client for which `registry.example` is what `text` says.
 fn configured(text: &str) -> (Registry, TempDir) {
@@ -51,10 +53,10 @@ async fn what_a_mirror_lacks_or_cannot_give_comes_from_the_registry() {
         let resolved = client.resolve(&reference(), None).await.unwrap();
         assert_eq!((resolved.source, mirror.requests().len()), (own.host(), 1), "{status}");
     }
-    let mirror = Server::start(|_| Reply::ok(&[])).await;
+    let (_socket, mirror) = refusing();
     let own = Server::start(|_| Reply::manifest(&manifest())).await;
-    let (client, _root) = configured(&two(&own, &mirror, ""));
-    drop(mirror);
+    let text = format!("server = 'http://{}'\n[host.'http://{mirror}']", own.host());
+    let (client, _root) = configured(&text);
     assert_eq!(client.resolve(&reference(), None).await.unwrap().source, own.host());
 }
 

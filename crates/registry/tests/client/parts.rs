@@ -115,7 +115,7 @@ async fn a_broken_part_lets_the_blob_go_on_in_one_piece() {
             _ => Reply::part(r, &served),
         })
         .await;
-        let client = in_parts(Duration::from_millis(300));
+        let client = in_parts(Duration::from_millis(1500));
         assert_eq!(fetch(&client, &server.reference("a:b"), &layer).await.unwrap(), layer);
         assert!(ranges(&server).iter().any(|r| r.0 == PART), "others were asked for meanwhile");
     }

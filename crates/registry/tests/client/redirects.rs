@@ -3,7 +3,7 @@
 use model::{Class, Classified as _, Secret};
 use registry::{Cause, Credentials};
 
-use crate::server::{Reply, Server, client, content, descriptor, drain, fetch, manifest};
+use crate::server::{Reply, Server, client, content, descriptor, drain, fetch, manifest, refusing};
 
 #[tokio::test]
 async fn a_redirect_is_followed_without_credentials_and_with_the_range() {
@@ -73,10 +73,8 @@ async fn what_storage_refuses_says_nothing_about_the_credentials_and_shows_no_si
     assert_eq!(e.class(), Class::Internal, "{e}");
     assert!(!format!("{e} {e:?}").contains("sigsecret"), "{e}");
 
-    let gone = Server::start(|_| Reply::ok(&[])).await;
-    let to = format!("http://{}/store?X-Signature=sigsecret", gone.host());
-    let host = gone.host();
-    drop(gone);
+    let (_socket, host) = refusing();
+    let to = format!("http://{host}/store?X-Signature=sigsecret");
     let server = Server::start(move |_| Reply::new(307, &[]).header("Location", &to)).await;
     let e = fetch(&client(), &server.reference("a:b"), &layer).await.unwrap_err();
     let text = format!("{e} {e:?}");

@@ -8,7 +8,7 @@ use model::Digest;
 use oci_image::{Descriptor, Reference, sha256, types};
 use registry::{BlobStream, Limits, Registry, RegistryConfig, RegistryError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -282,6 +282,15 @@ async fn write_reply<S: AsyncRead + AsyncWrite + Unpin>(
             false
         }
     }
+}
+
+/// A host that refuses connections. The port is taken as long as the socket lives, so that no other
+/// test's server gets it.
+pub fn refusing() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let host = socket.local_addr().unwrap().to_string();
+    (socket, host)
 }
 
 /// Limits under which a failing test fails soon.
