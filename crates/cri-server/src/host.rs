@@ -37,6 +37,15 @@ pub struct HandlerFeatures {
     pub user_namespaces: bool,
 }
 
+/// What a reload of the configuration did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// Keys that have a new value now.
+    pub changed: Vec<String>,
+    /// Keys whose new value needs a restart.
+    pub needs_restart: Vec<String>,
+}
+
 /// The answer of the host to a change.
 pub type HostAnswer<'a> = Pin<Box<dyn Future<Output = Result<(), tonic::Status>> + Send + 'a>>;
 
@@ -54,6 +63,11 @@ pub trait Host: fmt::Debug + Send + Sync {
     fn configuration(&self) -> serde_json::Value;
     /// The node's ranges of pod addresses, as the kubelet tells them: separated by commas.
     fn set_pod_cidrs(&self, cidrs: String) -> HostAnswer<'_>;
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// Every mistake of it; nothing has changed then.
+    fn reload(&self) -> Result<Reloaded, tonic::Status>;
 }
 
 /// A process to be run in a container, its streams to be carried.

@@ -1,11 +1,12 @@
 //! The gRPC front: conversions, and the one map from errors to codes.
 //!
-//! Owns: both services of CRI v1, one file for each group of calls; nothing behind this crate knows
-//! protobuf. Always: a request is parsed as a whole before anything is touched, a handler parses, calls
-//! once and converts; the work itself belongs to `pods` and `images`, so a caller that disconnects
+//! Owns: both services of CRI v1 and the command line's own one, one file for each group of calls;
+//! nothing behind this crate knows protobuf. Always: a request is parsed as a whole before anything is
+//! touched, a handler parses, calls once and converts; the work itself belongs to `pods` and `images`, so a caller that disconnects
 //! cancels nothing; no message and no log has a secret.
 //! Callers: the daemon, which serves [`Cri`] on a socket.
 
+mod admin;
 mod calls;
 mod code;
 mod host;
@@ -25,8 +26,8 @@ pub use calls::{CallLog, Logged};
 pub use code::{MAX_MESSAGE, code, message, status};
 pub use cri_api::MAX_MESSAGE_BYTES;
 pub use host::{
-    AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, PortStreams,
-    Streaming,
+    AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
+    PortStreams, Reloaded, Streaming,
 };
 pub use parse::BadField;
 

@@ -1,0 +1,98 @@
+//! The service of the command line, beyond the CRI.
+
+mod archive;
+mod explain;
+mod progress;
+
+use admin_api::v1;
+use admin_api::v1::admin_server::{Admin, AdminServer};
+use operations::OperationInfo;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::stream::Streamed;
+use crate::{Cri, code};
+
+impl Cri {
+    /// The service of the command line.
+    #[must_use]
+    pub fn admin_service(&self) -> AdminServer<Self> {
+        AdminServer::new(self.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Cri {
+    async fn load_image(
+        &self,
+        request: Request<Streaming<v1::LoadChunk>>,
+    ) -> Result<Response<v1::LoadReply>, Status> {
+        archive::load(&self.services, request.into_inner()).await
+    }
+
+    type SaveImageStream = Streamed<v1::SaveChunk>;
+
+    async fn save_image(
+        &self,
+        request: Request<v1::SaveRequest>,
+    ) -> Result<Response<Self::SaveImageStream>, Status> {
+        archive::save(&self.services, request.into_inner())
+    }
+
+    async fn tag_image(
+        &self,
+        request: Request<v1::TagRequest>,
+    ) -> Result<Response<v1::TagReply>, Status> {
+        let v1::TagRequest { image, name } = request.into_inner();
+        let tagged = self.services.images.tag(&image, &name).await;
+        let tagged = tagged.map_err(|error| code::status(&error))?;
+        Ok(Response::new(v1::TagReply { id: tagged.id.to_string(), name }))
+    }
+
+    async fn list_operations(
+        &self,
+        _request: Request<v1::ListOperationsRequest>,
+    ) -> Result<Response<v1::ListOperationsReply>, Status> {
+        let operations = self.services.operations.list().iter().map(operation).collect();
+        Ok(Response::new(v1::ListOperationsReply { operations }))
+    }
+
+    type PullProgressStream = Streamed<v1::PullProgressReply>;
+
+    async fn pull_progress(
+        &self,
+        request: Request<v1::PullProgressRequest>,
+    ) -> Result<Response<Self::PullProgressStream>, Status> {
+        let v1::PullProgressRequest { reference, wait } = request.into_inner();
+        Ok(progress::watch(self.services.images.clone(), reference, wait))
+    }
+
+    async fn reload_config(
+        &self,
+        _request: Request<v1::ReloadConfigRequest>,
+    ) -> Result<Response<v1::ReloadConfigReply>, Status> {
+        let reloaded = self.services.host.reload()?;
+        Ok(Response::new(v1::ReloadConfigReply {
+            changed: reloaded.changed,
+            needs_restart: reloaded.needs_restart,
+        }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainReply>, Status> {
+        explain::explain(&self.services, &request.into_inner().object).await
+    }
+}
+
+fn operation(given: &OperationInfo) -> v1::Operation {
+    v1::Operation {
+        id: given.id,
+        kind: given.kind.to_owned(),
+        object: given.object.clone(),
+        phase: given.phase.to_owned(),
+        started_at: given.started_at.0,
+        phase_since: given.phase_since.0,
+        callers: given.joined.saturating_add(1),
+    }
+}
