@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use super::entries::{Entries, Flags};
 use super::keys::{KEYS, Takes};
-use super::kind::{Kind, Value};
+use super::kind::Kind;
 use super::mistake::Origin;
 
 /// Arguments of `isopod config`.
@@ -78,9 +78,7 @@ fn shown(entries: &Entries, _prefix: &str) -> String {
     let mut text = String::new();
     for (_, name, entry) in entries.all() {
         if let Some(entry) = entry {
-            let value =
-                if matches!(entry.value, Value::Secret(_)) { "\"…\"" } else { &entry.shown };
-            text.push_str(&format!("{name} = {value}\n"));
+            text.push_str(&format!("{name} = {}\n", entry.printable()));
         }
     }
     text
@@ -93,11 +91,8 @@ fn explained(entries: &Entries, prefix: &str) -> String {
             continue;
         }
         let (value, origin) = match &entry {
-            Some(entry) if matches!(entry.value, Value::Secret(_)) => {
-                ("\"…\"".to_owned(), entry.origin.clone())
-            }
-            Some(entry) => (entry.shown.clone(), entry.origin.clone()),
-            None => (key.default.to_owned(), Origin::Default),
+            Some(entry) => (entry.printable(), entry.origin.clone()),
+            None => (key.default, Origin::Default),
         };
         let takes = match key.takes {
             Takes::Reload => "on reload",

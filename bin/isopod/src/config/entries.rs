@@ -30,6 +30,13 @@ pub struct Entry {
     pub origin: Origin,
 }
 
+impl Entry {
+    /// What may be printed of it.
+    pub fn printable(&self) -> &str {
+        if matches!(self.value, Value::Secret(_)) { "\"…\"" } else { &self.shown }
+    }
+}
+
 /// What was said, by key. What was not said has the default of the table.
 #[derive(Debug, Clone, Default)]
 pub struct Entries {

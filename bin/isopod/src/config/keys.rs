@@ -137,7 +137,7 @@ pub const KEYS: &[Key] = &[
         "How long layers that no image has are kept for a pull that comes back.",
     ),
     key("images.max_layer", Size, r#""256GiB""#, "The most that one unpacked layer may hold."),
-    key(
+    live(
         "images.pinned",
         Texts,
         "[]",

@@ -16,10 +16,11 @@ mod mistake;
 mod settings;
 
 pub use entries::{Entries, Flags};
+pub use keys::Takes;
 pub use mistake::Mistakes;
 pub use settings::{
-    CgroupChoice, CniSettings, Config, Credential, HandlerKind, HandlerSettings, ImageSettings,
-    LogFormat, LogSettings, NetworkChoice, SocketSettings,
+    CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, LogFormat,
+    LogSettings, NetworkChoice, SocketSettings,
 };
 
 use std::path::{Path, PathBuf};

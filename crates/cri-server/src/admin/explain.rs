@@ -45,7 +45,9 @@ fn find(services: &Services, object: &str) -> Result<Found, Status> {
     let mut found = sandboxes.chain(containers);
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(Status::not_found(format!("nothing has an id that begins with {object:?}"))),
+        (None, _) => {
+            Err(Status::not_found(format!("nothing has an id that begins with {object:?}")))
+        }
         (Some(_), Some(_)) => {
             Err(Status::invalid_argument(format!("{object:?} is the beginning of several ids")))
         }

@@ -1,0 +1,178 @@
+//! From the configuration to everything that answers requests.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use image_store::{ImageStore, Pattern};
+use images::{Images, PullLimits};
+use model::HandlerName;
+use network::{BridgeConfig, CniConfig, Mode, NetworkConfig, Networks};
+use operations::Operations;
+use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig};
+use registry::{Credentials, NodeCredentials, Registry, RegistryConfig};
+
+use super::monitor;
+use crate::config::{
+    CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, NetworkChoice,
+};
+
+/// Everything that answers requests.
+#[derive(Debug)]
+pub struct Parts {
+    /// The daemon's table of operations.
+    pub operations: Operations,
+    /// Image data.
+    pub store: ImageStore,
+    /// Images.
+    pub images: Images,
+    /// Networks.
+    pub networks: Networks,
+    /// Sandboxes and containers.
+    pub pods: Pods,
+    /// Who makes cgroups.
+    pub driver: cgroups::Driver,
+}
+
+/// Opens everything. Blocks on disk, never on a pod; to be called inside a tokio runtime.
+pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
+    let operations = Operations::new();
+    let store = ImageStore::open(&config.root, store_options(&config.images))?;
+    let registry = Registry::new(registry_config(&config.images)?);
+    let limits = PullLimits {
+        layers_at_once: config.images.parallel_layers * config.images.parallel_pulls,
+        deadline: config.images.deadline,
+        ..PullLimits::default()
+    };
+    let images = Images::new(store.clone(), registry, operations.clone(), limits);
+    let networks = Networks::new(network_config(config))?;
+    let driver = match config.cgroup {
+        CgroupChoice::Auto => cgroups::Driver::detect(),
+        CgroupChoice::Systemd => cgroups::Driver::Systemd,
+        CgroupChoice::Cgroupfs => cgroups::Driver::Cgroupfs,
+    };
+    let services = pods::Services {
+        operations: operations.clone(),
+        images: store.clone(),
+        networks: networks.clone(),
+        monitor: Arc::new(monitor::program(config.monitor.as_deref())?),
+    };
+    let pods = Pods::open(pods_config(config, driver), services)?;
+    Ok(Parts { operations, store, images, networks, pods, driver })
+}
+
+fn store_options(images: &ImageSettings) -> image_store::Options {
+    let mut options = image_store::Options {
+        pinned: images.pinned.iter().map(|text| Pattern::new(text)).collect(),
+        keep_unused: images.keep_unused,
+        ..image_store::Options::default()
+    };
+    options.limits.bytes = images.max_layer;
+    options
+}
+
+fn registry_config(images: &ImageSettings) -> Result<RegistryConfig, Box<dyn Error>> {
+    let mut config = RegistryConfig {
+        hosts_dirs: images.registries.iter().cloned().collect(),
+        credentials: node_credentials(&images.credentials)?,
+        ..RegistryConfig::default()
+    };
+    config.limits.stall = images.stall;
+    Ok(config)
+}
+
+fn node_credentials(all: &BTreeMap<String, Credential>) -> Result<NodeCredentials, Box<dyn Error>> {
+    let mut credentials = NodeCredentials::new();
+    for (host, credential) in all {
+        let given = match credential {
+            Credential::Password { user, password } => {
+                Credentials::Basic { user: user.clone(), password: password.clone() }
+            }
+            Credential::PasswordFile { user, file } => {
+                let text = std::fs::read_to_string(file).map_err(|error| {
+                    format!("cannot read the password for {host} in {}: {error}", file.display())
+                })?;
+                let password = model::Secret::new(text.trim_end_matches(['\r', '\n']).to_owned());
+                Credentials::Basic { user: user.clone(), password }
+            }
+            Credential::IdentityToken(token) => Credentials::IdentityToken(token.clone()),
+            Credential::RegistryToken(token) => Credentials::RegistryToken(token.clone()),
+        };
+        credentials.add(host, given);
+    }
+    Ok(credentials)
+}
+
+fn network_config(config: &Config) -> NetworkConfig {
+    let mode = match &config.network {
+        NetworkChoice::None => Mode::None,
+        NetworkChoice::Bridge { name, ipv4, ipv6, mtu } => Mode::Bridge(BridgeConfig {
+            name: name.clone(),
+            subnet_v4: *ipv4,
+            subnet_v6: *ipv6,
+            mtu: *mtu,
+        }),
+        NetworkChoice::Cni(cni) => Mode::Cni(CniConfig {
+            conf_dir: cni.config_dir.clone(),
+            bin_dirs: cni.plugin_dirs.clone(),
+            max_networks: cni.max_networks,
+            handler_conf_dirs: config
+                .handlers
+                .iter()
+                .filter_map(|(name, handler)| Some((name.clone(), handler.cni_config_dir.clone()?)))
+                .collect(),
+            template: cni.template.clone(),
+            plugin_timeout: cni.plugin_timeout,
+            plugins_at_once: cni.plugins_at_once,
+        }),
+    };
+    NetworkConfig {
+        netns_dir: config.netns_dir.clone(),
+        state_dir: config.state.join("network"),
+        ready_netns: config.ready_namespaces,
+        ..NetworkConfig::new(mode)
+    }
+}
+
+fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
+    let mut pods = PodsConfig::new(config.state.join("pods"), driver);
+    if let Some(parent) = &config.cgroup_parent {
+        pods.cgroup_parent.clone_from(parent);
+    }
+    let state = &config.state;
+    pods.handlers = config
+        .handlers
+        .iter()
+        .map(|(name, settings)| (name.clone(), handler(name, settings, state)))
+        .collect();
+    pods.shm_size = config.shm_size;
+    pods.sysctls.clone_from(&config.sysctls);
+    pods.seccomp_profile.clone_from(&config.seccomp_profile);
+    pods.log_limits =
+        LogLimits { bytes_per_second: config.log_rate, total_bytes: config.log_total };
+    pods.deadlines = Deadlines {
+        network: config.deadlines.network,
+        monitor: config.deadlines.monitor,
+        rootfs: config.deadlines.rootfs,
+        create: config.deadlines.create,
+        start: config.deadlines.start,
+        kill: config.deadlines.kill,
+        recover: config.deadlines.recover,
+        ..pods.deadlines
+    };
+    pods
+}
+
+/// Each external runtime keeps its own state apart, so that two of them never meet.
+fn handler(name: &HandlerName, settings: &HandlerSettings, state: &Path) -> Handler {
+    let launch = match &settings.kind {
+        HandlerKind::Own => Launch::Own,
+        HandlerKind::Oci { program, options } => Launch::External {
+            program: program.clone(),
+            options: options.clone(),
+            root: state.join("runtimes").join(name.to_string()),
+        },
+    };
+    Handler { launch }
+}
