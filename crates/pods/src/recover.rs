@@ -111,9 +111,10 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
         Recovered { quarantined: inner.quarantined.clone(), ..Recovered::default() };
     let known: Vec<SandboxId> = inner.table.sandbox_ids();
     let deadline = inner.config.deadlines.recover;
-    let each = known.iter().map(|id| async move {
-        let outcome = bounded("recover", deadline, take_up(pods, id)).await;
-        inner.table.settle(id);
+    // Each has its id to itself: a borrowed one would keep this future from being sent to a task.
+    let each = known.iter().cloned().map(|id| async move {
+        let outcome = bounded("recover", deadline, take_up(pods, &id)).await;
+        inner.table.settle(&id);
         (id, outcome)
     });
     let mut all = futures_util::stream::iter(each).buffer_unordered(AT_ONCE);

@@ -245,6 +245,12 @@ pub const KEYS: &[Key] = &[
         r#""""#,
         "CNI configuration for pods of this handler, instead of network.cni.config_dir.",
     ),
+    key(
+        "handlers.*.privileged_devices",
+        Choice(&["host", "asked"]),
+        r#""host""#,
+        "Which devices a privileged container has: all of the `host`, or only those that it `asked` for.",
+    ),
     key("pods.shm_size", Size, r#""64MiB""#, "Size of a pod's /dev/shm."),
     key(
         "pods.sysctls",

@@ -192,6 +192,8 @@ pub struct HandlerSettings {
     pub kind: HandlerKind,
     /// CNI configuration of its own.
     pub cni_config_dir: Option<PathBuf>,
+    /// Whether a privileged container gets only the devices that it asks for.
+    pub privileged_without_host_devices: bool,
 }
 
 /// What launches the containers of a handler.
@@ -444,7 +446,11 @@ impl Reader<'_> {
     }
 
     fn handlers(&mut self) -> BTreeMap<HandlerName, HandlerSettings> {
-        let own = HandlerSettings { kind: HandlerKind::Own, cni_config_dir: None };
+        let own = HandlerSettings {
+            kind: HandlerKind::Own,
+            cni_config_dir: None,
+            privileged_without_host_devices: false,
+        };
         let mut handlers = BTreeMap::new();
         for name in self.entries.names("handlers") {
             let settings = self.handler(&name);
@@ -497,7 +503,9 @@ impl Reader<'_> {
             }
         };
         let cni_config_dir = self.entries.path(&["handlers", name, "cni_config_dir"]);
-        HandlerSettings { kind, cni_config_dir }
+        let devices = self.entries.text(&["handlers", name, "privileged_devices"]);
+        let privileged_without_host_devices = devices == "asked";
+        HandlerSettings { kind, cni_config_dir, privileged_without_host_devices }
     }
 
     fn sysctls(&mut self) -> BTreeMap<String, String> {

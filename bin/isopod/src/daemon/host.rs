@@ -87,36 +87,19 @@ impl Host for Node {
     }
 }
 
-/// What the handlers can do on this kernel, the default first, as the kubelet expects it.
+/// The handlers as the kubelet is told of them, the default first.
 pub fn features<'a>(
     handlers: impl Iterator<Item = (&'a HandlerName, &'a pods::Handler)>,
 ) -> Vec<HandlerFeatures> {
-    // mount_setattr(2) is there since 5.12, mappings of overlay file systems since 5.19.
-    let kernel = kernel_version();
-    let has_user_namespaces = kernel >= (5, 19)
-        && std::fs::read_to_string("/proc/sys/user/max_user_namespaces")
-            .is_ok_and(|text| text.trim() != "0");
     let mut all: Vec<HandlerFeatures> = handlers
-        .map(|(name, handler)| {
-            let is_own = matches!(handler.launch, pods::Launch::Own);
-            HandlerFeatures {
-                name: name.clone(),
-                recursive_read_only_mounts: is_own && kernel >= (5, 12),
-                user_namespaces: is_own && has_user_namespaces,
-            }
+        .map(|(name, handler)| HandlerFeatures {
+            name: name.clone(),
+            recursive_read_only_mounts: handler.recursive_read_only,
+            user_namespaces: handler.user_namespaces,
         })
         .collect();
     all.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     all
-}
-
-fn kernel_version() -> (u32, u32) {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -132,6 +115,5 @@ mod tests {
         .into();
         let all = features(handlers.iter());
         assert!(all[0].name.is_default() && all.len() == 2);
-        assert!(kernel_version() >= (4, 0));
     }
 }

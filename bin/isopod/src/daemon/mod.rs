@@ -6,6 +6,7 @@
 //! Callers: `main`.
 
 mod host;
+mod kernel;
 mod limits;
 mod lock;
 mod logging;

@@ -135,10 +135,8 @@ fn connections(
 /// What goes on beside the calls.
 fn background(parts: &Parts) {
     let pods = parts.pods.clone();
-    let networks = parts.networks.clone();
     tokio::spawn(async move {
         recover(&pods).await;
-        collect_networks(&pods, &networks).await;
         sys::return_free_memory();
     });
     let images = parts.images.clone();
@@ -154,26 +152,6 @@ async fn recover(pods: &Pods) {
     }
     let pods::Recovered { alive, lost, undone, .. } = found;
     tracing::info!(alive, lost, undone, ms, "pods of the daemon before were taken up");
-}
-
-/// Frees what networks still hold for sandboxes that are gone.
-async fn collect_networks(pods: &Pods, networks: &network::Networks) {
-    let valid: Vec<_> = pods
-        .list_sandboxes(&pods::SandboxFilter::default())
-        .iter()
-        .map(|sandbox| sandbox.id.clone())
-        .collect();
-    match networks.gc(&valid).await {
-        Ok(collected) => {
-            for (sandbox, why) in &collected.left {
-                tracing::warn!(%sandbox, why, "a network still holds a sandbox that is gone");
-            }
-        }
-        Err(error) => {
-            let error = cri_server::message(&error);
-            tracing::warn!(error, "networks could not be collected");
-        }
-    }
 }
 
 /// Waits for the signal to stop; reloads, and pats the watchdog, meanwhile.

@@ -13,7 +13,7 @@ use operations::Operations;
 use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig};
 use registry::{Credentials, NodeCredentials, Registry, RegistryConfig};
 
-use super::monitor;
+use super::{kernel, monitor};
 use crate::config::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, NetworkChoice,
 };
@@ -141,10 +141,11 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
         pods.cgroup_parent.clone_from(parent);
     }
     let state = &config.state;
+    let kernel = kernel::Features::of_this_machine();
     pods.handlers = config
         .handlers
         .iter()
-        .map(|(name, settings)| (name.clone(), handler(name, settings, state)))
+        .map(|(name, settings)| (name.clone(), handler(name, settings, kernel, state)))
         .collect();
     pods.shm_size = config.shm_size;
     pods.sysctls.clone_from(&config.sysctls);
@@ -165,7 +166,12 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
 }
 
 /// Each external runtime keeps its own state apart, so that two of them never meet.
-fn handler(name: &HandlerName, settings: &HandlerSettings, state: &Path) -> Handler {
+fn handler(
+    name: &HandlerName,
+    settings: &HandlerSettings,
+    kernel: kernel::Features,
+    state: &Path,
+) -> Handler {
     let launch = match &settings.kind {
         HandlerKind::Own => Launch::Own,
         HandlerKind::Oci { program, options } => Launch::External {
@@ -174,5 +180,13 @@ fn handler(name: &HandlerName, settings: &HandlerSettings, state: &Path) -> Hand
             root: state.join("runtimes").join(name.to_string()),
         },
     };
-    Handler { launch }
+    // What an external runtime can do, only its own words would tell; the kubelet is promised what
+    // every one of them can.
+    let is_own = launch == Launch::Own;
+    Handler {
+        launch,
+        recursive_read_only: is_own && kernel.recursive_read_only,
+        user_namespaces: is_own && kernel.user_namespaces,
+        privileged_without_host_devices: settings.privileged_without_host_devices,
+    }
 }
