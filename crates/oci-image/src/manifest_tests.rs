@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::config::ImageConfig;
 use crate::hash::sha256;
 
 fn descriptor(t: &str, content: &str) -> String {
@@ -125,4 +128,70 @@ fn attestations_are_never_chosen() {
         .annotations
         .insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
     assert_eq!(i.choose(&Platform::new("linux", "amd64", "")).unwrap().digest, sha256(b"image"));
+}
+
+/// JSON-like documents out of the keys and values that manifests and configurations have.
+fn document() -> impl Strategy<Value = String> {
+    let digest = format!("\"{}\"", sha256(b""));
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("2".to_owned()),
+        Just("-1".to_owned()),
+        Just("\"\"".to_owned()),
+        Just(digest),
+        Just(format!("\"{}\"", types::OCI_MANIFEST)),
+        Just(format!("\"{}\"", types::OCI_INDEX)),
+        Just("\"layers\"".to_owned()),
+    ];
+    let key = proptest::sample::select(vec![
+        "schemaVersion",
+        "mediaType",
+        "config",
+        "layers",
+        "manifests",
+        "digest",
+        "size",
+        "platform",
+        "os",
+        "architecture",
+        "annotations",
+        "rootfs",
+        "type",
+        "diff_ids",
+        "User",
+        "Env",
+        "Labels",
+        "Volumes",
+        "fsLayers",
+    ]);
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4)
+                .prop_map(|v| format!("[{}]", v.join(","))),
+            proptest::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| {
+                let all: Vec<_> = pairs.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
+                format!("{{{}}}", all.join(","))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_document_is_refused_or_keeps_its_meaning(text in document()) {
+        let _ = ImageConfig::parse(text.as_bytes());
+        if let Ok(m) = Manifest::parse(text.as_bytes(), None) {
+            let again = match &m {
+                Manifest::Image(i) => i.to_json(),
+                Manifest::Index(i) => i.to_json(),
+            };
+            prop_assert_eq!(Manifest::parse(&again, Some(m.media_type())).unwrap(), m);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Manifest::parse(&bytes, None);
+        let _ = ImageConfig::parse(&bytes);
+    }
 }

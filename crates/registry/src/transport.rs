@@ -224,9 +224,10 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// What it means if a redirect's target says it: nothing about the credentials.
+    /// What it means if a redirect's target says it: nothing about the credentials. Its words are
+    /// left out, because a redirect may point anywhere, also into this node's own network.
     pub(crate) fn elsewhere(self) -> Failure {
-        let message = format!("where the registry redirects to: {}", self.words);
+        let message = "this is what the host says that the registry redirects to".to_owned();
         let cause = Cause::Status { code: self.status, message };
         Failure { cause, retry_after: self.retry_after }
     }
