@@ -100,29 +100,20 @@ impl Inner {
         let plan = cni.plan(attachment)?;
         record.joined = plan.iter().cloned().map(Joined::Cni).collect();
         self.put(record).await?;
+        let shared = Arc::new(tokio::sync::Mutex::new(record.clone()));
         let mut running = tokio::task::JoinSet::new();
         for (number, cached) in plan.into_iter().enumerate() {
-            let (cni, sandbox, netns) =
-                (Arc::clone(cni), attachment.sandbox.clone(), attachment.netns.clone());
-            running.spawn(async move {
-                let added = cni.add(Subject::of(&sandbox, &netns), &cached).await;
-                (number, added)
-            });
+            let notes = Notes { inner: Arc::clone(self), record: Arc::clone(&shared), number };
+            let (cni, attachment) = (Arc::clone(cni), attachment.clone());
+            running.spawn(async move { add_chain(&cni, &attachment, &cached, &notes).await });
         }
         let mut failed = None;
         while let Some(done) = running.join_next().await {
-            match done {
-                Ok((number, Ok(result))) => {
-                    if let Some(Joined::Cni(cached)) = record.joined.get_mut(number) {
-                        cached.result = Some(result);
-                    }
-                }
-                Ok((_, Err(error))) => failed = failed.or(Some(error)),
-                Err(_) => failed = failed.or(Some(NetworkError::Lost { operation: "CNI ADD" })),
-            }
+            let done = done.unwrap_or(Err(NetworkError::Lost { operation: "CNI ADD" }));
+            failed = failed.or(done.err());
         }
         // Results before errors: DEL is told what is known.
-        self.put(record).await?;
+        *record = shared.lock().await.clone();
         failed.map_or(Ok(()), Err)?;
         let attached = read_results(record)?;
         self.own_ports(attachment, record, &attached).await?;
@@ -188,9 +179,7 @@ impl Inner {
         if !self.records.is_ours(record) && record.joined.iter().any(unfinished) {
             let sandbox = record.sandbox.clone();
             blocking("ending plugins of an earlier daemon", move || {
-                end_strays(&sandbox)
-                    .map(drop)
-                    .map_err(kernel("end", "plugins of an earlier daemon"))
+                end_strays(&sandbox).map_err(kernel("end", "plugins of an earlier daemon"))
             })
             .await?;
         }
@@ -222,11 +211,11 @@ impl Inner {
                 blocking("leaving the bridge", move || crate::bridge::release(&sandbox, &lease))
                     .await
             }
-            Joined::Ports(_) => {
+            Joined::Ports(opened) => {
                 blocking("closing host ports", move || {
                     let mut netfilter =
                         Socket::netfilter().map_err(kernel("open", "a netfilter socket"))?;
-                    ports::close(&mut netfilter, PORTS_TABLE, sandbox.as_str())
+                    ports::close(&mut netfilter, PORTS_TABLE, sandbox.as_str(), &opened.ports)
                         .map_err(kernel("close", "host ports"))
                 })
                 .await
@@ -284,6 +273,45 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Where a chain's results are recorded, one after the other.
+#[derive(Debug)]
+struct Notes {
+    inner: Arc<Inner>,
+    record: Arc<tokio::sync::Mutex<SandboxRecord>>,
+    number: usize,
+}
+
+impl Notes {
+    async fn write(
+        &self,
+        partial: Option<Value>,
+        result: Option<Value>,
+    ) -> Result<(), NetworkError> {
+        let mut record = self.record.lock().await;
+        if let Some(Joined::Cni(cached)) = record.joined.get_mut(self.number) {
+            (cached.partial, cached.result) = (partial, result);
+        }
+        self.inner.put(&record).await
+    }
+}
+
+/// ADD over a chain of plugins.
+async fn add_chain(
+    cni: &Cni,
+    attachment: &Attachment,
+    cached: &Cached,
+    notes: &Notes,
+) -> Result<(), NetworkError> {
+    let subject = Subject::of(&attachment.sandbox, &attachment.netns);
+    let mut previous: Option<Value> = None;
+    for place in 0.. {
+        let Some(result) = cni.add(subject, cached, place, previous.as_ref()).await? else { break };
+        notes.write(Some(result.clone()), None).await?;
+        previous = Some(result);
+    }
+    notes.write(None, previous).await
 }
 
 /// What the results of all networks say together.

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_
 
 use crate::error::NetworkError;
 use crate::netlink::nft::{self, Chain, Element, Expression as E, Key, Map, Register, Verdict};
-use crate::netlink::{AF_INET, AF_INET6, Message, Socket};
+use crate::netlink::{AF_INET, AF_INET6, Message, Socket, forget_udp};
 
 /// NFPROTO_IPV4 and NFPROTO_IPV6 have the numbers of the address families.
 const V4: u8 = AF_INET;
@@ -239,7 +239,10 @@ pub(crate) fn open(
     let elements = elements(owner, ips, ports);
     let batch =
         elements.iter().map(|(map, element)| nft::add_element(table, map, element)).collect();
-    let Err(failed) = socket.batch(nft::begin(), batch, nft::end()) else { return Ok(()) };
+    let Err(failed) = socket.batch(nft::begin(), batch, nft::end()) else {
+        forget(socket, ports);
+        return Ok(());
+    };
     if failed.source.kind() == io::ErrorKind::AlreadyExists
         && let Some((map, element)) = elements.get(failed.index)
         && let Some(port) = element.key.len().checked_sub(4).filter(|_| map.starts_with("ports"))
@@ -257,8 +260,25 @@ pub(crate) fn open(
     Err(kernel("open", owner, failed.source))
 }
 
+/// Lets clients of UDP ports notice where those lead now. They would notice in the end by themselves, so
+/// that it fails is no reason to fail.
+fn forget(socket: &mut Socket, ports: &[PortMapping]) {
+    for port in ports.iter().filter(|port| port.protocol == Protocol::Udp) {
+        for family in [V4, V6] {
+            if let Err(error) = forget_udp(socket, family, port.host_port) {
+                tracing::debug!(port = port.host_port, %error, "tracked UDP clients are not forgotten");
+            }
+        }
+    }
+}
+
 /// Leads all ports of this owner nowhere. It is no error if there are none, or no table.
-pub(crate) fn close(socket: &mut Socket, table: &str, owner: &str) -> io::Result<()> {
+pub(crate) fn close(
+    socket: &mut Socket,
+    table: &str,
+    owner: &str,
+    ports: &[PortMapping],
+) -> io::Result<()> {
     let mut gone = Vec::new();
     for map in &MAPS {
         let elements = match nft::list_elements(socket, table, map.name) {
@@ -276,7 +296,9 @@ pub(crate) fn close(socket: &mut Socket, table: &str, owner: &str) -> io::Result
     if gone.is_empty() {
         return Ok(());
     }
-    socket.batch(nft::begin(), gone, nft::end()).map_err(|failed| failed.source)
+    socket.batch(nft::begin(), gone, nft::end()).map_err(|failed| failed.source)?;
+    forget(socket, ports);
+    Ok(())
 }
 
 /// The sandboxes that have elements in the maps, so that those that nobody knows can be found.

@@ -95,6 +95,10 @@ pub(crate) struct Cached {
     pub(crate) capability_args: serde_json::Map<String, serde_json::Value>,
     /// The result of ADD; `None` until it has succeeded.
     pub(crate) result: Option<serde_json::Value>,
+    /// The result of the plugins that have succeeded so far, while others have not: some find what they made
+    /// only by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) partial: Option<serde_json::Value>,
 }
 
 impl Cached {

@@ -178,6 +178,13 @@ pub(crate) async fn keep_bridge(inner: Weak<Inner>) {
         let this = Arc::clone(&inner);
         let ensured = blocking("setting up the bridge", move || {
             let Backend::Bridge(bridge) = &this.backend else { return Ok(String::new()) };
+            if bridge.subnets().is_empty() {
+                let message = format!(
+                    "bridge {}: no subnet is configured, and the kubelet has told none yet",
+                    bridge.name()
+                );
+                return Err(NetworkError::NotReady { message });
+            }
             bridge.ensure(|| this.records.all())?;
             let subnets: Vec<_> = bridge.subnets().iter().map(ToString::to_string).collect();
             Ok(format!("bridge {}: {}", bridge.name(), subnets.join(", ")))

@@ -254,7 +254,7 @@ impl Bridge {
             }
         }
         for owner in owners.into_iter().filter(|owner| unknown(owner)) {
-            ports::close(&mut netfilter, self.name(), &owner)
+            ports::close(&mut netfilter, self.name(), &owner, &[])
                 .map_err(kernel("close", "host ports"))?;
             swept.push(format!("host ports of {owner}"));
         }
@@ -273,7 +273,7 @@ pub(crate) fn release(sandbox: &SandboxId, lease: &Lease) -> Result<(), NetworkE
     pod::disconnect(&mut route, sandbox, &lease.link)?;
     if !lease.ports.is_empty() {
         let mut netfilter = Socket::netfilter().map_err(kernel("open", "a netfilter socket"))?;
-        ports::close(&mut netfilter, &lease.bridge, sandbox.as_str())
+        ports::close(&mut netfilter, &lease.bridge, sandbox.as_str(), &lease.ports)
             .map_err(kernel("close", &format!("the host ports of {}", sandbox.short())))?;
     }
     Ok(())

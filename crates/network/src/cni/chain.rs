@@ -78,36 +78,32 @@ impl Cni {
         env
     }
 
-    /// ADD: the plugins in order, each told the result of the one before. On a failure what they made may
-    /// be there; `delete` takes it away.
+    /// ADD of the plugin at this place of the chain, told the result of the one before. Its result is to be
+    /// recorded before the next. `None` past the end of the chain. On a failure what the plugins made may be
+    /// there; `delete` takes it away.
     pub(crate) async fn add(
         &self,
         subject: Subject<'_>,
         cached: &Cached,
-    ) -> Result<Value, NetworkError> {
+        place: usize,
+        previous: Option<&Value>,
+    ) -> Result<Option<Value>, NetworkError> {
         let network = Network::from_value(cached.config.clone())?;
+        let Some(plugin) = network.plugins.get(place) else { return Ok(None) };
         let env = self.env(Some((subject, cached)));
-        let mut previous: Option<Value> = None;
-        for plugin in &network.plugins {
-            let extra = Extra {
-                capability_args: Some(&cached.capability_args),
-                previous: previous.as_ref(),
-                valid: None,
-            };
-            let mut result = self.call(&network, plugin, "ADD", &env, extra).await?;
-            let Value::Object(map) = &mut result else {
-                return Err(NetworkError::PluginBroken {
-                    plugin: plugin.kind.clone(),
-                    network: network.name.clone(),
-                    verb: "ADD",
-                    how: "it succeeded and printed no result".into(),
-                    stderr: String::new(),
-                });
-            };
-            map.entry("cniVersion").or_insert_with(|| network.version.to_string().into());
-            previous = Some(result);
-        }
-        Ok(previous.unwrap_or_default())
+        let extra = Extra { capability_args: Some(&cached.capability_args), previous, valid: None };
+        let mut result = self.call(&network, plugin, "ADD", &env, extra).await?;
+        let Value::Object(map) = &mut result else {
+            return Err(NetworkError::PluginBroken {
+                plugin: plugin.kind.clone(),
+                network: network.name.clone(),
+                verb: "ADD",
+                how: "it succeeded and printed no result".into(),
+                stderr: String::new(),
+            });
+        };
+        map.entry("cniVersion").or_insert_with(|| network.version.to_string().into());
+        Ok(Some(result))
     }
 
     /// DEL: the plugins in reverse order, each told the result of ADD. Ends at the first that fails, because
@@ -119,7 +115,11 @@ impl Cni {
     ) -> Result<(), NetworkError> {
         let network = Network::from_value(cached.config.clone())?;
         let env = self.env(Some((subject, cached)));
-        let previous = cached.result.as_ref().filter(|_| network.version >= Version::V0_4);
+        let previous = cached
+            .result
+            .as_ref()
+            .or(cached.partial.as_ref())
+            .filter(|_| network.version >= Version::V0_4);
         let extra = Extra { capability_args: Some(&cached.capability_args), previous, valid: None };
         for plugin in network.plugins.iter().rev() {
             match self.call(&network, plugin, "DEL", &env, extra).await {

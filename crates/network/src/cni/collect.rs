@@ -85,6 +85,7 @@ impl Cni {
             cni_args: vec![("IgnoreUnknown".into(), "1".into())],
             capability_args: Map::new(),
             result: None,
+            partial: None,
         };
         self.delete(Subject { container: &leftover.container, netns: None }, &cached).await
     }

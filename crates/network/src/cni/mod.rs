@@ -161,6 +161,7 @@ impl Cni {
             cni_args: cni_args.clone(),
             capability_args: capability_args.clone(),
             result: None,
+            partial: None,
         });
         Ok(plan.collect())
     }

@@ -4,6 +4,7 @@
 //! never waits longer than its timeout. Callers: the rest of this crate.
 
 mod address;
+mod conntrack;
 mod link;
 mod message;
 pub(crate) mod nft;
@@ -12,6 +13,7 @@ mod route;
 mod socket;
 
 pub(crate) use address::{add_address, addresses, delete_address};
+pub(crate) use conntrack::forget_udp;
 pub(crate) use link::{
     Link, Veth, delete_link, get_link, group_link, list_links, name_link, name_port, new_bridge,
     new_ifb, new_veth, set_up,

@@ -1,10 +1,13 @@
 //! The built-in network on a machine of its own.
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use crate::common::*;
 use model::{Class, Classified as _, PortMapping, Protocol};
-use network::{Attachment, BridgeConfig, Mode, NetworkConfig, NetworkError, Networks, Reason};
+use network::{
+    Attachment, BridgeConfig, Mode, NetworkConfig, NetworkError, Networks, Reason, inside,
+};
 
 fn config() -> BridgeConfig {
     BridgeConfig {
@@ -61,8 +64,7 @@ fn pods_reach_each_other_and_the_outside_and_leave_nothing() {
         {
             assert_eq!(connect(&first.netns, to).unwrap().to_string(), machine);
         }
-        let mtu =
-            network::inside(&first.netns, || std::fs::read_to_string("/proc/thread-self/net/dev"));
+        let mtu = inside(&first.netns, || std::fs::read_to_string("/proc/thread-self/net/dev"));
         assert!(mtu.unwrap().unwrap().contains("eth0"));
         assert!(ip("-n isopod-010101010101 link show eth0").contains("mtu 1400"));
         networks.check(&first).await.unwrap();
@@ -114,6 +116,69 @@ fn host_ports_lead_into_the_pod_from_everywhere() {
         assert!(connect(neighbour.path(), "192.0.2.1:8080").is_err());
         leave(&networks, &other).await;
         assert_eq!(inventory(), before);
+    });
+}
+
+#[test]
+fn a_udp_client_that_keeps_sending_reaches_the_pod_that_has_the_port_now() {
+    on_a_machine(|| async {
+        let neighbour = neighbour(1500).await;
+        let networks = start(config()).await;
+        let client = inside(neighbour.path(), || UdpSocket::bind("0.0.0.0:4000")).unwrap().unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let ask = || -> std::io::Result<usize> {
+            client.send_to(b"ping", "192.0.2.1:5353")?;
+            client.recv(&mut [0; 8])
+        };
+        client.send_to(b"nobody is there", "192.0.2.1:5353").unwrap();
+        for number in [1, 2] {
+            let (server, _) = join(&networks, number, vec![port(Protocol::Udp, 5353, 53)]).await;
+            echo_udp(&server.netns, "0.0.0.0:53");
+            assert_eq!(ask().unwrap(), 4, "pod {number}");
+            leave(&networks, &server).await;
+        }
+    });
+}
+
+#[test]
+fn pods_of_one_family_have_one_address() {
+    on_a_machine(|| async {
+        let neighbour = neighbour(1500).await;
+        serve(neighbour.path(), "[::]:80");
+        for (v4, outside) in [(true, "192.0.2.2:80"), (false, "[2001:db8::2]:80")] {
+            let whole = config();
+            let networks = start(BridgeConfig {
+                subnet_v4: whole.subnet_v4.filter(|_| v4),
+                subnet_v6: whole.subnet_v6.filter(|_| !v4),
+                ..whole
+            })
+            .await;
+            let netns = networks.new_netns(&id(1)).await.unwrap();
+            let mut attachment = pod(&id(1), &netns);
+            attachment.port_mappings = vec![port(Protocol::Tcp, 8080, 80)];
+            let attached = networks.attach(&attachment).await.unwrap();
+            assert_eq!(attached.ips.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [v4]);
+            connect(netns.path(), outside).unwrap();
+            serve(netns.path(), "[::]:80");
+            let machine = if v4 { "192.0.2.1:8080" } else { "[2001:db8::1]:8080" };
+            connect(neighbour.path(), machine).unwrap();
+            leave(&networks, &attachment).await;
+        }
+    });
+}
+
+#[test]
+fn a_bridge_without_subnets_takes_the_ranges_that_the_kubelet_tells() {
+    on_a_machine(|| async {
+        let bare = BridgeConfig { subnet_v4: None, subnet_v6: None, ..config() };
+        let networks = Networks::new(NetworkConfig::new(Mode::Bridge(bare))).unwrap();
+        let netns = networks.new_netns(&id(1)).await.unwrap();
+        assert!(networks.attach(&pod(&id(1), &netns)).await.is_err());
+        assert!(!networks.status().ready);
+        networks.set_pod_cidrs(vec!["10.44.3.0/24".parse().unwrap()]).await.unwrap();
+        until(&networks, |status| status.ready).await;
+        let attached = networks.attach(&pod(&id(1), &netns)).await.unwrap();
+        assert_eq!(attached.ips[0].to_string(), "10.44.3.2");
     });
 }
 
@@ -305,5 +370,40 @@ fn bandwidth_annotations_limit_both_directions() {
         bad.annotations.insert("kubernetes.io/ingress-bandwidth".into(), "lots".into());
         let error = networks.attach(&bad).await.unwrap_err();
         assert_eq!(error.class(), Class::InvalidArgument, "{error}");
+    });
+}
+
+#[test]
+fn a_hundred_pods_join_at_once_and_one_alone_in_no_time() {
+    on_a_machine(|| async {
+        let networks = start(config()).await;
+        let mut alone = Vec::new();
+        for number in 1..=10 {
+            let netns = networks.new_netns(&id(number)).await.unwrap();
+            let attachment = pod(&id(number), &netns);
+            let begun = std::time::Instant::now();
+            networks.attach(&attachment).await.unwrap();
+            alone.push(begun.elapsed());
+            leave(&networks, &attachment).await;
+        }
+        alone.sort_unstable();
+        eprintln!("a pod joins the bridge: {:?} to {:?}", alone[0], alone[9]);
+        let clean = inventory();
+        let begun = std::time::Instant::now();
+        let mut running = tokio::task::JoinSet::new();
+        for number in 1..=100 {
+            let networks = networks.clone();
+            running.spawn(async move { join(&networks, number, vec![]).await });
+        }
+        let joined = running.join_all().await;
+        eprintln!("a hundred pods at once: {:?}", begun.elapsed());
+        let mut ips: Vec<_> = joined.iter().flat_map(|(_, ips)| ips).collect();
+        ips.sort_unstable();
+        ips.dedup();
+        assert_eq!(ips.len(), 200);
+        for (attachment, _) in &joined {
+            leave(&networks, attachment).await;
+        }
+        assert_eq!(inventory(), clean);
     });
 }

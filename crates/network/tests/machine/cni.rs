@@ -7,11 +7,12 @@ use model::{Class, Classified as _, Protocol};
 use network::{CniConfig, Mode, NetworkConfig, Networks};
 
 use crate::common::*;
-use crate::plugins::{CONF, conf};
+use crate::plugins::{BIN, CONF, conf};
+use crate::sudden::daemon;
 
 const PLUGINS: &str = "/usr/lib/cni";
 
-fn config() -> CniConfig {
+pub fn config() -> CniConfig {
     assert!(
         Path::new(PLUGINS).join("bridge").exists(),
         "this test needs the package containernetworking-plugins (cargo xtask setup installs it)"
@@ -144,5 +145,101 @@ fn leases_that_outlived_a_reboot_are_collected() {
         let mut expected = vec!["10.77.0.10".to_owned(), attached.ips[0].to_string()];
         expected.sort_unstable();
         assert_eq!(left, expected);
+    });
+}
+
+/// Wraps each real plugin, to let it fail before or after its work where a file says so.
+fn wrap_plugins() {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(BIN).unwrap();
+    for kind in CHAIN {
+        let script = format!(
+            "#!/bin/sh
+            fail() {{ [ -e /run/fail.$CNI_COMMAND.$1.{kind} ] && echo '{{\"code\":999,\"msg\":\"on purpose\"}}' && exit 1; }}
+            fail before
+            out=$({PLUGINS}/{kind}) || {{ echo \"$out\"; exit 1; }}
+            fail after
+            echo \"$out\""
+        );
+        let path = Path::new(BIN).join(kind);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+const CHAIN: [&str; 4] = ["bridge", "portmap", "firewall", "bandwidth"];
+
+/// What is left of pods.
+fn leftovers() -> (std::collections::BTreeMap<&'static str, Vec<String>>, Vec<String>) {
+    (inventory(), leases())
+}
+
+#[test]
+fn whatever_plugin_fails_before_or_after_its_work_nothing_is_left() {
+    on_a_machine(|| async {
+        wrap_plugins();
+        conf("10-podnet.conflist", &chain("10.77.0.0/24"));
+        let mut config = config();
+        config.bin_dirs.insert(0, BIN.into());
+        let networks = start(config).await;
+        let mut clean = None;
+        let mut number = 0;
+        let mut points = vec![None];
+        for verb in ["ADD", "DEL"] {
+            for when in ["before", "after"] {
+                points.extend(
+                    CHAIN.map(|kind| Some((verb, format!("/run/fail.{verb}.{when}.{kind}")))),
+                );
+            }
+        }
+        for point in points {
+            number += 1;
+            let netns = networks.new_netns(&id(number)).await.unwrap();
+            let mut attachment = pod(&id(number), &netns);
+            attachment.port_mappings = vec![port(Protocol::Tcp, 8080, 80)];
+            attachment.annotations.insert("kubernetes.io/egress-bandwidth".into(), "100M".into());
+            if let Some((_, file)) = &point {
+                std::fs::write(file, "").unwrap();
+            }
+            let attached = networks.attach(&attachment).await;
+            let fails = matches!(point, Some(("ADD", _)));
+            assert_eq!(attached.is_err(), fails, "{point:?}: {attached:?}");
+            let detached = networks.detach(&attachment, None).await;
+            let fails = matches!(point, Some(("DEL", _)));
+            assert_eq!(detached.is_err(), fails, "{point:?}: {detached:?}");
+            if let Some((_, file)) = &point {
+                std::fs::remove_file(file).unwrap();
+            }
+            networks.detach(&attachment, None).await.unwrap();
+            networks.remove_netns(&id(number)).await.unwrap();
+            let now = leftovers();
+            assert_eq!(*clean.get_or_insert_with(|| now.clone()), now, "{point:?}");
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_plugins_run_leaves_nothing_that_the_next_does_not_find() {
+    on_a_machine(|| async {
+        conf("10-podnet.conflist", &chain("10.77.0.0/24"));
+        let first = start(config()).await;
+        let netns = first.new_netns(&id(99)).await.unwrap();
+        let mut attachment = pod(&id(99), &netns);
+        attachment.port_mappings = vec![port(Protocol::Tcp, 8099, 80)];
+        first.attach(&attachment).await.unwrap();
+        first.detach(&attachment, None).await.unwrap();
+        first.remove_netns(&id(99)).await.unwrap();
+        let clean = leftovers();
+        drop(first);
+        for round in 0..8_u64 {
+            let mut daemon = daemon("sudden::a_daemon_with_real_plugins");
+            tokio::time::sleep(Duration::from_millis(60 + 37 * round)).await;
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+            let networks = start(config()).await;
+            let collected = networks.gc(&[]).await.unwrap();
+            assert!(collected.left.is_empty(), "{collected:?}");
+            assert_eq!(leftovers(), clean, "round {round}: {collected:?}");
+        }
     });
 }

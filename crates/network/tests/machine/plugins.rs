@@ -70,6 +70,12 @@ pub fn calls() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Whether the process with this number runs, and is not only waiting to be waited for.
+pub fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
 fn json(path: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
@@ -164,6 +170,7 @@ fn what_a_plugin_does_wrong_is_told_and_undone() {
         let huge = "head -c 1000000 /dev/zero | tr '\\0' x";
         let later = r#"echo '{"cniVersion":"1.0.0","code":11,"msg":"try later","details":"full moon"}'; exit 1"#;
         let full = r#"echo '{"code":100,"msg":"failed to allocate: no IP addresses available in range set"}'; exit 1"#;
+        let hang = "sleep 1000 & echo $! > /run/child; wait";
         for (add, words, class) in [
             ("echo oops", "no JSON", Class::Internal),
             ("true", "no result", Class::Internal),
@@ -175,7 +182,7 @@ fn what_a_plugin_does_wrong_is_told_and_undone() {
             ("echo '{\"ips\":[{\"address\":\"x\"}]}'", "no address with a prefix", Class::Internal),
             (later, "try later (code 11): full moon", Class::Unavailable),
             (full, "no IP addresses", Class::ResourceExhausted),
-            ("sleep 1000", "killed at ADD after 2 s", Class::DeadlineExceeded),
+            (hang, "killed at ADD after 2 s", Class::DeadlineExceeded),
         ] {
             plugin("bad", add, "");
             let error = networks.attach(&attachment).await.unwrap_err();
@@ -186,10 +193,9 @@ fn what_a_plugin_does_wrong_is_told_and_undone() {
             assert_eq!(calls().last().unwrap(), "DEL good eth0", "{add}");
             assert_eq!(inventory(), before, "{add}");
         }
-        // The children of the one that hung are gone too.
-        let left =
-            std::process::Command::new("pgrep").args(["-fx", "sleep 1000"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+        // The child of the one that hung is gone too, or about to be.
+        let child = std::fs::read_to_string("/run/child").unwrap();
+        eventually("the child to end", || !is_alive(&child)).await;
         std::fs::set_permissions(format!("{BIN}/bad"), std::fs::Permissions::from_mode(0o644))
             .unwrap();
         let error = networks.attach(&attachment).await.unwrap_err();

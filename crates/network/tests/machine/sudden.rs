@@ -10,7 +10,7 @@ use crate::common::*;
 use crate::plugins::{GOOD, calls, cni, conf, list, plugin};
 
 /// Starts this test program once more, as the daemon that is going to die.
-fn daemon(test: &str) -> Child {
+pub fn daemon(test: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .spawn()
@@ -57,6 +57,14 @@ fn a_daemon_with_plugins() {
 }
 
 #[test]
+#[ignore = "it is the daemon that another test kills"]
+fn a_daemon_with_real_plugins() {
+    let config = NetworkConfig::new(Mode::Cni(crate::cni::config()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async { live(Networks::new(config).unwrap()).await });
+}
+
+#[test]
 fn a_bridge_daemon_that_is_killed_at_any_moment_leaves_nothing_that_the_next_does_not_find() {
     on_a_machine(|| async {
         let networks = Networks::new(bridge()).unwrap();
@@ -83,9 +91,12 @@ fn a_plugin_of_a_killed_daemon_is_ended_before_its_network_is_deleted() {
     on_a_machine(|| async {
         // It ignores everything but SIGKILL, and would undo DEL if it lived on.
         let add = format!(
-            "trap '' TERM HUP INT PIPE; touch /run/begun; sleep 1000 & wait; touch /run/late; {GOOD}"
+            "trap '' TERM HUP INT PIPE
+            sleep 1000 & echo $$ $! > /run/pids; touch /run/begun; wait; touch /run/late; {GOOD}"
         );
-        plugin("slow", &add, "pgrep -fx 'sleep 1000' > /run/alive-at-del");
+        let look = "for pid in $(cat /run/pids); do
+            grep -q '^State:.*[RSD] ' /proc/$pid/status && echo $pid; done > /run/alive-at-del";
+        plugin("slow", &add, look);
         conf("10-net.conflist", &list("net", "1.0.0", &["slow"]));
         let mut daemon = daemon("sudden::a_daemon_with_plugins");
         eventually("the plugin to run", || std::path::Path::new("/run/begun").exists()).await;
