@@ -1,0 +1,110 @@
+//! Port-forward.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, copy_bidirectional_with_sizes, join};
+
+use super::connect::{ClientError, ClientTls, Transport, upgrade};
+use crate::protocol::{PORT_FORWARD, TUNNELLED_PORT_FORWARD};
+use crate::spdy::{Connection, Limits, Opener, Role};
+use crate::websocket::{self as ws, Side};
+
+const BUFFER: usize = 32 << 10;
+/// The longest failure that is read.
+const LONGEST: u64 = 64 << 10;
+
+/// Connects to ports of a pod, as often as its owner likes. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    opener: Opener,
+    last_id: Arc<AtomicU64>,
+    _connection: Arc<Connection>,
+}
+
+impl Forwarder {
+    /// Connects to the URL of a port-forward.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connect(
+        url: &str,
+        transport: Transport,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, ClientError> {
+        let limits = Limits::default();
+        let connection = match transport {
+            Transport::Spdy => {
+                let (socket, _) = upgrade(url, transport, &[PORT_FORWARD], tls).await?;
+                Connection::start(socket, Role::Client, limits)
+            }
+            Transport::WebSocket => {
+                let (socket, _) = upgrade(url, transport, &[TUNNELLED_PORT_FORWARD], tls).await?;
+                let (receiver, sender) = ws::split(socket, Side::Client, limits.idle, limits.ping);
+                let (inside, pump) = ws::tunnel(receiver, sender);
+                tokio::spawn(async move {
+                    if let Err(error) = pump.await {
+                        tracing::debug!(%error, "a tunnelled port-forward");
+                    }
+                });
+                Connection::start(inside, Role::Client, limits)
+            }
+        };
+        let opener = connection.opener.clone();
+        Ok(Self { opener, last_id: Arc::default(), _connection: Arc::new(connection) })
+    }
+
+    /// Connects `socket` with `port` of the pod, and returns when both directions have ended.
+    ///
+    /// # Errors
+    /// What the server says of the port, or the connection's end.
+    pub async fn forward<S>(&self, socket: &mut S, port: u16) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let headers = |kind: &str| {
+            vec![
+                ("streamtype".to_owned(), kind.to_owned()),
+                ("port".to_owned(), port.to_string()),
+                ("requestid".to_owned(), id.to_string()),
+            ]
+        };
+        let mut error = self.opener.open(headers("error")).await?;
+        // Nothing is said on it from here.
+        tokio::io::AsyncWriteExt::shutdown(&mut error.writer).await?;
+        let data = self.opener.open(headers("data")).await?;
+        let mut far = join(data.reader, data.writer);
+        let copy = async {
+            copy_bidirectional_with_sizes(socket, &mut far, BUFFER, BUFFER).await?;
+            Ok(())
+        };
+        let watch = async {
+            let mut said = Vec::new();
+            (&mut error.reader).take(LONGEST).read_to_end(&mut said).await?;
+            if said.is_empty() {
+                return Ok(());
+            }
+            Err(io::Error::other(String::from_utf8_lossy(&said).into_owned()))
+        };
+        tokio::pin!(copy, watch);
+        tokio::select! {
+            biased;
+            said = &mut watch => {
+                said?;
+                copy.await
+            }
+            copied = &mut copy => {
+                // Why it broke is said on the other stream.
+                watch.await?;
+                copied
+            }
+        }
+    }
+
+    /// Waits for the connection's end.
+    pub async fn ended(&self) {
+        self.opener.ended().await;
+    }
+}

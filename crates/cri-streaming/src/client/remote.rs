@@ -1,0 +1,233 @@
+//! Exec and attach.
+
+use std::io;
+use std::pin::Pin;
+
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::connect::{ClientError, ClientTls, Socket, Transport, upgrade};
+use crate::protocol::{Encoding, RemoteCommand, WEBSOCKET_REMOTE_COMMAND};
+use crate::server::{Input, Output, Size, Streams};
+use crate::spdy::{Connection, Limits, Opener, Role, Stream};
+use crate::status::Outcome;
+use crate::websocket::{self as ws, ChannelReader, ChannelWriter, Side};
+
+/// Bytes that wait between the caller and the socket.
+const AHEAD: usize = 64 << 10;
+/// The longest outcome that is read.
+const LONGEST: u64 = 64 << 10;
+
+/// A command that runs at the other end.
+pub struct Session {
+    /// To its standard input; shut down, it ends.
+    pub stdin: Option<Output>,
+    /// From its standard output, or its terminal.
+    pub stdout: Option<Input>,
+    /// From its standard error.
+    pub stderr: Option<Input>,
+    /// Changes its terminal's size.
+    pub resizer: Option<Resizer>,
+    /// How it ends; an error when the connection ends before it is told.
+    pub outcome: Pin<Box<dyn Future<Output = io::Result<Outcome>> + Send>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+/// Changes a terminal's size.
+pub struct Resizer(Output);
+
+impl std::fmt::Debug for Resizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resizer").finish_non_exhaustive()
+    }
+}
+
+impl Resizer {
+    /// Tells the new size.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn resize(&mut self, size: Size) -> io::Result<()> {
+        let text = serde_json::to_vec(&size)?;
+        self.0.write_all(&text).await?;
+        self.0.flush().await
+    }
+}
+
+/// Connects to the URL of an exec or an attach.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn remote_command(
+    url: &str,
+    streams: Streams,
+    transport: Transport,
+    tls: Option<&ClientTls>,
+) -> Result<Session, ClientError> {
+    let unreachable =
+        |source| ClientError::Unreachable { authority: "its address".to_owned(), source };
+    match transport {
+        Transport::Spdy => {
+            let names: Vec<&str> =
+                RemoteCommand::ALL.iter().map(|version| version.name()).collect();
+            let (socket, chosen) = upgrade(url, transport, &names, tls).await?;
+            let version = RemoteCommand::ALL.into_iter().find(|version| version.name() == chosen);
+            spdy(socket, streams, version.unwrap_or(RemoteCommand::V1)).await.map_err(unreachable)
+        }
+        Transport::WebSocket => {
+            let binary = WEBSOCKET_REMOTE_COMMAND
+                .iter()
+                .filter(|(_, _, encoding)| *encoding == Encoding::Binary);
+            let names: Vec<&str> = binary.map(|(name, ..)| *name).collect();
+            let (socket, chosen) = upgrade(url, transport, &names, tls).await?;
+            let known = WEBSOCKET_REMOTE_COMMAND.iter().find(|(name, ..)| *name == chosen);
+            Ok(websocket(
+                socket,
+                streams,
+                known.map_or(RemoteCommand::V1, |(_, version, _)| *version),
+            ))
+        }
+    }
+}
+
+async fn open(opener: &Opener, kind: &str) -> io::Result<Stream> {
+    opener.open(vec![("streamtype".to_owned(), kind.to_owned())]).await
+}
+
+async fn spdy(socket: Socket, streams: Streams, version: RemoteCommand) -> io::Result<Session> {
+    let connection = Connection::start(socket, Role::Client, Limits::default());
+    let opener = connection.opener.clone();
+    let error = open(&opener, "error").await?;
+    let stdin = if streams.stdin { Some(open(&opener, "stdin").await?) } else { None };
+    let stdout = if streams.stdout { Some(open(&opener, "stdout").await?) } else { None };
+    let stderr = if streams.stderr { Some(open(&opener, "stderr").await?) } else { None };
+    let resize = if streams.tty && version.has_resize() {
+        Some(open(&opener, "resize").await?)
+    } else {
+        None
+    };
+    let mut kept = Vec::new();
+    let mut input = |stream: Option<Stream>| {
+        stream.map(|s| {
+            kept.push(s.writer.finishing());
+            Box::new(s.reader) as Input
+        })
+    };
+    let (stdout, stderr) = (input(stdout), input(stderr));
+    let outcome = Box::pin(async move {
+        // The connection lives until the outcome is known, and so do the directions that nothing is said in.
+        let _kept = (connection, kept);
+        // The whole stream: a writer that is dropped here would reset it.
+        let mut error = error;
+        let mut bytes = Vec::new();
+        (&mut error.reader).take(LONGEST).read_to_end(&mut bytes).await?;
+        Ok(Outcome::parse(&bytes))
+    });
+    Ok(Session {
+        stdin: stdin.map(|s| Box::new(s.writer.finishing()) as Output),
+        stdout,
+        stderr,
+        resizer: resize.map(|s| Resizer(Box::new(s.writer.finishing()))),
+        outcome,
+    })
+}
+
+fn websocket(socket: Socket, streams: Streams, version: RemoteCommand) -> Session {
+    let (receiver, sender) =
+        ws::split(socket, Side::Client, Limits::default().idle, Limits::default().ping);
+    let (mut channels, pump) = ws::open_channels(receiver, &[1, 2, 3], Encoding::Binary, false);
+    let reading = Reading(tokio::spawn(pump));
+    let has_close = version >= RemoteCommand::V5;
+    let writer = |channel: u8| {
+        write_channel(ChannelWriter::new(sender.clone(), channel, Encoding::Binary), has_close)
+    };
+    let mut reader = |channel: u8, wanted: bool| {
+        let channel = channels.remove(&channel).filter(|_| wanted)?;
+        Some(Box::new(read_channel(channel)) as Input)
+    };
+    let stdout = reader(1, streams.stdout);
+    let stderr = reader(2, streams.stderr);
+    let error = channels.remove(&3);
+    let outcome = Box::pin(async move {
+        let mut bytes = Vec::new();
+        if let Some(mut error) = error {
+            while let Some(chunk) = error.receive().await {
+                bytes.extend_from_slice(&chunk);
+                if version.has_status() {
+                    break;
+                }
+            }
+        }
+        if bytes.is_empty() && version.has_status() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection ended without an outcome",
+            ));
+        }
+        // What is still on its way to the caller is read on.
+        reading.detach();
+        Ok(Outcome::parse(&bytes))
+    });
+    Session {
+        stdin: streams.stdin.then(|| Box::new(writer(0)) as Output),
+        stdout,
+        stderr,
+        resizer: (streams.tty && version.has_resize()).then(|| Resizer(Box::new(writer(4)))),
+        outcome,
+    }
+}
+
+/// The task that reads; it ends when nobody waits for the outcome any more.
+struct Reading(JoinHandle<io::Result<()>>);
+
+impl Reading {
+    fn detach(mut self) {
+        // The task ends with its connection; the handle that is dropped instead belongs to nothing.
+        self.0 = tokio::spawn(async { Ok(()) });
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn write_channel<S>(
+    channel: ChannelWriter<S>,
+    has_close: bool,
+) -> impl AsyncWrite + Send + Unpin + use<S>
+where
+    S: tokio::io::AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (callers, mut ours): (DuplexStream, _) = duplex(AHEAD);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 32 << 10];
+        while let Ok(count @ 1..) = ours.read(&mut buffer).await {
+            if channel.send(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+        if has_close {
+            let _ = channel.close().await;
+        }
+    });
+    callers
+}
+
+fn read_channel(mut channel: ChannelReader) -> DuplexStream {
+    let (callers, mut ours) = duplex(AHEAD);
+    tokio::spawn(async move {
+        while let Some(bytes) = channel.receive().await {
+            if ours.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    callers
+}

@@ -1,0 +1,400 @@
+//! A connection: one task that reads, one that writes, and the table of streams between them.
+//!
+//! Always: what waits to be written is bounded by [`COMMANDS_AHEAD`] frames, what waits to be read on a
+//! stream by [`UNREAD`] bytes; past that the socket is not read, so a slow reader stops the peer.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::PollSender;
+
+use super::frame::Frame;
+use super::headers::Headers;
+use super::reading::Reading;
+use super::stream::{Reader, Stream, StreamState, Writer};
+use super::window::{INITIAL, Window};
+use super::writing::write_all;
+
+/// Frames that wait to be written; who has one more waits himself.
+pub const COMMANDS_AHEAD: usize = 16;
+/// Bytes that wait for the reader of a stream, with what it costs to keep them. It is more than the window that a
+/// peer is given, so one that counts never comes here; past it the socket is not read.
+pub const UNREAD: usize = 512 << 10;
+/// Streams that the peer has opened and nobody has taken yet. Past that the socket is not read.
+const STREAMS_AHEAD: usize = 64;
+/// How long a closed connection waits for its peer to close.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Which side of a connection this is; it decides who has the odd stream numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The side that connected.
+    Client,
+    /// The side that was connected to.
+    Server,
+}
+
+/// What a connection may take up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams that are open at the same time; one more is refused.
+    pub streams: usize,
+    /// A connection on which nothing moves for so long is ended.
+    pub idle: Duration,
+    /// How often the peer is asked whether it is there. It must have said something since, two times in a row.
+    pub ping: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 1024,
+            idle: Duration::from_secs(4 * 3600),
+            ping: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// What the writing task is to write.
+#[derive(Debug)]
+pub(super) enum Command {
+    Frame(Frame),
+    Encoded(Bytes),
+    Open {
+        stream: u32,
+        headers: Headers,
+        fin: bool,
+    },
+    Reply {
+        stream: u32,
+    },
+    /// Write what came before and end.
+    Close,
+}
+
+/// A piece of data, and the room that it takes until it has been read.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) state: Arc<StreamState>,
+    pub(super) inbound: Option<mpsc::UnboundedSender<Piece>>,
+    pub(super) replied: Option<oneshot::Sender<()>>,
+    pub(super) is_write_open: bool,
+    pub(super) room: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) streams: HashMap<u32, Entry>,
+    pub(super) next_id: u32,
+    pub(super) last_peer_id: u32,
+    pub(super) initial_window: i64,
+    pub(super) peer_counts: bool,
+    pub(super) is_over: bool,
+}
+
+/// What the tasks, the streams and the openers of a connection share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) table: Mutex<Table>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) window: Window,
+    pub(super) over: Notify,
+    pub(super) all_written: Notify,
+    /// Bytes that were read and that the peer has not been told of, by stream.
+    pub(super) rooms: Mutex<HashMap<u32, u32>>,
+    pub(super) has_rooms: Notify,
+    /// Frames written, to tell whether anything moves.
+    pub(super) written: AtomicU64,
+    pub(super) is_draining: AtomicBool,
+}
+
+/// Opens streams, and ends the connection when the last of its clones is dropped.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    shared: Arc<Shared>,
+    _tasks: Arc<Tasks>,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    reader: AbortHandle,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.shared.end();
+        // One that is full has a peer that does not read; the last stream's end closes it then.
+        let _ = self.shared.commands.try_send(Command::Close);
+    }
+}
+
+/// A connection and what the peer opens on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Opens streams.
+    pub opener: Opener,
+    /// Streams that the peer has opened; they are accepted already. It ends with the connection.
+    pub incoming: mpsc::Receiver<Stream>,
+}
+
+impl Connection {
+    /// Speaks SPDY/3.1 over `socket` from now on.
+    pub fn start<S>(socket: S, role: Role, limits: Limits) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (read, write) = tokio::io::split(socket);
+        let (commands, to_write) = mpsc::channel(COMMANDS_AHEAD);
+        let next_id = if role == Role::Client { 1 } else { 2 };
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Table {
+                streams: HashMap::new(),
+                next_id,
+                last_peer_id: 0,
+                initial_window: INITIAL,
+                peer_counts: false,
+                is_over: false,
+            }),
+            commands,
+            window: Window::new(INITIAL, false),
+            over: Notify::new(),
+            all_written: Notify::new(),
+            rooms: Mutex::default(),
+            has_rooms: Notify::new(),
+            written: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+        });
+        let (streams, incoming) = mpsc::channel(STREAMS_AHEAD);
+        let writing = Arc::clone(&shared);
+        tokio::spawn(async move {
+            match write_all(&writing, write, to_write).await {
+                // The peer may still have something to say, which is read until it closes too.
+                Ok(()) => writing.all_written.notify_one(),
+                Err(error) => {
+                    tracing::debug!(%error, "writing to a SPDY connection");
+                    writing.all_written.notify_one();
+                    writing.end();
+                }
+            }
+        });
+        let mut reading = Reading::new(Arc::clone(&shared), role, limits, streams);
+        let reader = tokio::spawn(async move {
+            if let Err(error) = reading.run(read).await {
+                tracing::debug!(%error, "a SPDY connection has ended");
+            }
+            reading.end();
+        });
+        let tasks = Arc::new(Tasks { reader: reader.abort_handle(), shared: Arc::clone(&shared) });
+        Self { opener: Opener { shared, _tasks: tasks }, incoming }
+    }
+}
+
+impl Opener {
+    /// Opens a stream and waits until the peer has accepted it.
+    ///
+    /// # Errors
+    /// A connection that has ended, or a peer that refuses the stream.
+    pub async fn open(&self, headers: Headers) -> io::Result<Stream> {
+        let (replied, reply) = oneshot::channel();
+        let (id, stream) = {
+            let mut table = self.shared.table();
+            if table.is_over {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let id = table.next_id;
+            table.next_id = id.checked_add(2).ok_or(io::ErrorKind::QuotaExceeded)?;
+            (id, self.shared.new_stream(&mut table, id, headers.clone(), Some(replied), false))
+        };
+        self.shared.command(Command::Open { stream: id, headers, fin: false }).await?;
+        reply.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(stream)
+    }
+
+    /// Waits for the connection's end.
+    pub async fn ended(&self) {
+        loop {
+            let over = self.shared.over.notified();
+            if self.shared.table().is_over {
+                return;
+            }
+            over.await;
+        }
+    }
+
+    /// Writes what waits to be written, closes this side, and waits a little for the peer to close its own: a
+    /// socket that is closed before the peer has sent all can take from it what it has not read yet.
+    pub async fn close(&self) {
+        if self.shared.is_draining.swap(true, Ordering::AcqRel) {
+            return self.ended().await;
+        }
+        let last_stream = self.shared.table().last_peer_id;
+        let bye = Command::Frame(Frame::GoAway { last_stream, status: 0 });
+        let closing = async {
+            self.shared.command(bye).await?;
+            self.shared.command(Command::Close).await?;
+            self.shared.all_written.notified().await;
+            self.ended().await;
+            Ok::<_, io::Error>(())
+        };
+        // A peer that does not close in time is left.
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+}
+
+impl Shared {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        // The table is whole between any two statements.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    pub(super) async fn command(&self, command: Command) -> io::Result<()> {
+        self.commands.send(command).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    pub(super) fn new_stream(
+        self: &Arc<Self>,
+        table: &mut Table,
+        id: u32,
+        headers: Headers,
+        replied: Option<oneshot::Sender<()>>,
+        peer_is_done: bool,
+    ) -> Stream {
+        let window = Window::new(table.initial_window, table.peer_counts);
+        let state = Arc::new(StreamState {
+            id,
+            window,
+            is_broken: AtomicBool::new(false),
+            is_whole: AtomicBool::new(peer_is_done),
+        });
+        let (inbound, pieces) = mpsc::unbounded_channel();
+        let inbound = (!peer_is_done).then_some(inbound);
+        let room = Arc::new(Semaphore::new(UNREAD));
+        let entry =
+            Entry { state: Arc::clone(&state), inbound, replied, is_write_open: true, room };
+        table.streams.insert(id, entry);
+        let reader = Reader {
+            state: Arc::clone(&state),
+            shared: Arc::clone(self),
+            pieces,
+            piece: Piece { bytes: Bytes::new(), _room: None },
+            untold: 0,
+        };
+        let commands = PollSender::new(self.commands.clone());
+        let writer = Writer {
+            state,
+            shared: Arc::clone(self),
+            commands,
+            is_finished: false,
+            finishes_on_drop: false,
+        };
+        Stream { id, headers, reader, writer }
+    }
+
+    /// Has the peer told that `bytes` were read. It never waits and is never lost: a peer that counts would wait
+    /// for it for ever.
+    pub(super) fn tell_room(&self, stream: u32, bytes: u32) {
+        {
+            let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = rooms.entry(stream).or_default();
+            *room = room.saturating_add(bytes);
+        }
+        self.has_rooms.notify_one();
+    }
+
+    pub(super) fn take_rooms(&self) -> HashMap<u32, u32> {
+        std::mem::take(&mut *self.rooms.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This side's direction of a stream has ended.
+    pub(super) fn write_closed(&self, id: u32) {
+        let mut table = self.table();
+        if let Some(entry) = table.streams.get_mut(&id) {
+            entry.is_write_open = false;
+            if entry.inbound.is_none() {
+                table.streams.remove(&id);
+            }
+        }
+    }
+
+    /// The peer's direction of a stream has ended.
+    pub(super) fn read_closed(&self, id: u32) {
+        let mut table = self.table();
+        if let Some(entry) = table.streams.get_mut(&id) {
+            entry.state.is_whole.store(true, Ordering::Release);
+            entry.inbound = None;
+            if !entry.is_write_open {
+                table.streams.remove(&id);
+            }
+        }
+    }
+
+    /// Ends a stream at once, in both directions.
+    pub(super) fn reset(&self, id: u32, status: u32) {
+        self.break_stream(id);
+        self.command_later(Command::Frame(Frame::RstStream { stream: id, status }));
+    }
+
+    /// Ends this side's direction of a stream, whose writer is gone.
+    pub(super) fn finish(&self, id: u32) {
+        self.command_later(Command::Frame(Frame::Data {
+            stream: id,
+            fin: true,
+            bytes: Bytes::new(),
+        }));
+        self.write_closed(id);
+    }
+
+    /// Has a frame written from where nothing can wait.
+    fn command_later(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let commands = self.commands.clone();
+            runtime.spawn(async move {
+                let _ = commands.send(command).await;
+            });
+        }
+    }
+
+    pub(super) fn break_stream(&self, id: u32) {
+        let entry = self.table().streams.remove(&id);
+        if let Some(entry) = entry {
+            entry.state.is_broken.store(true, Ordering::Release);
+            entry.state.window.wake_all();
+        }
+    }
+
+    /// Nothing comes and nothing goes any more.
+    pub(super) fn end(&self) {
+        let streams = {
+            let mut table = self.table();
+            table.is_over = true;
+            std::mem::take(&mut table.streams)
+        };
+        for entry in streams.into_values() {
+            entry.state.is_broken.store(true, Ordering::Release);
+            entry.state.window.wake_all();
+        }
+        self.window.wake_all();
+        self.over.notify_waiters();
+    }
+}

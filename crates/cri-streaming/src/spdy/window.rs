@@ -1,0 +1,104 @@
+//! How much may still be sent: flow control of SPDY/3.1, for peers that take part in it.
+//!
+//! Kubernetes' own clients never send a WINDOW_UPDATE; to wait for one would hang them after 64 KiB. So the
+//! window binds from the moment that a peer shows that it counts; before that, the socket alone holds back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What a stream and a connection begin with, in bytes.
+pub(super) const INITIAL: i64 = 64 << 10;
+
+#[derive(Debug, Default)]
+struct State {
+    credit: i64,
+    waiting: Vec<Waker>,
+}
+
+/// Bytes that may be sent, and who waits for more.
+#[derive(Debug)]
+pub(super) struct Window {
+    state: Mutex<State>,
+    binds: AtomicBool,
+}
+
+impl Window {
+    pub(super) fn new(credit: i64, binds: bool) -> Self {
+        Self {
+            state: Mutex::new(State { credit, waiting: Vec::new() }),
+            binds: AtomicBool::new(binds),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing is sent beyond the window.
+    pub(super) fn bind(&self) {
+        self.binds.store(true, Ordering::Relaxed);
+    }
+
+    /// How much of `wanted` may go now; waits for at least one byte.
+    pub(super) fn poll_room(&self, cx: &Context<'_>, wanted: usize) -> Poll<usize> {
+        if !self.binds.load(Ordering::Relaxed) {
+            return Poll::Ready(wanted);
+        }
+        let mut state = self.state();
+        match usize::try_from(state.credit) {
+            Ok(room) if room > 0 => Poll::Ready(wanted.min(room)),
+            Ok(_) | Err(_) => {
+                if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                    state.waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// So much has been sent.
+    pub(super) fn spend(&self, bytes: usize) {
+        let mut state = self.state();
+        state.credit = state.credit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So much more may be sent; less, if it is negative.
+    pub(super) fn add(&self, bytes: i64) {
+        let waiting = {
+            let mut state = self.state();
+            state.credit = state.credit.saturating_add(bytes);
+            std::mem::take(&mut state.waiting)
+        };
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Lets everybody look again: the stream or the connection is over.
+    pub(super) fn wake_all(&self) {
+        self.binds.store(false, Ordering::Relaxed);
+        self.add(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_binds_once_the_peer_counts() {
+        let cx = Context::from_waker(Waker::noop());
+        let window = Window::new(10, false);
+        window.spend(30);
+        assert_eq!(window.poll_room(&cx, 100), Poll::Ready(100));
+        window.bind();
+        assert_eq!(window.poll_room(&cx, 100), Poll::Pending);
+        window.add(25);
+        assert_eq!(window.poll_room(&cx, 100), Poll::Ready(5));
+        window.spend(5);
+        assert_eq!(window.poll_room(&cx, 1), Poll::Pending);
+        window.wake_all();
+        assert_eq!(window.poll_room(&cx, 7), Poll::Ready(7));
+    }
+}
