@@ -98,6 +98,7 @@ impl Inner {
         record: &mut SandboxRecord,
     ) -> Result<Attached, NetworkError> {
         let plan = cni.plan(attachment)?;
+        let _adding = self.adding.read().await;
         record.joined = plan.iter().cloned().map(Joined::Cni).collect();
         self.put(record).await?;
         let shared = Arc::new(tokio::sync::Mutex::new(record.clone()));
@@ -142,6 +143,7 @@ impl Inner {
             let mut netfilter =
                 Socket::netfilter().map_err(kernel("open", "a netfilter socket"))?;
             this.own_ports_table(&mut netfilter, &sandbox)?;
+            crate::bridge::serve_loopback(&ports.ips)?;
             ports::open(&mut netfilter, PORTS_TABLE, &sandbox, &ports.ips, &ports.ports)
         })
         .await

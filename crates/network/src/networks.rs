@@ -1,9 +1,10 @@
 //! The networks of this node, for everybody outside this crate.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use model::SandboxId;
@@ -58,6 +59,11 @@ pub(crate) struct Inner {
     pub(crate) status: RwLock<NetworkStatus>,
     /// Sandboxes that a task tries to free; as many as have leftovers.
     pub(crate) retrying: Mutex<HashSet<SandboxId>>,
+    /// When sandboxes came to their namespaces, for those that have one since this start.
+    pub(crate) born: Mutex<HashMap<SandboxId, Instant>>,
+    /// Held for reading while plugins add, for writing while they collect: a plugin that collects takes what
+    /// is about to be added for something that nobody has.
+    pub(crate) adding: tokio::sync::RwLock<()>,
     /// Namespaces that nobody has yet; at most `ready_netns`.
     ready: Mutex<VecDeque<OwnedFd>>,
     /// Told when the bridge should be looked at before its time.
@@ -104,6 +110,10 @@ impl Inner {
 
     fn new_netns(&self, sandbox: &SandboxId) -> Result<Netns, NetworkError> {
         let path = self.pin_of(sandbox);
+        self.born
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(sandbox.clone(), Instant::now());
         if self.records.get(sandbox)?.is_none() {
             self.records.put(&mut self.records.new_record(sandbox, path.clone()))?;
         }
@@ -120,6 +130,7 @@ impl Inner {
         if let Err(error) = made {
             // The record is of nothing: no network was joined, no pin was made.
             self.records.remove(sandbox)?;
+            self.born.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
             return Err(error);
         }
         Ok(Netns::at(path))
@@ -177,6 +188,8 @@ impl Networks {
             locks: SandboxLocks::default(),
             status: RwLock::new(status),
             retrying: Mutex::default(),
+            born: Mutex::default(),
+            adding: tokio::sync::RwLock::default(),
             ready: Mutex::default(),
             changed: Arc::default(),
         });
@@ -307,7 +320,9 @@ impl Networks {
     }
 
     /// Gives back everything that is recorded for sandboxes other than these: addresses, links, rules,
-    /// namespaces; then what the networks themselves know of, and no record does.
+    /// namespaces; then what the networks themselves know of, and no record does. To be called at the start,
+    /// and from time to time. Sandboxes that came in the last minutes are left alone, because the list may be
+    /// older than they are.
     ///
     /// # Errors
     /// When the records cannot be read. A sandbox that cannot be freed is in the answer.

@@ -199,7 +199,11 @@ fn elements(
             let mut value = octets(*ip);
             value.extend(port_word(port.container_port));
             let map = if host.is_some() { at } else { any };
-            all.push((map, Element { key, value, comment: owner.as_str().to_owned() }));
+            let element = (map, Element { key, value, comment: owner.as_str().to_owned() });
+            // The same mapping twice is one.
+            if !all.contains(&element) {
+                all.push(element);
+            }
             some = true;
         }
         if some {
@@ -209,6 +213,17 @@ fn elements(
         }
     }
     all
+}
+
+/// A host port that the elements lead to two places.
+fn twice(elements: &[(&'static str, Element)]) -> Option<u16> {
+    let same = |a: &(&str, Element), b: &(&str, Element)| a.0 == b.0 && a.1.key == b.1.key;
+    let (_, second) = elements
+        .iter()
+        .enumerate()
+        .find(|(at, element)| elements[..*at].iter().any(|before| same(before, element)))?;
+    let port = second.1.key.get(second.1.key.len().checked_sub(4)?..)?;
+    Some(u16::from_be_bytes([port[0], port[1]]))
 }
 
 fn kernel(operation: &'static str, owner: &SandboxId, source: io::Error) -> NetworkError {
@@ -237,6 +252,11 @@ pub(crate) fn open(
         }
     }
     let elements = elements(owner, ips, ports);
+    if let Some(twice) = twice(&elements) {
+        return Err(NetworkError::Request {
+            reason: format!("host port {twice} is asked for twice"),
+        });
+    }
     let batch =
         elements.iter().map(|(map, element)| nft::add_element(table, map, element)).collect();
     let Err(failed) = socket.batch(nft::begin(), batch, nft::end()) else {
@@ -381,6 +401,21 @@ mod tests {
             let maps: Vec<_> =
                 elements(&owner, ips, &[mapping(host)]).iter().map(|(map, _)| *map).collect();
             assert_eq!(maps, expected, "{ips:?} {host:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_mapping_twice_is_one_and_a_port_to_two_places_is_found() {
+        let owner = SandboxId::from_random([1; 32]);
+        let ips = ["10.0.0.2".parse().unwrap()];
+        let other = PortMapping { container_port: 54, ..mapping(None) };
+        for (ports, count, found) in [
+            (vec![mapping(None), mapping(None)], 2, None),
+            (vec![mapping(None), mapping(Some("192.0.2.1"))], 3, None),
+            (vec![mapping(None), other], 3, Some(0x1234)),
+        ] {
+            let all = elements(&owner, &ips, &ports);
+            assert_eq!((all.len(), twice(&all)), (count, found), "{ports:?}");
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::SandboxId;
 
+use crate::cni::Cni;
 use crate::error::NetworkError;
 use crate::netns::unpin;
 use crate::networks::{Backend, Collected, Inner, blocking};
@@ -16,6 +17,11 @@ use crate::status::{NetworkStatus, Reason};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between retries.
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A sandbox that came since is not collected: whoever lists those in use may not have known it yet.
+const YOUNG: Duration = Duration::from_secs(10 * 60);
+/// How long a collection waits for a moment in which no plugin adds.
+const QUIET_WITHIN: Duration = Duration::from_secs(30);
+const QUIET_POLL: Duration = Duration::from_millis(200);
 /// How often the bridge is looked after.
 const BRIDGE_READY: Duration = Duration::from_secs(30);
 /// How often, while it cannot be set up.
@@ -45,6 +51,7 @@ impl Inner {
 
     /// Removes the namespace, then the record of a sandbox that has left its networks.
     async fn forget(&self, record: SandboxRecord) -> Result<(), NetworkError> {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.sandbox);
         let records = self.records.clone();
         blocking("removing a network namespace", move || {
             unpin(&record.netns)?;
@@ -81,17 +88,15 @@ impl Inner {
         let records = self.records.clone();
         let all = blocking("reading network records", move || records.all()).await?;
         let mut collected = Collected::default();
-        let mut kept: Vec<SandboxRecord> = Vec::new();
         for record in all {
-            if valid.contains(&record.sandbox) {
-                kept.push(record);
+            let young = self.is_young(&record.sandbox);
+            if valid.contains(&record.sandbox) || young {
                 continue;
             }
             let sandbox = record.sandbox.clone();
             match self.free(&sandbox).await {
                 Ok(()) => collected.freed.push(sandbox),
                 Err(error) => {
-                    kept.push(record);
                     collected.left.push((sandbox.clone(), error.to_string()));
                     self.retry_later(sandbox);
                 }
@@ -110,18 +115,44 @@ impl Inner {
                 .await?;
                 collected.swept.extend(swept);
             }
-            Backend::Cni(cni) => {
-                let attachments: Vec<_> = kept.iter().flat_map(attachments).collect();
-                let (freed, failed) = cni.collect(&attachments).await;
-                collected
-                    .swept
-                    .extend(freed.into_iter().map(|l| format!("lease of {}", l.container)));
-                for error in failed {
-                    tracing::warn!(%error, "a plugin could not collect");
-                }
-            }
+            Backend::Cni(cni) => self.collect_plugins(cni, &mut collected).await?,
         }
         Ok(collected)
+    }
+
+    /// Plugins collect while none of them adds. Where that moment does not come, because one hangs, there is
+    /// another collection later.
+    async fn collect_plugins(
+        &self,
+        cni: &Cni,
+        collected: &mut Collected,
+    ) -> Result<(), NetworkError> {
+        let start = Instant::now();
+        let _nobody_adds = loop {
+            // Waiting in line would let everybody behind wait for the one that hangs.
+            if let Ok(guard) = self.adding.try_write() {
+                break guard;
+            }
+            if start.elapsed() > QUIET_WITHIN {
+                tracing::warn!("plugins did not collect, because others were adding all the time");
+                return Ok(());
+            }
+            tokio::time::sleep(QUIET_POLL).await;
+        };
+        let records = self.records.clone();
+        let all = blocking("reading network records", move || records.all()).await?;
+        let attachments: Vec<_> = all.iter().flat_map(attachments).collect();
+        let (freed, failed) = cni.collect(&attachments).await;
+        collected.swept.extend(freed.into_iter().map(|l| format!("lease of {}", l.container)));
+        for error in failed {
+            tracing::warn!(%error, "a plugin could not collect");
+        }
+        Ok(())
+    }
+
+    fn is_young(&self, sandbox: &SandboxId) -> bool {
+        let born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        born.get(sandbox).is_some_and(|born| born.elapsed() < YOUNG)
     }
 
     async fn free(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), NetworkError> {

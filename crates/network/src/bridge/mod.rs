@@ -29,6 +29,7 @@ use lock::BridgeLock;
 use pool::Pool;
 
 pub(crate) use pod::check;
+pub(crate) use setup::serve_loopback;
 
 /// A link's name has at most 15 characters (IFNAMSIZ with its zero).
 pub(crate) const MOST_NAME: usize = 15;

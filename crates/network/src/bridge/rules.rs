@@ -13,6 +13,10 @@ pub(crate) const OURS: &str = "isopod";
 /// The group that all our bridges are in, so that each table can tell another network of ours.
 pub(crate) const GROUP: u32 = 0x1507;
 
+/// Before connection tracking, where destinations are as they were sent.
+const GUARD: Chain = Chain { kind: "filter", hook: 0, priority: -300 };
+const FORWARD: Chain = Chain { kind: "filter", hook: 2, priority: 0 };
+
 fn link_name(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
@@ -70,12 +74,15 @@ fn isolation(bridge: &str) -> Vec<E<'static>> {
     rule
 }
 
-/// The bridge lets packets for 127.0.0.0/8 through, for host ports on 127.0.0.1; those that pods send
-/// end here.
-fn loopback_guard(bridge: &str) -> Vec<E<'static>> {
+/// The links to pods let packets for 127.0.0.0/8 through, for host ports on 127.0.0.1; those that pods send
+/// end here: what comes in by the link of this name, or by any other.
+fn loopback_guard(
+    link: &str,
+    compare: impl FnOnce(Register, Vec<u8>) -> E<'static>,
+) -> Vec<E<'static>> {
     vec![
         E::Load(Key::InName, Register(0)),
-        E::Is(Register(0), link_name(bridge)),
+        compare(Register(0), link_name(link)),
         E::Load(Key::Family, Register(0)),
         E::Is(Register(0), vec![AF_INET]),
         E::Load(Key::DestinationV4, Register(0)),
@@ -88,11 +95,11 @@ fn loopback_guard(bridge: &str) -> Vec<E<'static>> {
 fn ruleset(table: &str, subnets: &[IpNet]) -> Vec<Message> {
     let mut all = vec![nft::add_table(table, OURS)];
     all.extend(ports::rules(table));
-    for (name, hook, priority) in [("guard", 0, -300), ("forward", 2, 0)] {
-        all.push(nft::add_chain(table, name, Some(Chain { kind: "filter", hook, priority })));
+    for (name, base) in [("guard", GUARD), ("forward", FORWARD)] {
+        all.push(nft::add_chain(table, name, Some(base)));
         all.push(nft::flush_chain(table, name));
     }
-    all.push(nft::add_rule(table, "guard", &loopback_guard(table)));
+    all.push(nft::add_rule(table, "guard", &loopback_guard(table, E::Is)));
     all.push(nft::add_rule(table, "forward", &isolation(table)));
     for subnet in subnets {
         all.push(nft::add_rule(table, "postrouting", &masquerade(table, *subnet)));
@@ -132,6 +139,9 @@ pub(crate) fn install_ports(socket: &mut Socket, table: &str) -> Result<bool, Fa
     commit(socket, table, || {
         let mut all = vec![nft::add_table(table, OURS)];
         all.extend(ports::rules(table));
+        all.push(nft::add_chain(table, "guard", Some(GUARD)));
+        all.push(nft::flush_chain(table, "guard"));
+        all.push(nft::add_rule(table, "guard", &loopback_guard("lo", E::IsNot)));
         all
     })
 }

@@ -13,7 +13,7 @@ use crate::config::BridgeConfig;
 use crate::error::NetworkError;
 use crate::netlink::{
     Link, Socket, add_address, addresses, default_route_links, delete_address, get_link,
-    group_link, list_links, name_link, new_bridge, set_up,
+    group_link, link_to, list_links, name_link, new_bridge, set_up,
 };
 use crate::ports;
 use crate::record::{Joined, SandboxRecord};
@@ -192,6 +192,17 @@ fn set(path: &str, value: &str) -> Result<(), NetworkError> {
         Ok(_) => std::fs::write(&path, value).map_err(failed),
         Err(e) => Err(failed(e)),
     }
+}
+
+/// Lets host ports on 127.0.0.1 reach these addresses: the link to them may carry packets from there.
+pub(crate) fn serve_loopback(ips: &[IpAddr]) -> Result<(), NetworkError> {
+    let Some(ip) = ips.iter().find(|ip| ip.is_ipv4()) else { return Ok(()) };
+    let mut route = Socket::route().map_err(kernel("open", "a route socket"))?;
+    let object = ip.to_string();
+    let link = link_to(&mut route, *ip).map_err(kernel("find the route to", &object))?;
+    let links = list_links(&mut route).map_err(kernel("list", "links"))?;
+    let Some(link) = links.iter().find(|found| Some(found.index) == link) else { return Ok(()) };
+    set(&format!("ipv4/conf/{}/route_localnet", link.name), "1")
 }
 
 fn parameters(bridge: &str, subnets: &[IpNet]) -> Result<(), NetworkError> {

@@ -112,13 +112,8 @@ impl Cni {
             })
             .collect();
         let status = match dirs.get(&self.config.conf_dir) {
-            Some(Ok(networks)) => dir::missing(networks, &self.config.bin_dirs).map_or_else(
-                || {
-                    let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
-                    ready(&names.join(", "))
-                },
-                not_ready,
-            ),
+            Some(Ok(networks)) => dir::missing(networks, &self.config.bin_dirs)
+                .map_or_else(|| ready(networks), not_ready),
             Some(Err(unusable)) => not_ready(unusable.clone()),
             None => not_ready(Unusable { reason: Reason::NoConfiguration, message: String::new() }),
         };
@@ -196,8 +191,15 @@ impl Cni {
     }
 }
 
-fn ready(networks: &str) -> NetworkStatus {
-    NetworkStatus { ready: true, reason: Reason::Ready, message: format!("CNI: {networks}") }
+fn ready(networks: &[Network]) -> NetworkStatus {
+    let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
+    let own =
+        if networks.iter().any(Network::maps_ports) { "" } else { "; host ports by nftables" };
+    NetworkStatus {
+        ready: true,
+        reason: Reason::Ready,
+        message: format!("CNI: {}{own}", names.join(", ")),
+    }
 }
 
 fn not_ready(unusable: Unusable) -> NetworkStatus {

@@ -68,9 +68,8 @@ async fn look(cni: &Arc<Cni>, versions: &mut Versions) {
             break;
         }
     }
-    let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
     let status = unusable.map_or_else(
-        || ready(&names.join(", ")),
+        || ready(&networks),
         |message| not_ready(Unusable { reason: Reason::PluginNotReady, message }),
     );
     if status != before {

@@ -20,7 +20,7 @@ pub(crate) use link::{
 };
 pub(crate) use message::Message;
 pub(crate) use qdisc::{ingress, redirect_to, token_bucket};
-pub(crate) use route::{default_route, default_route_links};
+pub(crate) use route::{default_route, default_route_links, link_to};
 pub(crate) use socket::{Failed, Socket};
 
 /// The address family byte of IPv4.

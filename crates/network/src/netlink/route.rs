@@ -9,6 +9,7 @@ use super::socket::Socket;
 
 const NEW: u16 = 24;
 const GET: u16 = 26;
+const DESTINATION: u16 = 1;
 const OIF: u16 = 4;
 const GATEWAY: u16 = 5;
 const MAIN: u8 = 254;
@@ -28,6 +29,18 @@ pub(crate) fn default_route(gateway: IpAddr, link: u32) -> Message {
     let mut message = Message::new(NEW, flag::CREATE | flag::EXCL, &fixed);
     message.bytes(GATEWAY, &octets(gateway)).u32(OIF, link);
     message
+}
+
+/// The number of the link by which packets to this address go out.
+pub(crate) fn link_to(socket: &mut Socket, address: IpAddr) -> io::Result<Option<u32>> {
+    let bytes = octets(address);
+    let mut fixed = [0; ROUTE_SIZE];
+    fixed[0] = family(address);
+    fixed[1] = u8::try_from(bytes.len() * 8).unwrap_or(0);
+    let mut request = Message::new(GET, 0, &fixed);
+    request.bytes(DESTINATION, &bytes);
+    let answers = socket.ask(request)?;
+    Ok(answers.first().and_then(|payload| Attributes::after(payload, ROUTE_SIZE).u32(OIF)))
 }
 
 /// The numbers of the links that default routes of the main table go out by.
