@@ -12,6 +12,7 @@ mod code;
 mod host;
 mod image;
 mod parse;
+mod rates;
 mod render;
 mod runtime;
 mod stream;
@@ -49,14 +50,20 @@ pub struct Services {
 /// Both services of CRI v1. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cri {
-    services: Arc<Services>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    services: Services,
+    rates: rates::Rates,
 }
 
 impl Cri {
     /// Services that answer from `services`.
     #[must_use]
     pub fn new(services: Services) -> Self {
-        Self { services: Arc::new(services) }
+        Self { inner: Arc::new(Inner { services, rates: rates::Rates::default() }) }
     }
 
     /// The runtime service, with the limits that the kubelet counts on.

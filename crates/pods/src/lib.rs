@@ -28,6 +28,7 @@ mod undo;
 mod undoing;
 mod usage;
 
+pub use cgroups::{Pressure, PressureLine, Stats};
 pub use config::{Deadlines, Handler, Launch, LogLimits, PodsConfig};
 pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
@@ -36,6 +37,7 @@ pub use monitor_client::{
     AttachHandle, AttachStreams, Attached, ExecStreams, MonitorProgram, RunningExec,
     resize_terminal,
 };
+pub use network::InterfaceStats;
 pub use pods::{Pods, Services};
 pub use recover::Recovered;
 pub use runtime_spec::Rlimit;

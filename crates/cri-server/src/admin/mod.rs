@@ -26,7 +26,7 @@ impl Admin for Cri {
         &self,
         request: Request<Streaming<v1::LoadChunk>>,
     ) -> Result<Response<v1::LoadReply>, Status> {
-        archive::load(&self.services, request.into_inner()).await
+        archive::load(&self.inner.services, request.into_inner()).await
     }
 
     type SaveImageStream = Streamed<v1::SaveChunk>;
@@ -35,7 +35,7 @@ impl Admin for Cri {
         &self,
         request: Request<v1::SaveRequest>,
     ) -> Result<Response<Self::SaveImageStream>, Status> {
-        archive::save(&self.services, request.into_inner())
+        archive::save(&self.inner.services, request.into_inner())
     }
 
     async fn tag_image(
@@ -43,7 +43,7 @@ impl Admin for Cri {
         request: Request<v1::TagRequest>,
     ) -> Result<Response<v1::TagReply>, Status> {
         let v1::TagRequest { image, name } = request.into_inner();
-        let tagged = self.services.images.tag(&image, &name).await;
+        let tagged = self.inner.services.images.tag(&image, &name).await;
         let tagged = tagged.map_err(|error| code::status(&error))?;
         Ok(Response::new(v1::TagReply { id: tagged.id.to_string(), name }))
     }
@@ -52,7 +52,7 @@ impl Admin for Cri {
         &self,
         _request: Request<v1::ListOperationsRequest>,
     ) -> Result<Response<v1::ListOperationsReply>, Status> {
-        let operations = self.services.operations.list().iter().map(operation).collect();
+        let operations = self.inner.services.operations.list().iter().map(operation).collect();
         Ok(Response::new(v1::ListOperationsReply { operations }))
     }
 
@@ -63,14 +63,14 @@ impl Admin for Cri {
         request: Request<v1::PullProgressRequest>,
     ) -> Result<Response<Self::PullProgressStream>, Status> {
         let v1::PullProgressRequest { reference, wait } = request.into_inner();
-        Ok(progress::watch(self.services.images.clone(), reference, wait))
+        Ok(progress::watch(self.inner.services.images.clone(), reference, wait))
     }
 
     async fn reload_config(
         &self,
         _request: Request<v1::ReloadConfigRequest>,
     ) -> Result<Response<v1::ReloadConfigReply>, Status> {
-        let reloaded = self.services.host.reload()?;
+        let reloaded = self.inner.services.host.reload()?;
         Ok(Response::new(v1::ReloadConfigReply {
             changed: reloaded.changed,
             needs_restart: reloaded.needs_restart,
@@ -81,7 +81,7 @@ impl Admin for Cri {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainReply>, Status> {
-        explain::explain(&self.services, &request.into_inner().object).await
+        explain::explain(&self.inner.services, &request.into_inner().object).await
     }
 }
 

@@ -19,7 +19,7 @@ impl ImageService for Cri {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        list::list(&self.services, request.into_inner())
+        list::list(&self.inner.services, request.into_inner())
     }
 
     type StreamImagesStream = Streamed<v1::StreamImagesResponse>;
@@ -28,34 +28,34 @@ impl ImageService for Cri {
         &self,
         request: Request<v1::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        list::stream(&self.services, request.into_inner())
+        list::stream(&self.inner.services, request.into_inner())
     }
 
     async fn image_status(
         &self,
         request: Request<v1::ImageStatusRequest>,
     ) -> Result<Response<v1::ImageStatusResponse>, Status> {
-        status::status(&self.services, request.into_inner())
+        status::status(&self.inner.services, request.into_inner())
     }
 
     async fn pull_image(
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<v1::PullImageResponse>, Status> {
-        pull::pull(&self.services, request.into_inner()).await
+        pull::pull(&self.inner.services, request.into_inner()).await
     }
 
     async fn remove_image(
         &self,
         request: Request<v1::RemoveImageRequest>,
     ) -> Result<Response<v1::RemoveImageResponse>, Status> {
-        remove::remove(&self.services, request.into_inner()).await
+        remove::remove(&self.inner.services, request.into_inner()).await
     }
 
     async fn image_fs_info(
         &self,
         _request: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
-        filesystem::info(&self.services).await
+        filesystem::info(&self.inner.services).await
     }
 }

@@ -8,6 +8,7 @@ mod image;
 mod namespaces;
 mod resources;
 mod sandbox;
+pub(crate) mod stats;
 
 pub(crate) use container::{container_info, container_item, container_status};
 pub(crate) use image::{filesystem, image, image_info, image_spec};

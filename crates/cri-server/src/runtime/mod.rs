@@ -5,6 +5,7 @@ mod events;
 mod exec;
 mod node;
 mod sandbox;
+mod stats;
 
 use cri_api::v1;
 use cri_api::v1::runtime_service_server::RuntimeService;
@@ -39,60 +40,60 @@ fn known_container(text: &str) -> Result<ContainerId, Status> {
 #[tonic::async_trait]
 impl RuntimeService for Cri {
     async fn version(&self, _request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
-        node::version(&self.services)
+        node::version(&self.inner.services)
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        node::status(&self.services, request.into_inner())
+        node::status(&self.inner.services, request.into_inner())
     }
 
     async fn runtime_config(
         &self,
         _request: Request<v1::RuntimeConfigRequest>,
     ) -> Answer<v1::RuntimeConfigResponse> {
-        node::runtime_config(&self.services)
+        node::runtime_config(&self.inner.services)
     }
 
     async fn update_runtime_config(
         &self,
         request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Answer<v1::UpdateRuntimeConfigResponse> {
-        node::update_runtime_config(&self.services, request.into_inner()).await
+        node::update_runtime_config(&self.inner.services, request.into_inner()).await
     }
 
     async fn run_pod_sandbox(
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Answer<v1::RunPodSandboxResponse> {
-        sandbox::run(&self.services, request.into_inner()).await
+        sandbox::run(&self.inner.services, request.into_inner()).await
     }
 
     async fn stop_pod_sandbox(
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Answer<v1::StopPodSandboxResponse> {
-        sandbox::stop(&self.services, &request.into_inner()).await
+        sandbox::stop(&self.inner.services, &request.into_inner()).await
     }
 
     async fn remove_pod_sandbox(
         &self,
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
-        sandbox::remove(&self.services, &request.into_inner()).await
+        sandbox::remove(&self.inner.services, &request.into_inner()).await
     }
 
     async fn pod_sandbox_status(
         &self,
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Answer<v1::PodSandboxStatusResponse> {
-        sandbox::status(&self.services, &request.into_inner()).await
+        sandbox::status(&self.inner.services, &request.into_inner()).await
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        sandbox::list(&self.services, request.into_inner())
+        sandbox::list(&self.inner.services, request.into_inner())
     }
 
     type StreamPodSandboxesStream = Streamed<v1::StreamPodSandboxesResponse>;
@@ -101,49 +102,49 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        sandbox::stream(&self.services, request.into_inner())
+        sandbox::stream(&self.inner.services, request.into_inner())
     }
 
     async fn update_pod_sandbox_resources(
         &self,
         request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        sandbox::update_resources(&self.services, &request.into_inner()).await
+        sandbox::update_resources(&self.inner.services, &request.into_inner()).await
     }
 
     async fn create_container(
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Answer<v1::CreateContainerResponse> {
-        container::create(&self.services, request.into_inner()).await
+        container::create(&self.inner.services, request.into_inner()).await
     }
 
     async fn start_container(
         &self,
         request: Request<v1::StartContainerRequest>,
     ) -> Answer<v1::StartContainerResponse> {
-        container::start(&self.services, &request.into_inner()).await
+        container::start(&self.inner.services, &request.into_inner()).await
     }
 
     async fn stop_container(
         &self,
         request: Request<v1::StopContainerRequest>,
     ) -> Answer<v1::StopContainerResponse> {
-        container::stop(&self.services, &request.into_inner()).await
+        container::stop(&self.inner.services, &request.into_inner()).await
     }
 
     async fn remove_container(
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
-        container::remove(&self.services, &request.into_inner()).await
+        container::remove(&self.inner.services, &request.into_inner()).await
     }
 
     async fn list_containers(
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        container::list(&self.services, request.into_inner())
+        container::list(&self.inner.services, request.into_inner())
     }
 
     type StreamContainersStream = Streamed<v1::StreamContainersResponse>;
@@ -152,50 +153,50 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        container::stream(&self.services, request.into_inner())
+        container::stream(&self.inner.services, request.into_inner())
     }
 
     async fn container_status(
         &self,
         request: Request<v1::ContainerStatusRequest>,
     ) -> Answer<v1::ContainerStatusResponse> {
-        container::status(&self.services, &request.into_inner()).await
+        container::status(&self.inner.services, &request.into_inner()).await
     }
 
     async fn update_container_resources(
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
-        container::update_resources(&self.services, &request.into_inner()).await
+        container::update_resources(&self.inner.services, &request.into_inner()).await
     }
 
     async fn reopen_container_log(
         &self,
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
-        container::reopen_log(&self.services, &request.into_inner()).await
+        container::reopen_log(&self.inner.services, &request.into_inner()).await
     }
 
     async fn exec_sync(
         &self,
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
-        exec::exec_sync(&self.services, request.into_inner()).await
+        exec::exec_sync(&self.inner.services, request.into_inner()).await
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        exec::exec(&self.services, request.into_inner()).await
+        exec::exec(&self.inner.services, request.into_inner()).await
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        exec::attach(&self.services, &request.into_inner()).await
+        exec::attach(&self.inner.services, &request.into_inner()).await
     }
 
     async fn port_forward(
         &self,
         request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        exec::port_forward(&self.services, &request.into_inner()).await
+        exec::port_forward(&self.inner.services, &request.into_inner()).await
     }
 
     type GetContainerEventsStream = Streamed<v1::ContainerEventResponse>;
@@ -204,53 +205,53 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        Ok(events::subscribe(&self.services))
+        Ok(events::subscribe(&self.inner.services))
     }
 
     async fn container_stats(
         &self,
-        _request: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Answer<v1::ContainerStatsResponse> {
-        unimplemented("ContainerStats")
+        stats::container(&self.inner, &request.into_inner()).await
     }
 
     async fn list_container_stats(
         &self,
-        _request: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
-        unimplemented("ListContainerStats")
+        stats::list_containers(&self.inner, request.into_inner()).await
     }
 
     type StreamContainerStatsStream = Streamed<v1::StreamContainerStatsResponse>;
 
     async fn stream_container_stats(
         &self,
-        _request: Request<v1::StreamContainerStatsRequest>,
+        request: Request<v1::StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        unimplemented("StreamContainerStats")
+        stats::stream_containers(&self.inner, request.into_inner()).await
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _request: Request<v1::PodSandboxStatsRequest>,
+        request: Request<v1::PodSandboxStatsRequest>,
     ) -> Answer<v1::PodSandboxStatsResponse> {
-        unimplemented("PodSandboxStats")
+        stats::sandbox(&self.inner, &request.into_inner()).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _request: Request<v1::ListPodSandboxStatsRequest>,
+        request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Answer<v1::ListPodSandboxStatsResponse> {
-        unimplemented("ListPodSandboxStats")
+        stats::list_sandboxes(&self.inner, request.into_inner()).await
     }
 
     type StreamPodSandboxStatsStream = Streamed<v1::StreamPodSandboxStatsResponse>;
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _request: Request<v1::StreamPodSandboxStatsRequest>,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        unimplemented("StreamPodSandboxStats")
+        stats::stream_sandboxes(&self.inner, request.into_inner()).await
     }
 
     async fn list_metric_descriptors(
