@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image_store::ImageStoreError;
+use image_store::{ImageStoreError, LayerError};
 use model::{Class, Classified, Digest};
 use operations::Lost;
 use registry::{BadCredentials, RegistryError};
@@ -29,16 +29,9 @@ pub enum ImagesError {
         /// What was asked for.
         given: String,
     },
-    /// The registry failed.
-    #[error("cannot pull {reference} ({phase})")]
-    Registry {
-        /// What was pulled.
-        reference: String,
-        /// What the pull was at.
-        phase: &'static str,
-        /// Why.
-        source: RegistryError,
-    },
+    /// The registry failed. Its message comes first: the kubelet looks for the word at its begin.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// What the registry or an archive gave is no image for this node.
     #[error("cannot use {object}: {problem}")]
     Unusable {
@@ -66,10 +59,18 @@ pub enum ImagesError {
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
     /// The store failed.
-    #[error("the image store failed")]
-    Store(#[from] ImageStoreError),
+    #[error(transparent)]
+    Store(ImageStoreError),
+    /// A pull failed here, not at the registry.
+    #[error("cannot pull {reference}")]
+    Pull {
+        /// What was pulled.
+        reference: String,
+        /// Why not.
+        source: Arc<ImagesError>,
+    },
     /// The pull as a whole took too long.
-    #[error("cannot pull {reference}: not finished after {after:?} ({phase})")]
+    #[error("cannot pull {reference}: not finished after {after:?}, it was at: {phase}")]
     Deadline {
         /// What was pulled.
         reference: String,
@@ -92,13 +93,50 @@ pub enum ImagesError {
     Shared(#[from] Arc<ImagesError>),
 }
 
+/// A layer whose bytes stopped coming failed at the registry, which says better why.
+impl From<ImageStoreError> for ImagesError {
+    fn from(error: ImageStoreError) -> Self {
+        let ImageStoreError::Layer { digest, source: LayerError::Read(source) } = error else {
+            return Self::Store(error);
+        };
+        match source.downcast::<RegistryError>() {
+            Ok(error) => Self::Registry(error),
+            Err(source) => {
+                Self::Store(ImageStoreError::Layer { digest, source: LayerError::Read(source) })
+            }
+        }
+    }
+}
+
+impl ImagesError {
+    /// The failure of a pull of `reference`; one that names it already stays as it is.
+    pub(crate) fn of_pull(self: Arc<Self>, reference: &impl ToString) -> Self {
+        match *self {
+            Self::Store(_) | Self::Interrupted { .. } | Self::Lost(_) => {
+                Self::Pull { reference: reference.to_string(), source: self }
+            }
+            Self::BadReference { .. }
+            | Self::BadCredentials(_)
+            | Self::NoImage { .. }
+            | Self::Registry(_)
+            | Self::Unusable { .. }
+            | Self::Digest { .. }
+            | Self::Archive(_)
+            | Self::Write(_)
+            | Self::Pull { .. }
+            | Self::Deadline { .. }
+            | Self::Shared(_) => Self::Shared(self),
+        }
+    }
+}
+
 impl Classified for ImagesError {
     fn class(&self) -> Class {
         match self {
             Self::BadReference { .. } => Class::InvalidArgument,
             Self::BadCredentials(source) => source.class(),
             Self::NoImage { .. } => Class::NotFound,
-            Self::Registry { source, .. } => source.class(),
+            Self::Registry(source) => source.class(),
             Self::Unusable { class, .. } => *class,
             Self::Digest { .. } => Class::DataLoss,
             Self::Archive(source) => {
@@ -107,6 +145,7 @@ impl Classified for ImagesError {
             }
             Self::Write(source) => Class::of_io(source),
             Self::Store(source) => source.class(),
+            Self::Pull { source, .. } => source.class(),
             Self::Deadline { .. } => Class::DeadlineExceeded,
             Self::Lost(source) => source.class(),
             Self::Interrupted { .. } => Class::Internal,

@@ -9,14 +9,18 @@
 mod collect;
 mod credentials;
 mod error;
+mod layers;
 mod list;
 mod load;
+mod manifest;
 mod progress;
 mod pull;
 mod remove;
 mod save;
+mod spool;
 mod tag;
 
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use image_store::ImageStore;
@@ -44,6 +48,8 @@ struct Inner {
     operations: Operations,
     limits: PullLimits,
     progress: progress::Table,
+    /// Keys of pulls hold a hash of their credentials, of no use to anybody else.
+    hasher: RandomState,
     layer_permits: Arc<tokio::sync::Semaphore>,
 }
 
@@ -58,7 +64,8 @@ impl Images {
     ) -> Self {
         let layer_permits = Arc::new(tokio::sync::Semaphore::new(limits.layers_at_once.max(1)));
         let progress = progress::Table::default();
-        let inner = Inner { store, registry, operations, limits, progress, layer_permits };
+        let hasher = RandomState::new();
+        let inner = Inner { store, registry, operations, limits, progress, hasher, layer_permits };
         Self { inner: Arc::new(inner) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use model::{Digest, Timestamp};
 
@@ -55,10 +55,6 @@ pub(crate) struct LayerCell {
 }
 
 impl LayerCell {
-    pub fn new(digest: Digest, size: u64) -> Arc<Self> {
-        Arc::new(Self { digest, size, received: AtomicU64::new(0), state: AtomicU8::new(0) })
-    }
-
     pub fn set(&self, state: LayerState) {
         let code = match state {
             LayerState::Waiting => 0,
@@ -96,6 +92,8 @@ struct Pull {
 struct State {
     last: u64,
     pulls: HashMap<u64, Pull>,
+    /// Pulls that bring the same layer at once show the same counters.
+    cells: HashMap<Digest, Weak<LayerCell>>,
 }
 
 /// The pulls that run.
@@ -116,6 +114,23 @@ impl Table {
         };
         state.pulls.insert(id, pull);
         Row { table: self.clone(), id }
+    }
+
+    /// The counters of the layer `chain_id`: new ones, or those of a pull that brings it already.
+    pub fn cell(&self, chain_id: &Digest, digest: &Digest, size: u64) -> Arc<LayerCell> {
+        let mut state = self.lock();
+        if let Some(cell) = state.cells.get(chain_id).and_then(Weak::upgrade) {
+            return cell;
+        }
+        state.cells.retain(|_, cell| cell.strong_count() > 0);
+        let cell = Arc::new(LayerCell {
+            digest: digest.clone(),
+            size,
+            received: AtomicU64::new(0),
+            state: AtomicU8::new(0),
+        });
+        state.cells.insert(chain_id.clone(), Arc::downgrade(&cell));
+        cell
     }
 
     /// Every pull that runs, the oldest first.
@@ -148,6 +163,11 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// What the pull is at.
+    pub fn at(&self) -> &'static str {
+        self.table.lock().pulls.get(&self.id).map_or("", |pull| pull.phase)
+    }
+
     pub fn phase(&self, phase: &'static str) {
         if let Some(pull) = self.table.lock().pulls.get_mut(&self.id) {
             pull.phase = phase;

@@ -1,6 +1,18 @@
 //! Writes images into an archive.
 
-use std::io::Write;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use image_store::tar::{Entry, Kind, Writer};
+use image_store::{Image, ImageStore, Scratch};
+use model::{Algorithm, Class, Digest};
+use oci_image::{
+    ANNOTATION_FULL_NAME, ANNOTATION_REF_NAME, ArchiveImage, DOCKER_MANIFEST_FILE, Descriptor,
+    Hasher, ImageManifest, Index, LAYOUT_INDEX_FILE, LAYOUT_MARKER, LAYOUT_MARKER_FILE, Platform,
+    Reference, blob_path, docker_archive_to_json, types,
+};
 
 use crate::{Images, ImagesError};
 
@@ -16,7 +28,204 @@ impl Images {
         texts: &[String],
         out: impl Write + Send + 'static,
     ) -> Result<(), ImagesError> {
-        let _ = (texts, out);
-        Err(ImagesError::NoImage { given: texts.join(", ") })
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for text in texts {
+            let image = self
+                .find_prefix(text)?
+                .ok_or_else(|| ImagesError::NoImage { given: text.clone() })?;
+            let names = match Reference::parse(text) {
+                Ok(name) => name.tagged().into_iter().collect(),
+                // By its id, an image keeps all its names.
+                Err(_) => image.repo_tags.clone(),
+            };
+            match wanted.iter_mut().find(|w| w.image.id == image.id) {
+                Some(same) => same.names.extend(names),
+                None => wanted.push(Wanted { image, names }),
+            }
+        }
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || save(&store, &wanted, out)).await {
+            Ok(done) => done,
+            Err(e) => Err(ImagesError::Interrupted { what: e.to_string() }),
+        }
+    }
+}
+
+/// An image to be written, and the names that it is to have in the archive.
+#[derive(Debug)]
+struct Wanted {
+    image: Image,
+    names: Vec<String>,
+}
+
+/// A layer that was packed.
+#[derive(Debug, Clone)]
+struct Packed {
+    path: PathBuf,
+    descriptor: Descriptor,
+}
+
+fn save(store: &ImageStore, wanted: &[Wanted], out: impl Write) -> Result<(), ImagesError> {
+    let scratch = store.scratch()?;
+    let mut archive = Archive { tar: Writer::new(out), written: Vec::new() };
+    archive.file(LAYOUT_MARKER_FILE, LAYOUT_MARKER.as_bytes())?;
+    let mut layers: HashMap<Digest, Packed> = HashMap::new();
+    let mut index = Index {
+        media_type: types::OCI_INDEX.to_owned(),
+        manifests: Vec::new(),
+        annotations: BTreeMap::new(),
+    };
+    let mut listed = Vec::new();
+    for Wanted { image, names } in wanted {
+        let mut packed = Vec::new();
+        for chain_id in &image.layers {
+            if !layers.contains_key(chain_id) {
+                layers.insert(chain_id.clone(), pack(store, &scratch, chain_id, layers.len())?);
+            }
+            packed.extend(layers.get(chain_id).cloned());
+        }
+        let manifest = archive.image(store, image, &packed)?;
+        index.manifests.extend(entries(&manifest, image, names));
+        listed.push(ArchiveImage {
+            config: blob_path(&manifest.1.config.digest),
+            repo_tags: names.clone(),
+            layers: packed.iter().map(|p| blob_path(&p.descriptor.digest)).collect(),
+        });
+    }
+    archive.file(LAYOUT_INDEX_FILE, &index.to_json())?;
+    archive.file(DOCKER_MANIFEST_FILE, &docker_archive_to_json(&listed))?;
+    archive.tar.finish().map(drop).map_err(ImagesError::Write)
+}
+
+/// The image's entries in the index: one for each of its names, or one without.
+fn entries(
+    (digest, manifest, size): &(Digest, ImageManifest, u64),
+    image: &Image,
+    names: &[String],
+) -> Vec<Descriptor> {
+    let mut plain = Descriptor::new(&manifest.media_type, digest.clone(), *size);
+    let config = &image.config;
+    plain.platform = Some(Platform::new(&config.os, &config.architecture, &config.variant));
+    if names.is_empty() {
+        return vec![plain];
+    }
+    let named = |name: &String| {
+        let mut entry = plain.clone();
+        let tag = name.rsplit(':').next().unwrap_or_default().to_owned();
+        entry.annotations.insert(ANNOTATION_FULL_NAME.to_owned(), name.clone());
+        entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), tag);
+        entry
+    };
+    names.iter().map(named).collect()
+}
+
+/// Packs a layer into the scratch space: its size and digest must be known before it is written.
+fn pack(
+    store: &ImageStore,
+    scratch: &Scratch,
+    chain_id: &Digest,
+    number: usize,
+) -> Result<Packed, ImagesError> {
+    let path = scratch.path().join(number.to_string());
+    let file = File::create_new(&path).map_err(ImagesError::Write)?;
+    let hashing = Hashing {
+        inner: io::BufWriter::new(file),
+        hasher: Hasher::new(Algorithm::Sha256),
+        size: 0,
+    };
+    let done = store.export_layer(chain_id, hashing)?;
+    let (digest, size) = (done.hasher.finish(), done.size);
+    Ok(Packed { path, descriptor: Descriptor::new(types::OCI_LAYER, digest, size) })
+}
+
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// The configuration with the diff ids of the layers as they are packed now.
+fn with_diff_ids(config: &[u8], layers: &[Packed]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_slice(config)?;
+    let ids: Vec<_> = layers.iter().map(|l| l.descriptor.digest.as_str()).collect();
+    value["rootfs"] = serde_json::json!({ "type": "layers", "diff_ids": ids });
+    serde_json::to_vec(&value)
+}
+
+struct Archive<W> {
+    tar: Writer<W>,
+    written: Vec<String>,
+}
+
+impl<W: Write> Archive<W> {
+    /// Writes an image's blobs; its manifest is returned.
+    fn image(
+        &mut self,
+        store: &ImageStore,
+        image: &Image,
+        layers: &[Packed],
+    ) -> Result<(Digest, ImageManifest, u64), ImagesError> {
+        for layer in layers {
+            let file = File::open(&layer.path).map_err(ImagesError::Write)?;
+            self.entry(&blob_path(&layer.descriptor.digest), layer.descriptor.size, file)?;
+        }
+        let config = with_diff_ids(&store.raw(&image.id)?.config, layers).map_err(|e| {
+            ImagesError::Unusable {
+                object: format!("the configuration of image {}", image.id),
+                problem: e.to_string(),
+                class: Class::DataLoss,
+            }
+        })?;
+        let config_digest = oci_image::sha256(&config);
+        self.file(&blob_path(&config_digest), &config)?;
+        let manifest = ImageManifest {
+            media_type: types::OCI_MANIFEST.to_owned(),
+            config: Descriptor::new(types::OCI_CONFIG, config_digest, config.len() as u64),
+            layers: layers.iter().map(|l| l.descriptor.clone()).collect(),
+            annotations: BTreeMap::new(),
+        };
+        let bytes = manifest.to_json();
+        let digest = oci_image::sha256(&bytes);
+        self.file(&blob_path(&digest), &bytes)?;
+        Ok((digest, manifest, bytes.len() as u64))
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) -> Result<(), ImagesError> {
+        self.entry(path, bytes.len() as u64, bytes)
+    }
+
+    /// Writes a file, once: images share blobs.
+    fn entry(&mut self, path: &str, size: u64, data: impl Read) -> Result<(), ImagesError> {
+        if self.written.iter().any(|w| w == path) {
+            return Ok(());
+        }
+        self.written.push(path.to_owned());
+        let entry = Entry {
+            path: path.as_bytes().to_vec(),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size,
+            mtime: (0, 0),
+            link: Vec::new(),
+            device: (0, 0),
+            xattrs: Vec::new(),
+            segments: None,
+        };
+        self.tar.entry(&entry, data).map_err(ImagesError::Write)
     }
 }
