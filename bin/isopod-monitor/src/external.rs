@@ -15,6 +15,7 @@ use runtime_spec::ConsoleSize;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::cgroup::ExecSeat;
 use crate::container::{Launcher, Process, ReplyTo, Stage, start_error};
@@ -55,6 +56,8 @@ struct Console {
     /// The connection, once it is there.
     socket: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// The terminal's size, which not every runtime sets.
+    size: Option<ConsoleSize>,
 }
 
 #[derive(Debug)]
@@ -103,10 +106,6 @@ impl Monitor {
     ) -> io::Result<()> {
         let Invocation { mut command, log, pid_file } = invocation;
         // The loop waits for it, as for every child.
-        #[expect(
-            clippy::zombie_processes,
-            reason = "the loop waits for every child of this process"
-        )]
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         let process = Process { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
@@ -116,7 +115,11 @@ impl Monitor {
     }
 
     /// A socket for a terminal, named in the command.
-    fn console(&mut self, invocation: &mut Invocation) -> io::Result<Console> {
+    fn console(
+        &mut self,
+        invocation: &mut Invocation,
+        size: Option<ConsoleSize>,
+    ) -> io::Result<Console> {
         let path = invocation.pid_file.with_extension("console");
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -131,7 +134,7 @@ impl Monitor {
         let key = self.poller.new_key();
         self.poller.add(&listener, Source::Console(key))?;
         invocation.use_console(name);
-        Ok(Console { key, listener, path, socket: None, terminal: None })
+        Ok(Console { key, listener, path, socket: None, terminal: None, size })
     }
 }
 
@@ -153,7 +156,7 @@ pub fn start(
         let mut invocation = outside.runtime.run(&outside.bundle, id.as_str());
         let purpose = Purpose::Start { container: key, reply, at };
         if container.stdio.tty {
-            let console = monitor.console(&mut invocation)?;
+            let console = monitor.console(&mut invocation, None)?;
             let command = &mut invocation.command;
             command
                 .stdin(ProcessStdio::null())
@@ -216,7 +219,7 @@ pub fn exec(
                 .stderr(ProcessStdio::null());
             Some(
                 monitor
-                    .console(&mut invocation)
+                    .console(&mut invocation, size)
                     .map_err(failed("make a socket for the terminal"))?,
             )
         }
@@ -264,6 +267,12 @@ impl Console {
         match sys::receive(std::os::fd::AsFd::as_fd(socket), &mut name, &mut fds) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Ok(_) | Err(_) => self.terminal = fds.pop().or(self.terminal.take()),
+        }
+        if let (Some(terminal), Some(size)) = (&self.terminal, self.size) {
+            let winsize =
+                Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+            // Without it the program sees a terminal of unknown size, as it would have from the runtime.
+            let _ = tcsetwinsize(terminal, winsize);
         }
         self.socket = None;
     }

@@ -93,7 +93,8 @@ impl Pod {
             mount_shm(&setup)?;
             spans.ended("shm");
         }
-        launcher::write_sysctls(&setup.sysctls).map_err(|failure| Refusal {
+        let pod_users = users.as_ref().map(PodUsers::as_users);
+        launcher::write_sysctls(&setup.sysctls, pod_users).map_err(|failure| Refusal {
             class: model::Class::InvalidArgument,
             ..step_failed(launcher::Phase::Kernel)(failure)
         })?;

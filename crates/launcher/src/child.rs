@@ -246,5 +246,5 @@ fn set_kernel(plan: &Plan) -> Result<(), Failure> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).map_err(Failure::at("set the host name"))?;
     }
-    kernel::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name, value)))
+    kernel::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name, value)), None)
 }

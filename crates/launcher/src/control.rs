@@ -74,8 +74,12 @@ impl Control {
         let broken = |e: io::Error| {
             Report::Failed(Failure::at("read the child's report")(e).during(Phase::Exec))
         };
-        let length = match sys::receive(self.0.as_fd(), &mut buffer, &mut fds) {
-            // A child that is killed while it sets up resets the connection.
+        let mut received = sys::receive(self.0.as_fd(), &mut buffer, &mut fds);
+        if received.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset) {
+            // It has ended without reading its last order. That is said once, and before what it told.
+            received = sys::receive(self.0.as_fd(), &mut buffer, &mut fds);
+        }
+        let length = match received {
             Ok(0) => return Report::Executed,
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Report::Executed,
             Ok(length) => length,
@@ -183,6 +187,16 @@ mod tests {
         drop(childs);
         assert!(matches!(ours.report(), Report::Executed));
         assert!(ours.start().is_err());
+    }
+
+    #[test]
+    fn a_failure_is_told_also_by_a_child_that_has_not_read_its_orders() {
+        let (ours, childs) = pair().unwrap();
+        ours.order(Order::Joined).unwrap();
+        childs.failed(Failure::new("mount /x", "no").during(Phase::Mounts));
+        drop(childs);
+        assert!(matches!(ours.try_report(), Some(Report::Failed(_))));
+        assert!(matches!(ours.try_report(), Some(Report::Executed)));
     }
 
     #[test]

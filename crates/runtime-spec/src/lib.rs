@@ -21,8 +21,9 @@ pub use linux::{
 pub use process::{Capabilities, ConsoleSize, Process, Rlimit, User};
 pub use seccomp::{Seccomp, SeccompArg, SeccompSyscall};
 
-/// The version that specs made here say they follow.
-pub const VERSION: &str = "1.2.0";
+/// The version that specs made here say they follow. What later versions added is additional fields, which
+/// runtimes that know them read all the same, while crun before 1.9 refuses a version that it does not know.
+pub const VERSION: &str = "1.0.2";
 
 /// A container's configuration, `config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
