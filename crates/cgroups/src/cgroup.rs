@@ -4,16 +4,19 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use runtime_spec::Resources;
 use rustix::process::Pid;
 
 use crate::error::CgroupError;
-use crate::file::{read, read_if_there, subdirectories, write};
-use crate::hierarchy::{Controller, Hierarchies, Mode};
+use crate::file::{read_if_there, subdirectories, write};
+use crate::hierarchy::{Controller, Hierarchies};
+use crate::make::make_with_parents;
 use crate::oom::OomCounts;
 use crate::path::CgroupPath;
 use crate::stats::Stats;
+use crate::systemd::Unit;
 
 /// What a hierarchy is to a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +44,21 @@ pub(crate) enum Place<'a> {
 }
 
 /// A cgroup: one directory in each hierarchy. Dropping it removes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Cgroup {
     path: CgroupPath,
     pub(crate) dirs: Vec<Dir>,
+    /// The unit of systemd that it belongs to.
+    unit: Option<Arc<Unit>>,
 }
+
+impl PartialEq for Cgroup {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, &self.dirs) == (&other.path, &other.dirs)
+    }
+}
+
+impl Eq for Cgroup {}
 
 impl Cgroup {
     /// The cgroup at `path`, made with its parents where it is not there. On v2 alone all controllers are
@@ -54,13 +67,19 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Make`] and [`CgroupError::Write`]; nothing that this call has made is left then.
     pub fn create(hierarchies: &Hierarchies, path: &CgroupPath) -> Result<Self, CgroupError> {
-        let cgroup = Self::at(hierarchies, path);
-        let mut made = Vec::new();
+        let unit = Unit::of(path, hierarchies.mode(), false);
+        let cgroup = Self { unit, ..Self::at(hierarchies, path) };
+        cgroup.make()?;
+        Ok(cgroup)
+    }
+
+    fn make(&self) -> Result<(), CgroupError> {
         // Beside hierarchies of v1, v2 is for killing and for pressure alone: with controllers given on, it
         // would take no process where there are cgroups below.
-        let gives_on = hierarchies.mode() == Mode::Unified;
-        for dir in &cgroup.dirs {
-            if let Err(error) = make_with_parents(dir, path, gives_on, &mut made) {
+        let gives_on = self.dirs.iter().all(|dir| dir.kind == Kind::Unified);
+        let mut made = Vec::new();
+        for dir in &self.dirs {
+            if let Err(error) = make_with_parents(dir, &self.path, gives_on, &mut made) {
                 for path in made.iter().rev() {
                     // Nothing can be in it yet; somebody may have made something below it, then it is theirs.
                     let _ = std::fs::remove_dir(path);
@@ -68,7 +87,7 @@ impl Cgroup {
                 return Err(error);
             }
         }
-        Ok(cgroup)
+        Ok(())
     }
 
     /// The cgroup at `path`, whether it is there or not: for one that somebody else makes, and for cleaning up.
@@ -84,7 +103,11 @@ impl Cgroup {
             kind: Kind::Unified,
             own: true,
         });
-        Self { path: path.clone(), dirs: legacy.chain(unified).collect() }
+        Self {
+            path: path.clone(),
+            dirs: legacy.chain(unified).collect(),
+            unit: Unit::of(path, hierarchies.mode(), true),
+        }
     }
 
     /// A cgroup in this one for a group of processes that is to be killed on its own, such as an exec's.
@@ -107,7 +130,7 @@ impl Cgroup {
             Err(source) if source.kind() != ErrorKind::AlreadyExists => {
                 Err(CgroupError::Make { path: dir.path.clone(), source })
             }
-            Ok(()) | Err(_) => Ok(Self { path, dirs }),
+            Ok(()) | Err(_) => Ok(Self { path, dirs, unit: None }),
         }
     }
 
@@ -129,8 +152,11 @@ impl Cgroup {
     /// [`CgroupError::BadLimit`] and [`CgroupError::Unsupported`] before anything is written,
     /// [`CgroupError::Write`] for what the kernel refuses; the limits before that one are set then.
     pub fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
-        crate::limits::apply(self, resources)?;
-        crate::devices::apply(self, &resources.devices)
+        // systemd first: it writes the files too, as far as it knows them.
+        if let Some(unit) = &self.unit {
+            unit.limit(resources)?;
+        }
+        self.write(resources)
     }
 
     /// Moves the process `pid` (as this process sees it) with all its threads into this cgroup. Its
@@ -139,16 +165,42 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Write`].
     pub fn join(&self, pid: Pid) -> Result<(), CgroupError> {
+        match self.unit.as_ref().filter(|unit| unit.awaits_process()) {
+            Some(unit) => self.begin_unit(unit, pid),
+            None => self.seat(pid),
+        }
+    }
+
+    /// systemd makes the unit around its first process. It knows neither every hierarchy nor every limit, and
+    /// sets those that it knows to its own idea of them: so all that was set before is set again.
+    fn begin_unit(&self, unit: &Unit, pid: Pid) -> Result<(), CgroupError> {
+        let limits = unit.start(pid)?;
+        // In hierarchies of v1 whose controllers it sees no use for, it has cleared the path away.
+        self.make()?;
+        self.seat(pid)?;
+        limits.iter().try_for_each(|resources| self.write(resources))
+    }
+
+    fn seat(&self, pid: Pid) -> Result<(), CgroupError> {
         let value = pid.as_raw_nonzero().to_string();
         self.dirs.iter().try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &value))
     }
 
+    fn write(&self, resources: &Resources) -> Result<(), CgroupError> {
+        crate::limits::apply(self, resources)?;
+        crate::devices::apply(self, &resources.devices)
+    }
+
     /// A descriptor of its directory for CLONE_INTO_CGROUP, where that alone seats a process: on v2
-    /// without hierarchies of v1. Else `None`, and [`Cgroup::join`] is to be called.
+    /// without hierarchies of v1, unless systemd is to make a unit around it. Else `None`, and
+    /// [`Cgroup::join`] is to be called.
     ///
     /// # Errors
     /// [`CgroupError::Read`].
     pub fn open(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        if self.unit.as_ref().is_some_and(|unit| unit.awaits_process()) {
+            return Ok(None);
+        }
         match self.dirs.as_slice() {
             [Dir { path, kind: Kind::Unified, .. }] => match File::open(path) {
                 Ok(dir) => Ok(Some(dir.into())),
@@ -187,6 +239,9 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Remove`].
     pub fn remove(&self) -> Result<(), CgroupError> {
+        if let Some(unit) = &self.unit {
+            unit.stop()?;
+        }
         crate::remove::remove(self)
     }
 
@@ -259,68 +314,6 @@ pub(crate) fn collect_procs(dir: &Path, found: &mut Vec<Pid>) -> Result<(), Cgro
     subdirectories(dir)?.iter().try_for_each(|below| collect_procs(below, found))
 }
 
-/// Makes the directory and those above it up to the mount point; adds what it made to `made`.
-fn make_with_parents(
-    dir: &Dir,
-    path: &CgroupPath,
-    gives_on: bool,
-    made: &mut Vec<PathBuf>,
-) -> Result<(), CgroupError> {
-    let depth = path.relative().components().count();
-    let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
-    above.reverse();
-    for pair in above.windows(2) {
-        let [parent, here] = pair else { continue };
-        if gives_on {
-            give_on(parent)?;
-        }
-        match std::fs::create_dir(here) {
-            Ok(()) => made.push((*here).to_owned()),
-            Err(source) if source.kind() == ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(CgroupError::Make { path: (*here).to_owned(), source }),
-        }
-        if let Kind::Legacy(controllers) = &dir.kind
-            && controllers.contains(&Controller::Cpuset)
-        {
-            inherit_cpuset(parent, here)?;
-        }
-    }
-    Ok(())
-}
-
-/// A cpuset of v1 begins empty and takes no process before it has CPUs and memory nodes.
-fn inherit_cpuset(parent: &Path, here: &Path) -> Result<(), CgroupError> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if read(&here.join(file))?.trim().is_empty() {
-            let value = read(&parent.join(file))?;
-            write(&here.join(file), value.trim())?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets the children of a cgroup of v2 have what it has. What it cannot give on (because processes are in
-/// it, or somebody else decides) its children do without; a limit that needs it says so.
-fn give_on(dir: &Path) -> Result<(), CgroupError> {
-    let list = |file: &str| -> Result<Vec<String>, CgroupError> {
-        let text = read_if_there(&dir.join(file))?.unwrap_or_default();
-        Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
-    };
-    let given = list("cgroup.subtree_control")?;
-    let missing: Vec<String> = list("cgroup.controllers")?
-        .iter()
-        .filter(|name| !given.contains(name))
-        .map(|name| format!("+{name}"))
-        .collect();
-    let control = dir.join("cgroup.subtree_control");
-    if !missing.is_empty() && write(&control, &missing.join(" ")).is_err() {
-        for name in &missing {
-            let _ = write(&control, name);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
     //! Cgroups of plain directories, for what is worked out from files.
@@ -346,7 +339,7 @@ pub(crate) mod testing {
         }
         let path = CgroupPath::parse("/fake").expect("the path is good");
         let dirs = vec![Dir { path: dir.path().to_owned(), kind, own: true }];
-        (dir, Cgroup { path, dirs })
+        (dir, Cgroup { path, dirs, unit: None })
     }
 
     /// All controllers of v1 in one directory.

@@ -66,6 +66,16 @@ pub enum CgroupError {
         /// Why.
         source: io::Error,
     },
+    /// systemd did not do what a unit needs.
+    #[error("{what} the unit {unit}")]
+    Systemd {
+        /// The verb.
+        what: &'static str,
+        /// The unit.
+        unit: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Processes outlived every attempt to kill them.
     #[error("kill all in {}: {left} processes are still there", path.display())]
     StillAlive {
@@ -97,6 +107,7 @@ impl CgroupError {
             | Self::Read { source, .. }
             | Self::Write { source, .. }
             | Self::Devices { source, .. }
+            | Self::Systemd { source, .. }
             | Self::Remove { source, .. } => Some(source),
             Self::NoHierarchy
             | Self::BadPath(_)
@@ -118,6 +129,7 @@ impl Classified for CgroupError {
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Devices { .. }
+            | Self::Systemd { .. }
             | Self::Remove { .. } => match self.errno().map(Errno::from_raw_os_error) {
                 Some(Errno::PERM | Errno::ACCESS) => Class::PermissionDenied,
                 Some(Errno::INVAL | Errno::RANGE) if matches!(self, Self::Write { .. }) => {

@@ -2,7 +2,8 @@
 //!
 //! Owns: the directories below the hierarchies' mount points that it made, and what is written to their
 //! files. Always: limits are worked out by pure functions and only then written; a failed write names the
-//! file and the value; everything that waits is bounded; removing what is gone is no error.
+//! file and the value; everything that waits is bounded; removing what is gone is no error; a path that is
+//! that of a systemd unit is left to systemd to make, where systemd is there.
 //! Callers: the monitor for containers and execs, `pods` for pods, `launcher` for what a container sees.
 
 mod cgroup;
@@ -12,10 +13,12 @@ mod file;
 mod hierarchy;
 mod kill;
 mod limits;
+mod make;
 mod oom;
 mod path;
 mod remove;
 mod stats;
+mod systemd;
 
 pub use cgroup::Cgroup;
 pub use error::CgroupError;

@@ -112,10 +112,11 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// The driver that fits this machine: systemd where it is the init (sd_booted(3)), else cgroupfs.
+    /// The driver that fits this machine: systemd where it is the init (sd_booted(3)) and can be talked to,
+    /// else cgroupfs.
     #[must_use]
     pub fn detect() -> Self {
-        if Path::new("/run/systemd/system").is_dir() { Self::Systemd } else { Self::Cgroupfs }
+        if crate::systemd::is_there() { Self::Systemd } else { Self::Cgroupfs }
     }
 
     /// As the CRI's `RuntimeConfig` and configurations name it.

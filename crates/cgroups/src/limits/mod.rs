@@ -6,6 +6,8 @@
 mod legacy;
 mod unified;
 
+pub(crate) use unified::shares_to_weight;
+
 use std::path::{Path, PathBuf};
 
 use runtime_spec::Resources;

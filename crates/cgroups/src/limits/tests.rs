@@ -189,7 +189,7 @@ fn a_quota_or_a_period_alone_leaves_the_other() {
 
 #[test]
 fn shares_and_weights_meet_at_the_ends_and_at_the_defaults() {
-    let weight = unified::shares_to_weight;
+    let weight = shares_to_weight;
     for (shares, expected) in [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (999_999, 10_000)] {
         assert_eq!(weight(shares), expected, "{shares}");
     }

@@ -42,7 +42,7 @@ pub(super) fn cpu(plan: &mut Plan, dir: &Path, cpu: &Cpu) -> Result<(), CgroupEr
 /// v1's shares (2 to 262,144, 1,024 by default) as v2's weight (1 to 10,000, 100 by default): the curve
 /// through these three points that runc, crun and the kubelet use, so that a pod and its containers stay in
 /// proportion.
-pub(super) fn shares_to_weight(shares: u64) -> u64 {
+pub(crate) fn shares_to_weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

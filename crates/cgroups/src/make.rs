@@ -1,0 +1,72 @@
+//! Directories of cgroups, and what makes them fit for use.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{Dir, Kind};
+use crate::error::CgroupError;
+use crate::file::{read, read_if_there, write};
+use crate::hierarchy::Controller;
+use crate::path::CgroupPath;
+
+/// Makes the directory and those above it up to the mount point; adds what it made to `made`.
+pub(crate) fn make_with_parents(
+    dir: &Dir,
+    path: &CgroupPath,
+    gives_on: bool,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), CgroupError> {
+    let depth = path.relative().components().count();
+    let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
+    above.reverse();
+    for pair in above.windows(2) {
+        let [parent, here] = pair else { continue };
+        if gives_on {
+            give_on(parent)?;
+        }
+        match std::fs::create_dir(here) {
+            Ok(()) => made.push((*here).to_owned()),
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(CgroupError::Make { path: (*here).to_owned(), source }),
+        }
+        if let Kind::Legacy(controllers) = &dir.kind
+            && controllers.contains(&Controller::Cpuset)
+        {
+            inherit_cpuset(parent, here)?;
+        }
+    }
+    Ok(())
+}
+
+/// A cpuset of v1 begins empty and takes no process before it has CPUs and memory nodes.
+fn inherit_cpuset(parent: &Path, here: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(&here.join(file))?.trim().is_empty() {
+            let value = read(&parent.join(file))?;
+            write(&here.join(file), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the children of a cgroup of v2 have what it has. What it cannot give on (because processes are in
+/// it, or somebody else decides) its children do without; a limit that needs it says so.
+fn give_on(dir: &Path) -> Result<(), CgroupError> {
+    let list = |file: &str| -> Result<Vec<String>, CgroupError> {
+        let text = read_if_there(&dir.join(file))?.unwrap_or_default();
+        Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
+    };
+    let given = list("cgroup.subtree_control")?;
+    let missing: Vec<String> = list("cgroup.controllers")?
+        .iter()
+        .filter(|name| !given.contains(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    let control = dir.join("cgroup.subtree_control");
+    if !missing.is_empty() && write(&control, &missing.join(" ")).is_err() {
+        for name in &missing {
+            let _ = write(&control, name);
+        }
+    }
+    Ok(())
+}
