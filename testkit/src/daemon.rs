@@ -64,6 +64,12 @@ impl Setup {
         Self { directory, network: Network::None, root: None, extra: String::new() }
     }
 
+    /// The directory that the daemon will have everything in; mounts below it are taken away with it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// With this network.
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {

@@ -1,5 +1,6 @@
 //! A network namespace for a test.
 
+use std::path::Path;
 use std::process::Command;
 
 /// Moves this thread, and what it starts from now on, into a network namespace of its own with
@@ -10,6 +11,15 @@ use std::process::Command;
 pub fn isolate_network() {
     sys::unshare(sys::Namespaces::NETWORK).expect("a network namespace can be made");
     run(Command::new("ip").args(["link", "set", "lo", "up"]));
+}
+
+/// Mounts an empty tmpfs of a size such as `16m`; below a daemon's directory it goes with that.
+///
+/// # Panics
+/// Where it cannot be mounted.
+pub fn mount_tmpfs(at: &Path, size: &str) {
+    let options = format!("size={size}");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "isopod-test"]).arg(at));
 }
 
 /// Runs a command that must succeed, and gives what it printed.

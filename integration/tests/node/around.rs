@@ -1,0 +1,71 @@
+//! What most tests begin with.
+
+use cri_api::v1::{ContainerConfig, ContainerStatus, PodSandboxConfig};
+use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
+
+/// A daemon that has pulled busybox from a registry.
+pub struct Around {
+    pub daemon: Daemon,
+    pub registry: Registry,
+    /// The reference that the image was pulled by.
+    pub image: String,
+}
+
+/// The same with a pod in the host's network.
+pub struct WithPod {
+    pub around: Around,
+    pub pod: PodSandboxConfig,
+    pub pod_id: String,
+}
+
+/// A network namespace, a registry with busybox in it, and a daemon set up by `setup` that has it.
+pub async fn around(setup: impl FnOnce(Setup) -> Setup) -> Around {
+    testkit::isolate_network();
+    let registry = Registry::start(Scheme::Http);
+    registry.push(&busybox(Compression::Gzip), "test/busybox:1");
+    let daemon = setup(Setup::new().registry(&registry)).start().await;
+    let image = registry.reference("test/busybox:1");
+    daemon.pull(&image).await.unwrap();
+    Around { daemon, registry, image }
+}
+
+/// [`around`] without a network of the pods' own.
+pub async fn plain() -> Around {
+    around(|setup| setup.network(Network::None)).await
+}
+
+/// [`plain`] with a pod in the host's network.
+pub async fn with_pod() -> WithPod {
+    let around = plain().await;
+    let pod = testkit::host_network(testkit::pod(&around.daemon, "pod"));
+    let pod_id = around.daemon.run_pod(&pod, "").await.unwrap();
+    WithPod { around, pod, pod_id }
+}
+
+impl WithPod {
+    /// A container of busybox that runs a shell script.
+    pub fn script(&self, name: &str, script: &str) -> ContainerConfig {
+        testkit::container(name, &self.around.image, &["sh", "-c", script])
+    }
+
+    /// Runs a container to its end.
+    pub async fn run(&self, container: &ContainerConfig) -> (ContainerStatus, String) {
+        self.around.daemon.run_to_end(&self.pod_id, &self.pod, container).await
+    }
+
+    /// Runs a shell script to its end, and gives what it wrote.
+    pub async fn output(&self, container: &ContainerConfig) -> String {
+        let (status, logged) = self.run(container).await;
+        assert_eq!(status.exit_code, 0, "{logged}\n{status:?}");
+        logged
+    }
+
+    /// Creates and starts a container, and gives its id.
+    pub async fn launch(&self, container: &ContainerConfig) -> String {
+        self.around.daemon.launch(&self.pod_id, &self.pod, container).await.unwrap()
+    }
+
+    pub fn daemon(&self) -> &Daemon {
+        &self.around.daemon
+    }
+}

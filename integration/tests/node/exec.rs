@@ -1,0 +1,109 @@
+//! ExecSync.
+
+use std::time::{Duration, Instant};
+
+use cri_api::v1::ExecSyncRequest;
+use tonic::Code;
+
+use crate::around::with_pod;
+
+#[tokio::test]
+async fn output_error_output_and_exit_code_come_apart() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let done =
+        with.daemon().exec(&id, &["sh", "-c", "echo out; echo err >&2; exit 7"]).await.unwrap();
+    assert_eq!(
+        (&done.stdout[..], &done.stderr[..], done.exit_code),
+        (&b"out\n"[..], &b"err\n"[..], 7)
+    );
+    let done = with.daemon().exec(&id, &["sh", "-c", "kill -9 $$"]).await.unwrap();
+    assert_eq!(done.exit_code, 137);
+}
+
+#[tokio::test]
+async fn an_exec_is_in_the_containers_surroundings() {
+    let with = with_pod().await;
+    let mut container = testkit::sleeper("main", &with.around.image);
+    container.working_dir = "/tmp".to_owned();
+    let security = container.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+    security.run_as_user = Some(cri_api::v1::Int64Value { value: 1000 });
+    security.no_new_privs = true;
+    let id = with.launch(&container).await;
+    let script = "pwd; id -u; echo $FROM_IMAGE; grep -E '^(NoNewPrivs|Seccomp|CapEff)' /proc/self/status; cat /proc/1/cmdline | tr '\\0' ' '";
+    let done = with.daemon().exec(&id, &["sh", "-c", script]).await.unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.starts_with("/tmp\n1000\nyes\n"), "{said}");
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"] {
+        assert!(said.lines().any(|l| l == line), "{line:?} is not in {said}");
+    }
+    assert!(said.contains("trap"), "process 1 is the container's own: {said}");
+}
+
+#[tokio::test]
+async fn a_time_limit_kills_the_command_and_its_children() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let request = ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: ["sh", "-c", "sleep 4242 & sleep 4242"].map(str::to_owned).to_vec(),
+        timeout: 1,
+    };
+    let begun = Instant::now();
+    let status = with.daemon().runtime().exec_sync(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    testkit::until("the children are gone", Duration::from_secs(10), async || {
+        let done = with.daemon().exec(&id, &["ps", "-o", "args"]).await.unwrap();
+        (!String::from_utf8_lossy(&done.stdout).contains("4242")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grandchild_with_the_pipe_open_does_not_hold_the_answer() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let begun = Instant::now();
+    let done = with.daemon().exec(&id, &["sh", "-c", "sleep 600 & echo done"]).await.unwrap();
+    assert_eq!((&done.stdout[..], done.exit_code), (&b"done\n"[..], 0));
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn much_output_is_whole_and_endless_output_is_cut() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let done = with.daemon().exec(&id, &["dd", "if=/dev/zero", "bs=1M", "count=5"]).await.unwrap();
+    assert_eq!(done.stdout.len(), 5 << 20);
+    let done = with.daemon().exec(&id, &["sh", "-c", "dd if=/dev/zero bs=1M count=20 2>/dev/null"]);
+    let done = done.await.unwrap();
+    assert!(done.stdout.len() <= cri_api::MAX_EXEC_OUTPUT_BYTES, "{}", done.stdout.len());
+}
+
+#[tokio::test]
+async fn many_at_once_are_all_answered() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let words: Vec<String> = (0..32).map(|n| n.to_string()).collect();
+    let all = words.iter().map(async |word| with.daemon().exec(&id, &["echo", word]).await);
+    for (word, done) in words.iter().zip(futures_util::future::join_all(all).await) {
+        assert_eq!(String::from_utf8_lossy(&done.unwrap().stdout).trim(), word);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_executed_is_told() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    match with.daemon().exec(&id, &["/no/such/program"]).await {
+        Err(status) => assert!(status.message().contains("/no/such/program"), "{status}"),
+        Ok(done) => {
+            assert!([126, 127].contains(&done.exit_code), "{done:?}");
+            assert!(String::from_utf8_lossy(&done.stderr).contains("/no/such/program"), "{done:?}");
+        }
+    }
+    let (ended, _) = with.run(&with.script("ended", "true")).await;
+    let status = with.daemon().exec(&ended.id, &["true"]).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+}

@@ -1,0 +1,35 @@
+//! The daemon over its socket, on images from a real registry, in real namespaces.
+//!
+//! Each test has a daemon, a registry and a network namespace of its own, so all run side by side.
+//! A daemon that leaves a process, a mount, a cgroup or a link behind fails its test.
+
+#[cfg(test)]
+mod around;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod containers;
+#[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod handlers;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod mounts;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod pulls;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod sandboxes;
+#[cfg(test)]
+mod security;
