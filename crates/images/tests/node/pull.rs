@@ -37,8 +37,8 @@ async fn a_pulled_image_is_whole_and_has_its_names() {
     let by_digest = format!("{}@{}", registry.reference("test/app"), pulled.digest);
     for name in [reference.as_str(), by_digest.as_str(), pulled.id.as_str()] {
         let found = node.images.status(name).unwrap().expect(name);
-        assert_eq!(found.repo_tags, [reference.clone()]);
-        assert_eq!(found.repo_digests, [by_digest.clone()]);
+        assert_eq!(found.repo_tags, [reference.as_str()]);
+        assert_eq!(found.repo_digests, [by_digest.as_str()]);
         assert_eq!(node.images.list(Some(name)).unwrap().len(), 1);
         let compressed: usize = image.layers.iter().map(|l| l.bytes.len()).sum();
         assert!(found.size > compressed as u64);
