@@ -201,6 +201,7 @@ impl Networks {
         for record in all.into_iter().filter(|record| record.abandoned) {
             inner.retry_later(record.sandbox);
         }
+        drop(tokio::spawn(upkeep::keep_clean(Arc::downgrade(&inner))));
         let networks = Self { inner };
         networks.refill();
         Ok(networks)
@@ -320,8 +321,8 @@ impl Networks {
     }
 
     /// Gives back everything that is recorded for sandboxes other than these: addresses, links, rules,
-    /// namespaces; then what the networks themselves know of, and no record does. To be called at the start,
-    /// and from time to time. Sandboxes that came in the last minutes are left alone, because the list may be
+    /// namespaces; then what the networks themselves know of, and no record does. To be called at the start;
+    /// the second part is repeated every ten minutes. Sandboxes that came in the last minutes are left alone, because the list may be
     /// older than they are.
     ///
     /// # Errors

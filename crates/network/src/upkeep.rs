@@ -22,6 +22,8 @@ const YOUNG: Duration = Duration::from_secs(10 * 60);
 /// How long a collection waits for a moment in which no plugin adds.
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 const QUIET_POLL: Duration = Duration::from_millis(200);
+/// How often leftovers without a record are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often the bridge is looked after.
 const BRIDGE_READY: Duration = Duration::from_secs(30);
 /// How often, while it cannot be set up.
@@ -102,6 +104,12 @@ impl Inner {
                 }
             }
         }
+        self.sweep(&mut collected).await?;
+        Ok(collected)
+    }
+
+    /// Gives back what the networks know of, and no record does.
+    async fn sweep(self: &Arc<Self>, collected: &mut Collected) -> Result<(), NetworkError> {
         match &self.backend {
             Backend::None => {}
             Backend::Bridge(_) => {
@@ -115,9 +123,9 @@ impl Inner {
                 .await?;
                 collected.swept.extend(swept);
             }
-            Backend::Cni(cni) => self.collect_plugins(cni, &mut collected).await?,
+            Backend::Cni(cni) => self.collect_plugins(cni, collected).await?,
         }
-        Ok(collected)
+        Ok(())
     }
 
     /// Plugins collect while none of them adds. Where that moment does not come, because one hangs, there is
@@ -199,6 +207,22 @@ async fn retry(inner: Weak<Inner>, sandbox: SandboxId) {
             }
         }
         wait = (wait * 2).min(LAST_RETRY);
+    }
+}
+
+/// Sweeps from time to time, until the networks are gone. Records tell what is in use, so nobody has to be
+/// asked.
+pub(crate) async fn keep_clean(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let mut collected = Collected::default();
+        if let Err(error) = inner.sweep(&mut collected).await {
+            tracing::warn!(%error, "what networks keep could not be looked through");
+        }
+        if !collected.swept.is_empty() {
+            tracing::warn!(swept = ?collected.swept, "leftovers that no record spoke of");
+        }
     }
 }
 

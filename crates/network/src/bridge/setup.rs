@@ -13,7 +13,7 @@ use crate::config::BridgeConfig;
 use crate::error::NetworkError;
 use crate::netlink::{
     Link, Socket, add_address, addresses, default_route_links, delete_address, get_link,
-    group_link, link_to, list_links, name_link, new_bridge, set_up,
+    group_link, join_bridge, link_to, list_links, name_link, name_port, new_bridge, set_up,
 };
 use crate::ports;
 use crate::record::{Joined, SandboxRecord};
@@ -61,6 +61,7 @@ pub(super) fn ensure(
         .filter_map(|pool| IpNet::new(pool.gateway(), pool.subnet().prefix_len()).ok())
         .collect();
     own_addresses(&mut route, name, link.index, &gateways)?;
+    own_ports(&mut route, link.index, records)?;
     own_table(&mut netfilter, name, &subnets, records)?;
     state.ready = Some(Ready { index: link.index, mtu, _lock: lock });
     Ok(())
@@ -146,6 +147,31 @@ fn own_addresses(
     }
     for new in wanted.iter().filter(|address| !have.contains(address)) {
         route.one(add_address(index, *new)).map_err(kernel("give an address to", name))?;
+    }
+    Ok(())
+}
+
+/// Links of sandboxes that lost their bridge, because somebody deleted it, are its ports again.
+fn own_ports(route: &mut Socket, bridge: u32, records: Records<'_>) -> Result<(), NetworkError> {
+    let links = list_links(route).map_err(kernel("list", "links"))?;
+    for record in records()? {
+        for joined in &record.joined {
+            let Joined::Bridge(lease) = joined else { continue };
+            let lost = links.iter().any(|link| {
+                link.name == lease.link
+                    && link.alias == record.sandbox.as_str()
+                    && link.master != bridge
+            });
+            if lost {
+                let again = vec![
+                    join_bridge(&lease.link, bridge),
+                    name_port(&lease.link, record.sandbox.as_str()),
+                ];
+                route.all(again).map_err(|failed| {
+                    kernel("join the bridge again with", &lease.link)(failed.source)
+                })?;
+            }
+        }
     }
     Ok(())
 }

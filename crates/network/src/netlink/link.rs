@@ -202,6 +202,13 @@ pub(crate) fn name_port(name: &str, owner: &str) -> Message {
     message
 }
 
+/// Makes the link of this name a port of the bridge with this number.
+pub(crate) fn join_bridge(name: &str, bridge: u32) -> Message {
+    let mut message = Message::new(SET, 0, &info(0, 0, 0));
+    message.text(IFNAME, name).u32(MASTER, bridge);
+    message
+}
+
 /// Puts the link into a group, which rules can ask for.
 pub(crate) fn group_link(name: &str, group: u32) -> Message {
     let mut message = Message::new(SET, 0, &info(0, 0, 0));

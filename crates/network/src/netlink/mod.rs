@@ -15,8 +15,8 @@ mod socket;
 pub(crate) use address::{add_address, addresses, delete_address};
 pub(crate) use conntrack::forget_udp;
 pub(crate) use link::{
-    Link, Veth, delete_link, get_link, group_link, list_links, name_link, name_port, new_bridge,
-    new_ifb, new_veth, set_up,
+    Link, Veth, delete_link, get_link, group_link, join_bridge, list_links, name_link, name_port,
+    new_bridge, new_ifb, new_veth, set_up,
 };
 pub(crate) use message::Message;
 pub(crate) use qdisc::{ingress, redirect_to, token_bucket};

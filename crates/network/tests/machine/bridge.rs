@@ -281,6 +281,20 @@ fn a_lost_record_is_made_up_for_by_the_result_and_by_the_notes_on_what_was_made(
 }
 
 #[test]
+fn a_bridge_that_somebody_deletes_comes_back_with_its_ports() {
+    on_a_machine(|| async {
+        let networks = start(config()).await;
+        let (first, first_ips) = join(&networks, 1, vec![port(Protocol::Tcp, 8080, 80)]).await;
+        serve(&first.netns, "0.0.0.0:80");
+        ip("link delete isotest0");
+        // The next pod mends it, or the next look of the daemon.
+        let (second, _) = join(&networks, 2, vec![]).await;
+        connect(&second.netns, &format!("{}:80", first_ips[0])).unwrap();
+        connect(&here(), "127.0.0.1:8080").unwrap();
+    });
+}
+
+#[test]
 fn what_is_not_ours_is_not_touched() {
     on_a_machine(|| async {
         ip("link add isotest0 type bridge");
