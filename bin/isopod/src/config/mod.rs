@@ -20,7 +20,7 @@ pub use keys::Takes;
 pub use mistake::Mistakes;
 pub use settings::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, LogFormat,
-    LogSettings, NetworkChoice, SocketSettings,
+    LogSettings, NetworkChoice, SocketSettings, Ulimit,
 };
 
 use std::path::{Path, PathBuf};

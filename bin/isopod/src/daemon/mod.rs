@@ -18,6 +18,9 @@ mod signals;
 mod socket;
 mod wiring;
 
+#[cfg(test)]
+mod malformed;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

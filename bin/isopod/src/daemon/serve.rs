@@ -50,20 +50,7 @@ pub async fn serve(
     let notify = Notify::from_environment();
     let parts = wiring::open(&config)?;
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let node = host::Node {
-        pods: parts.pods.clone(),
-        networks: parts.networks.clone(),
-        driver: parts.driver,
-        handlers: host::features(parts.pods.config().handlers.iter()),
-        current: Arc::clone(&current),
-    };
-    let cri = Cri::new(Services {
-        pods: parts.pods.clone(),
-        images: parts.images.clone(),
-        operations: parts.operations.clone(),
-        host: Arc::new(node),
-        streaming: None,
-    });
+    let cri = services(&parts, &current);
     let path = listener.path.clone();
     listener.socket.set_nonblocking(true)?;
     let incoming = UnixListener::from_std(listener.socket.try_clone()?)?;
@@ -93,8 +80,26 @@ pub async fn serve(
     Ok(result??)
 }
 
+/// The services, answering from `parts`.
+pub(super) fn services(parts: &Parts, current: &Arc<Current>) -> Cri {
+    let node = host::Node {
+        pods: parts.pods.clone(),
+        networks: parts.networks.clone(),
+        driver: parts.driver,
+        handlers: host::features(parts.pods.config().handlers.iter()),
+        current: Arc::clone(current),
+    };
+    Cri::new(Services {
+        pods: parts.pods.clone(),
+        images: parts.images.clone(),
+        operations: parts.operations.clone(),
+        host: Arc::new(node),
+        streaming: None,
+    })
+}
+
 /// Answers calls until `stopped`.
-async fn answer(
+pub(super) async fn answer(
     cri: Cri,
     slow: Duration,
     incoming: UnixListener,

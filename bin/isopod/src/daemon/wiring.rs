@@ -10,12 +10,13 @@ use images::{Images, PullLimits};
 use model::HandlerName;
 use network::{BridgeConfig, CniConfig, Mode, NetworkConfig, Networks};
 use operations::Operations;
-use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig};
+use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig, Rlimit};
 use registry::{Credentials, NodeCredentials, Registry, RegistryConfig};
 
 use super::{kernel, monitor};
 use crate::config::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, NetworkChoice,
+    Ulimit,
 };
 
 /// Everything that answers requests.
@@ -152,6 +153,12 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
     pods.seccomp_profile.clone_from(&config.seccomp_profile);
     pods.log_limits =
         LogLimits { bytes_per_second: config.log_rate, total_bytes: config.log_total };
+    for limit in &config.ulimits {
+        // A configured limit replaces the built-in one of its kind.
+        pods.rlimits.retain(|known| known.kind != limit.kind);
+        let Ulimit { kind, soft, hard } = limit.clone();
+        pods.rlimits.push(Rlimit { kind, soft, hard });
+    }
     pods.deadlines = Deadlines {
         network: config.deadlines.network,
         monitor: config.deadlines.monitor,
