@@ -18,6 +18,8 @@ pub(crate) const FORMAT: &str = "isopod-image-store 1";
 pub(crate) const FS: &str = "fs";
 /// The list of directories that a layer only implies, beside its files.
 pub(crate) const IMPLIED: &str = "implied";
+/// Sizes and checksums of the layer's files, beside them.
+pub(crate) const SUMS: &str = "sums";
 /// The trash of the containers' directory, which may be on another file system.
 pub(crate) const CONTAINERS_TRASH: &str = ".trash";
 

@@ -8,6 +8,7 @@
 //! Callers: `images` (pull, load, save, remove) and `pods` (root file systems, volumes, usage).
 //! Every call blocks; async callers use a blocking thread.
 
+mod check;
 mod commit;
 mod containers;
 mod copy;
@@ -31,6 +32,7 @@ mod settle;
 mod steps;
 mod store;
 mod stream;
+mod sums;
 mod sync;
 mod tables;
 pub mod tar;
@@ -44,6 +46,7 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
+pub use check::{Condemned, LayerCheck};
 pub use error::{ImageStoreError, LayerError};
 pub use names::{ImageName, Pattern};
 pub use options::{Limits, Options};

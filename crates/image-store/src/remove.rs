@@ -56,12 +56,12 @@ impl ImageStore {
     }
 }
 
-type Forgotten = (Vec<crate::ImageName>, Vec<Digest>, usize);
+pub(crate) type Forgotten = (Vec<crate::ImageName>, Vec<Digest>, usize);
 
 impl Inner {
     /// Removes names and record; the layers that nobody uses now, and how many others still use, are
     /// returned.
-    fn forget_image(&self, id: &Digest) -> Result<Option<Forgotten>, ImageStoreError> {
+    pub fn forget_image(&self, id: &Digest) -> Result<Option<Forgotten>, ImageStoreError> {
         let _writer = self.writer();
         if !self.tables().has_image(id) {
             return Ok(None);

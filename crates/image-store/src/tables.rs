@@ -49,6 +49,13 @@ impl Tables {
         self.layers.get(chain_id)
     }
 
+    /// Chain ids of all layers, sorted.
+    pub fn layer_ids(&self) -> Vec<Digest> {
+        let mut ids: Vec<_> = self.layers.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Adds a layer with no use yet, or replaces what is known of it.
     pub fn insert_layer(&mut self, info: LayerInfo, is_settled: bool, now: Instant) {
         let uses = self.layers.get(&info.chain_id).map_or(0, |l| l.uses);
@@ -150,6 +157,15 @@ impl Tables {
         self.images
             .iter()
             .map(|(id, entry)| self.assemble(id, entry, names.get(id).map_or(&[], Vec::as_slice)))
+            .collect()
+    }
+
+    /// Images that have the layer.
+    pub fn images_with(&self, chain_id: &Digest) -> Vec<Digest> {
+        self.images
+            .iter()
+            .filter(|(_, entry)| entry.layers.contains(chain_id))
+            .map(|(id, _)| id.clone())
             .collect()
     }
 

@@ -26,6 +26,7 @@ use crate::delete::delete_tree;
 use crate::layout::open_dir;
 use crate::overlay::{self, Existing, existing};
 use crate::pending::Pending;
+use crate::sums::{Sum, Sums};
 use crate::tar::{Entry, Kind};
 
 /// Links that are followed on the way to one entry.
@@ -80,12 +81,13 @@ pub(crate) struct Tree {
     /// Paths with a whiteout; a directory that the layer puts there shows nothing of those below.
     hidden: BTreeSet<PathBuf>,
     pending: Pending,
+    sums: Sums<File>,
     buffer: Vec<u8>,
 }
 
 impl Tree {
-    /// Writes below `root`, an empty directory.
-    pub fn new(root: OwnedFd, below: Below) -> Self {
+    /// Writes below `root`, an empty directory; checksums of files go to `sums`.
+    pub fn new(root: OwnedFd, below: Below, sums: Sums<File>) -> Self {
         let mut pending = Pending::default();
         pending.implied.insert(PathBuf::new());
         let buffer = vec![0; COPY_BUFFER];
@@ -96,6 +98,7 @@ impl Tree {
             times: BTreeMap::new(),
             hidden: BTreeSet::new(),
             pending,
+            sums,
             buffer,
         }
     }
@@ -123,6 +126,7 @@ impl Tree {
             };
             futimens(&fd, &times(*mtime)).map_err(cannot("set the time of a directory"))?;
         }
+        self.sums.finish().map_err(cannot("write the checksums"))?;
         Ok(self.pending)
     }
 
@@ -159,7 +163,7 @@ impl Tree {
         }
         match entry.kind {
             Kind::Directory => self.directory(&parent, name, full, entry, was),
-            Kind::File => self.file(&parent, name, entry, data),
+            Kind::File => self.file(&parent, name, &full, entry, data),
             Kind::HardLink => {
                 let Some((from, old)) = target else { return Err(Fault::Bad("it has no target")) };
                 linkat(&from.fd, &old, &parent.fd, name, AtFlags::empty())
@@ -198,6 +202,7 @@ impl Tree {
         &mut self,
         parent: &Place,
         name: &OsStr,
+        full: &Path,
         entry: &Entry,
         data: &mut impl Read,
     ) -> Result<(), Fault> {
@@ -207,7 +212,15 @@ impl Tree {
             .map_err(cannot("make a file"))?;
         let mut file = File::from(fd);
         match &entry.segments {
-            None => self.copy(data, entry.size, |bytes, _| file.write_all(bytes))?,
+            None => {
+                let mut crc = crc32fast::Hasher::new();
+                self.copy(data, entry.size, |bytes, _| {
+                    crc.update(bytes);
+                    file.write_all(bytes)
+                })?;
+                let sum = Sum { size: entry.size, crc: Some(crc.finalize()) };
+                self.sums.file(full, sum).map_err(cannot("write the checksums"))?;
+            }
             Some(segments) => {
                 for segment in segments {
                     self.copy(data, segment.length, |bytes, at| {
@@ -215,6 +228,8 @@ impl Tree {
                     })?;
                 }
                 file.set_len(entry.size).map_err(cannot("set the size of a file"))?;
+                let sum = Sum { size: entry.size, crc: None };
+                self.sums.file(full, sum).map_err(cannot("write the checksums"))?;
             }
         }
         let fd = OwnedFd::from(file);
@@ -321,6 +336,7 @@ impl Tree {
     fn remove(&mut self, parent: &Place, name: &OsStr, full: &Path) -> Result<(), Fault> {
         let text = CString::new(name.as_bytes()).map_err(|_| Fault::Bad("its name has a NUL"))?;
         delete_tree(parent.fd.as_fd(), &text).map_err(cannot("replace what is there"))?;
+        self.sums.removed(full).map_err(cannot("write the checksums"))?;
         self.times.retain(|path, _| !path.starts_with(full));
         self.hidden.retain(|path| path == full || !path.starts_with(full));
         self.pending.forget(full);

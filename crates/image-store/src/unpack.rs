@@ -10,7 +10,7 @@ use oci_image::Compression;
 use rustix::fs::{Mode, OFlags, fchmod, fsync, openat, renameat};
 
 use crate::error::{ImageStoreError, LayerError};
-use crate::layout::{self, FS, IMPLIED};
+use crate::layout::{self, FS, IMPLIED, SUMS};
 use crate::measure::measure;
 use crate::options::Limits;
 use crate::pending::Pending;
@@ -18,6 +18,7 @@ use crate::records::{self, LayerRecord};
 use crate::steps::Step;
 use crate::store::{HeldLayer, ImageStore, Inner};
 use crate::stream::LayerStream;
+use crate::sums::Sums;
 use crate::tar::{BadArchive, Entry, Reader, TarError, shown};
 use crate::trash::{self, Area};
 use crate::tree::{Below, Fault, Tree};
@@ -69,7 +70,8 @@ impl Inner {
             progress,
         )?;
         let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
-        let pending = self.write_entries(job, stream, Tree::new(staging.fs()?, below))?;
+        let tree = Tree::new(staging.fs()?, below, Sums::new(staging.file(SUMS)?));
+        let pending = self.write_entries(job, stream, tree)?;
         let is_settled = job.parent.is_none() || pending.is_empty();
         staging.write_pending(&pending)?;
         self.hook(Step::Sync, "bring the layer to the disk")?;
@@ -197,11 +199,16 @@ impl<'a> Staging<'a> {
         Ok(fd)
     }
 
-    fn write_pending(&self, pending: &Pending) -> Result<(), LayerError> {
+    /// A new file beside the layer's.
+    fn file(&self, name: &str) -> Result<std::fs::File, LayerError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = openat(&self.dir, IMPLIED, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(store("write what the layer implies"))?;
-        std::fs::File::from(fd)
+        openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
+            .map(std::fs::File::from)
+            .map_err(store("make a file beside the layer"))
+    }
+
+    fn write_pending(&self, pending: &Pending) -> Result<(), LayerError> {
+        self.file(IMPLIED)?
             .write_all(&pending.to_bytes())
             .map_err(store("write what the layer implies"))
     }

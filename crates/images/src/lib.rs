@@ -6,6 +6,7 @@
 //! before it counts; credentials are in no error and no log.
 //! Callers: `cri-server` (ImageService, Admin) and the daemon's wiring.
 
+mod check;
 mod collect;
 mod credentials;
 mod error;
@@ -27,9 +28,12 @@ use image_store::ImageStore;
 use operations::Operations;
 use registry::Registry;
 
+pub use check::{Checked, Damage, Repair};
 pub use credentials::credentials;
 pub use error::ImagesError;
-pub use image_store::{FsInfo, FsUsage, Image, ImageStoreError, Removed, Usage};
+pub use image_store::{
+    Condemned, FsInfo, FsUsage, Image, ImageStoreError, LayerCheck, Removed, Usage,
+};
 pub use load::LoadedImage;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use pull::{PullLimits, Pulled};

@@ -214,3 +214,46 @@ fn a_layer_that_is_exported_is_the_same_when_it_is_unpacked_again() {
     assert_ne!(image.layers[1], again.layers[1]);
     assert_eq!(store.export_layer(&again.layers[1], Vec::new()).unwrap(), out);
 }
+
+#[test]
+fn damage_of_a_layer_is_found_and_only_that_layer_is_given_up() {
+    let place = Place::quick();
+    let store = place.open();
+    let tars = vec![
+        archive(&[
+            dir("d"),
+            file("d/gone", "x"),
+            file("d/cut", "long text"),
+            file("d/flip", "abc"),
+        ]),
+        archive(&[
+            file("twice", "old"),
+            file("twice", "new"),
+            dir("t"),
+            file("t/x", ""),
+            file("t", "1"),
+        ]),
+    ];
+    let image = commit(&store, &tars, "a", &["app"]).unwrap();
+    let other = commit(&store, &tars[1..], "b", &["other"]).unwrap();
+    assert_eq!(store.layers().len(), 3);
+    for layer in store.layers() {
+        let check = store.check_layer(&layer).unwrap().unwrap();
+        assert!(check.is_good() && check.files > 0, "{check:?}");
+    }
+    let files = store.inner.layout.layer_fs(&image.layers[0]);
+    std::fs::remove_file(files.join("d/gone")).unwrap();
+    std::fs::write(files.join("d/cut"), "").unwrap();
+    std::fs::write(files.join("d/flip"), "abd").unwrap();
+    let check = store.check_layer(&image.layers[0]).unwrap().unwrap();
+    assert_eq!((check.files, check.bad), (3, 3), "{check:?}");
+    let container = container(1);
+    store.prepare(&image, &container).unwrap();
+    let condemned = store.condemn_layer(&image.layers[0]).unwrap();
+    assert_eq!((condemned.images.as_slice(), condemned.is_in_use), (&[image.id.clone()][..], true));
+    store.release(&container).unwrap();
+    assert!(store.layer(&image.layers[0]).is_none());
+    assert_eq!(store.images().len(), 1, "{} has no damage", other.id);
+    commit(&store, &tars, "a", &["app"]).unwrap();
+    assert!(store.check_layer(&image.layers[0]).unwrap().unwrap().is_good());
+}
