@@ -4,6 +4,7 @@
 //! Always: each verb does all its own set-up; a verb that fails says which command failed.
 //! Callers: people, and `.ci/run`.
 
+mod bench;
 mod demo;
 mod leftovers;
 mod lint;
@@ -19,6 +20,7 @@ usage: cargo xtask VERB
   setup            install the Debian packages that tests and the demo need
   test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
   lint             format, clippy, cargo-deny, documentation; all without a warning
+  bench [WHAT…]    build a release and measure what SPECIFICATION.md promises
   demo             build, start a daemon in a temporary directory, run a pod, show it, clean up
 ";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "setup" => setup::setup(),
         "test" => test::test(rest),
         "lint" => lint::lint(),
+        "bench" => bench::bench(rest),
         "demo" => demo::demo(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
