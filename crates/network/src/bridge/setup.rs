@@ -240,6 +240,9 @@ fn parameters(bridge: &str, subnets: &[IpNet]) -> Result<(), NetworkError> {
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) {
         set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0")?;
         set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+        // While its link-local address were probed for, the bridge could not ask for the pods' addresses:
+        // the first pods would not be reached from outside for two seconds.
+        set(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
         keep_advertised_routes()?;
         set("ipv6/conf/all/forwarding", "1")?;
     }

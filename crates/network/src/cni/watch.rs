@@ -33,12 +33,16 @@ pub(crate) async fn watch(cni: Weak<Cni>) {
     let mut watched: Option<Watched> = None;
     loop {
         let Some(cni) = cni.upgrade() else { return };
-        if watched.as_ref().is_none_or(|watched| watched.ended.load(Ordering::Acquire)) {
+        let dirs = cni.dirs();
+        let there: Vec<PathBuf> = dirs.iter().filter(|dir| dir.is_dir()).cloned().collect();
+        let all_there = there.len() == dirs.len();
+        if watched.as_ref().is_none_or(|watched| watched.is_over(&there)) {
             // Before the look, so that no change between the two is missed.
-            watched = Watched::start(&cni.dirs(), &cni.reload);
+            watched = Watched::start(there, &cni.reload);
         }
         look(&cni, &mut versions).await;
-        let pause = if cni.status().ready { WHILE_READY } else { WHILE_NOT_READY };
+        let quiet = cni.status().ready && all_there && watched.is_some();
+        let pause = if quiet { WHILE_READY } else { WHILE_NOT_READY };
         let reload = Arc::clone(&cni.reload);
         // While it waits it must not keep the networks alive.
         drop(cni);
@@ -111,6 +115,7 @@ async fn speaks(cni: &Cni, network: &Network, versions: &mut Versions) -> Option
 /// A thread that watches the directories. Descriptors of inotify(7) cannot join tokio's without unsafe code.
 #[derive(Debug)]
 struct Watched {
+    dirs: Vec<PathBuf>,
     /// Set when there is nothing left to watch.
     ended: Arc<AtomicBool>,
     /// Its end is the thread's.
@@ -118,8 +123,13 @@ struct Watched {
 }
 
 impl Watched {
-    /// Watches the directories and tells `reload` of each change; `None` if one of them is not there.
-    fn start(dirs: &[PathBuf], reload: &Arc<Notify>) -> Option<Self> {
+    /// Whether these directories are no longer the ones that are watched.
+    fn is_over(&self, dirs: &[PathBuf]) -> bool {
+        self.ended.load(Ordering::Acquire) || self.dirs != dirs
+    }
+
+    /// Watches the directories and tells `reload` of each change; `None` if that cannot be.
+    fn start(dirs: Vec<PathBuf>, reload: &Arc<Notify>) -> Option<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::CREATE
@@ -129,7 +139,7 @@ impl Watched {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        for dir in dirs {
+        for dir in &dirs {
             if let Err(error) = inotify::add_watch(&fd, dir, flags) {
                 tracing::debug!(dir = %dir.display(), %error, "not watched; looked at from time to time");
                 return None;
@@ -149,7 +159,7 @@ impl Watched {
             end.store(true, Ordering::Release);
             reload.notify_one();
         });
-        thread.ok().map(|_| Self { ended, _stop: stop })
+        thread.ok().map(|_| Self { dirs, ended, _stop: stop })
     }
 }
 

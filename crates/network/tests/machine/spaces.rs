@@ -69,7 +69,8 @@ fn many_namespaces_come_and_go_at_a_flat_price() {
             took.push(start.elapsed());
         }
         eprintln!("100 namespaces made and removed, five times: {took:?}");
-        assert!(took[4] < took[0] * 10, "{took:?}");
+        // The better of two at each end: others use the machine too.
+        assert!(took[3].min(took[4]) < took[0].max(took[1]) * 10, "{took:?}");
         assert!(inventory()["namespaces"].is_empty());
     });
 }
