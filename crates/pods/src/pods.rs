@@ -58,8 +58,6 @@ pub(crate) struct Inner {
     pub(crate) host: HostFacts,
     pub(crate) filters: Filters,
     pub(crate) may_hang: MayHang,
-    /// Held as a whole while networks are collected, shared by those that join one.
-    pub(crate) network_gate: tokio::sync::RwLock<()>,
     /// Records of an earlier daemon that could not be read.
     pub(crate) quarantined: Vec<String>,
 }
@@ -91,7 +89,6 @@ impl Pods {
             host,
             filters: Filters::new(),
             may_hang: MayHang::new(),
-            network_gate: tokio::sync::RwLock::default(),
             quarantined,
         };
         let pods = Self { inner: Arc::new(inner) };

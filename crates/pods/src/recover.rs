@@ -4,15 +4,17 @@
 //! on its own and within a bound, and only calls that name it wait for it; what was half made is undone,
 //! what was half undone is undone to its end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use model::{Class, ContainerId, SandboxId};
 use monitor_client::api::ContainerReport;
 use monitor_client::{Identity, MonitorError};
 
+use crate::cgroup;
 use crate::container::remove::leavings;
 use crate::error::{Cause, PodsError, chain};
 use crate::monitors::{self, Truth, catch_up, exit_record};
@@ -25,6 +27,8 @@ use crate::undo::{Undo, carry_all_out};
 
 /// Pods that are taken up at once.
 const AT_ONCE: usize = 32;
+/// How often what belongs to no pod is looked for.
+const RECONCILE_EVERY: Duration = Duration::from_secs(600);
 
 /// What recovery found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -113,7 +117,7 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
     let deadline = inner.config.deadlines.recover;
     // Each has its id to itself: a borrowed one would keep this future from being sent to a task.
     let each = known.iter().cloned().map(|id| async move {
-        let outcome = bounded("recover", deadline, take_up(pods, &id)).await;
+        let outcome = bounded("recover", deadline, Box::pin(take_up(pods, &id))).await;
         inner.table.settle(&id);
         (id, outcome)
     });
@@ -128,12 +132,34 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
         }
     }
     drop(all);
-    for result in [orphans(inner, &known).await, networks(inner).await] {
+    recovered.problems.extend(reconcile(inner).await);
+    reconcile_from_time_to_time(pods);
+    recovered
+}
+
+/// Clears away what belongs to no pod; what could not be done comes back.
+async fn reconcile(inner: &Arc<Inner>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for result in [orphans(inner).await, networks(inner).await] {
         if let Err(cause) = result {
-            recovered.problems.push(chain(&cause));
+            problems.push(chain(&cause));
         }
     }
-    recovered
+    problems
+}
+
+/// For as long as there are pods.
+fn reconcile_from_time_to_time(pods: &Pods) {
+    let weak = Arc::downgrade(&pods.inner);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RECONCILE_EVERY).await;
+            let Some(inner) = weak.upgrade() else { return };
+            for problem in reconcile(&inner).await {
+                tracing::warn!(problem, "looking for what belongs to no pod");
+            }
+        }
+    });
 }
 
 async fn take_up(pods: &Pods, id: &SandboxId) -> Result<Outcome, Cause> {
@@ -277,13 +303,12 @@ fn truth(
 }
 
 /// Containers and directories that no record knows.
-async fn orphans(inner: &Arc<Inner>, known: &[SandboxId]) -> Result<(), Cause> {
-    let known: BTreeSet<&str> = known.iter().map(SandboxId::as_str).collect();
+async fn orphans(inner: &Inner) -> Result<(), Cause> {
     let mut undos = Vec::new();
     let stray = |id: &SandboxId| inner.table.sandbox(id).is_none();
     let ids = inner.table.container_ids();
     for container in ids.iter().filter_map(|id| inner.table.container(id)) {
-        if !known.contains(container.sandbox.as_str()) && stray(&container.sandbox) {
+        if stray(&container.sandbox) {
             undos.extend(leavings(inner, &container).into_iter().map(|(_, undo)| undo));
         }
     }
@@ -291,11 +316,13 @@ async fn orphans(inner: &Arc<Inner>, known: &[SandboxId]) -> Result<(), Cause> {
         let Ok(id) = SandboxId::parse(&name) else { continue };
         if stray(&id) {
             let directory = inner.pod_dir(&id);
+            let own = own_cgroup(inner, &id);
             undos.push(Undo::EndMonitor {
                 sandbox: id,
                 directory: directory.clone(),
                 identity: None,
             });
+            undos.extend(own.map(Undo::RemoveCgroup));
             undos.push(Undo::RemoveDirectory(directory));
         }
     }
@@ -306,9 +333,16 @@ async fn orphans(inner: &Arc<Inner>, known: &[SandboxId]) -> Result<(), Cause> {
             undos.push(Undo::ReleaseRootfs(id));
         }
     }
-    let left = carry_all_out(inner.as_ref(), undos).await;
+    let left = carry_all_out(inner, undos).await;
     inner.owed.add("leftovers without a record", left);
     Ok(())
+}
+
+/// The cgroup that a pod of this id has if it has one of its own.
+fn own_cgroup(inner: &Inner, id: &SandboxId) -> Option<cgroups::CgroupPath> {
+    let config = &inner.config;
+    let planned = cgroup::plan(config.cgroup_driver, None, &config.cgroup_parent, id);
+    planned.ok().map(|own| own.path)
 }
 
 fn names_in(directory: &Path) -> Vec<String> {
@@ -316,14 +350,12 @@ fn names_in(directory: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Networks of sandboxes that no record knows. Nothing joins a network meanwhile, or it would be taken for
-/// one of those.
+/// Networks of sandboxes that no record knows.
 async fn networks(inner: &Inner) -> Result<(), Cause> {
-    let _nobody_joins = inner.network_gate.write().await;
     let ids = inner.table.sandbox_ids().into_iter();
     let joined = ids.filter_map(|id| inner.table.sandbox(&id)).filter(|r| has_network(&r.network));
     let valid: Vec<SandboxId> = joined.map(|r| r.id.clone()).collect();
-    let collect = inner.services.networks.gc(&valid);
+    let collect = Box::pin(inner.services.networks.gc(&valid));
     let collected = bounded("networks", inner.config.deadlines.network, collect).await?;
     tracing::debug!(?collected, "networks of sandboxes that are gone");
     Ok(())

@@ -30,16 +30,16 @@ impl Hands for Inner {
                 bounded("remove directory", deadlines.rootfs, work).await
             }
             Undo::RemoveNetns(id) => {
-                let work = self.services.networks.remove_netns(id);
+                let work = Box::pin(self.services.networks.remove_netns(id));
                 bounded("remove netns", deadlines.network, work).await
             }
             Undo::Detach { attachment, result } => {
-                let work = self.services.networks.detach(attachment, result.as_ref());
+                let work = Box::pin(self.services.networks.detach(attachment, result.as_ref()));
                 bounded("detach network", deadlines.network, work).await
             }
             Undo::RemoveCgroup(path) => self.remove_cgroup(path).await,
             Undo::EndMonitor { sandbox, directory, identity } => {
-                self.end_monitor(sandbox, directory, *identity).await
+                Box::pin(self.end_monitor(sandbox, directory, *identity)).await
             }
             Undo::ReleaseRootfs(id) => self.release(id).await,
             Undo::RemoveFromMonitor { sandbox, container } => {
@@ -128,7 +128,9 @@ impl Inner {
         let is_gone = match self.table.monitor(sandbox) {
             Some(monitor) => {
                 let asked = bounded("shut down", deadlines.answer, monitor.shut_down()).await;
-                asked.is_ok() && self.wait_for_monitor(sandbox, deadlines.kill).await
+                // One that has ended by itself a moment ago need not be asked.
+                let will_end = asked.or_else(gone_is_fine).is_ok();
+                will_end && self.wait_for_monitor(sandbox, deadlines.kill).await
             }
             None => self.end_stranger(directory, identity).await,
         };
@@ -170,7 +172,8 @@ impl Inner {
         match bounded("find monitor", deadlines.answer, found).await {
             Ok((monitor, events)) => {
                 let asked = bounded("shut down", deadlines.answer, monitor.shut_down()).await;
-                asked.is_ok() && tokio::time::timeout(deadlines.kill, drained(events)).await.is_ok()
+                let will_end = asked.or_else(gone_is_fine).is_ok();
+                will_end && tokio::time::timeout(deadlines.kill, drained(events)).await.is_ok()
             }
             // Nobody listens: without an identity, it has never been or has ended.
             Err(Cause::Monitor(MonitorError::Unreachable { .. } | MonitorError::Gone)) => {

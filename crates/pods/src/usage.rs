@@ -36,7 +36,7 @@ pub(crate) async fn of_sandbox(
             Some(_) if record.stage == SandboxStage::Ready => {
                 let networks = &inner.services.networks;
                 let netns = networks.netns(id);
-                let stats = networks.interface_stats(&netns);
+                let stats = Box::pin(networks.interface_stats(&netns));
                 step(&Phases::begin(), "network", inner.config.deadlines.answer, stats).await?
             }
             Some(_) | None => Vec::new(),

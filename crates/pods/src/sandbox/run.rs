@@ -76,8 +76,6 @@ async fn build(
     phases: &Phases,
     undos: &mut Undos,
 ) -> Result<SandboxId, Failure> {
-    // Collecting networks must see the record of each sandbox that joins one.
-    let _joining = pods.inner.network_gate.read().await;
     let reserved = Reserved::record(&pods.inner, config, undos)?;
     let prepared = reserved.prepare(phases, undos).await?;
     let running = prepared.start(phases, undos).await?;
@@ -158,7 +156,7 @@ impl<'a> Reserved<'a> {
             PodNetwork::Host | PodNetwork::Released => None,
             PodNetwork::Intended { .. } | PodNetwork::Attached { .. } => {
                 undos.push(Undo::RemoveNetns(id.clone()));
-                let new = self.inner.services.networks.new_netns(id);
+                let new = Box::pin(self.inner.services.networks.new_netns(id));
                 Some(step(phases, "netns", deadlines.network, new).await?)
             }
         };
@@ -222,7 +220,7 @@ async fn attach(
 ) -> Result<PodNetwork, Failure> {
     let Some(netns) = netns else { return Ok(PodNetwork::Host) };
     let attachment = attachment(record, netns);
-    let attach = inner.services.networks.attach(&attachment);
+    let attach = Box::pin(inner.services.networks.attach(&attachment));
     let attached = step(phases, "network", inner.config.deadlines.network, attach).await?;
     let Attached { ips, result, .. } = attached;
     let network = PodNetwork::Attached { netns: netns.path().to_owned(), ips, result };
@@ -249,7 +247,7 @@ async fn start_monitor(
     let setup =
         setup::setup(&record.id, &record.config, &inner.config, directory, &inner.host.hostname);
     let program = Arc::clone(&inner.services.monitor);
-    let start = monitor_client::start(program, setup, netns);
+    let start = Box::pin(monitor_client::start(program, setup, netns));
     step(phases, "monitor", inner.config.deadlines.monitor, start).await
 }
 

@@ -132,7 +132,7 @@ impl Shared {
             Request::Create(create) => self.create(&create),
             Request::Start { container } => self.lock().start(number, id, &container)?,
             Request::Kill { container, signal, scope } => {
-                Ok(self.lock().kill(&container, signal, scope))
+                self.lock().kill(&container, signal, scope)
             }
             Request::Exec(exec) => self.lock().exec(number, id, &exec, fds)?,
             Request::KillExec { exec } => {
@@ -257,17 +257,23 @@ impl World {
         }
     }
 
-    fn kill(&mut self, container: &ContainerId, signal: i32, scope: KillScope) -> Reply {
+    fn kill(
+        &mut self,
+        container: &ContainerId,
+        signal: i32,
+        scope: KillScope,
+    ) -> Result<Reply, Refusal> {
+        let Some(found) = self.containers.get(container) else {
+            return Err(refuse(Class::NotFound, "there is no such container"));
+        };
         let heeds = match scope {
             KillScope::All => true,
-            KillScope::First => {
-                self.containers.get(container).is_some_and(|c| c.program != "/stubborn")
-            }
+            KillScope::First => found.program != "/stubborn",
         };
         if heeds {
             self.exited(container, 128 + signal, ExitReason::Error);
         }
-        Reply::Done
+        Ok(Reply::Done)
     }
 
     fn exited(&mut self, container: &ContainerId, code: i32, reason: ExitReason) {
