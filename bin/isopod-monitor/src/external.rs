@@ -11,7 +11,7 @@ use cri_log::Stream;
 use model::{Class, ContainerId, Rootfs, State, Timestamp};
 use monitor_api::{Event, Exec as ExecRequest, Refusal, Reply};
 use oci_runtime::{Invocation, OciRuntime, failure_message, process_file};
-use runtime_spec::ConsoleSize;
+use runtime_spec::{ConsoleSize, Namespace, NamespaceKind, Spec};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -79,6 +79,15 @@ impl ExternalContainer {
     pub fn prepare(&self, rootfs: &Rootfs) -> Result<(), Refusal> {
         launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs"))
             .map_err(step_failed(launcher::Phase::Root))
+    }
+
+    /// Says in the bundle which PID namespace the container is to be in: a runtime would leave it in its own.
+    pub fn share_pids(&self, spec: &Spec, path: PathBuf) -> io::Result<()> {
+        let mut spec = spec.clone();
+        let namespaces = &mut spec.linux.get_or_insert_default().namespaces;
+        namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+        namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some(path) });
+        std::fs::write(self.bundle.join("config.json"), serde_json::to_vec(&spec)?)
     }
 }
 

@@ -67,6 +67,9 @@ pub struct SetUp {
     pub netns: Option<OwnedFd>,
 }
 
+/// The first port that anybody may bind (ip(7)).
+const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// Where the proc file system of the pod's PID namespace is mounted, below its directory.
 const PROC: &str = "proc";
 
@@ -94,7 +97,12 @@ impl Pod {
             spans.ended("shm");
         }
         let pod_users = users.as_ref().map(PodUsers::as_users);
-        launcher::write_sysctls(&setup.sysctls, pod_users).map_err(|failure| Refusal {
+        let mut sysctls = setup.sysctls.clone();
+        if users.is_some() && netns.is_some() {
+            // That network belongs to the host's users, so that no capability of the pod's counts there.
+            sysctls.entry(LOW_PORTS.to_owned()).or_insert_with(|| "0".to_owned());
+        }
+        launcher::write_sysctls(&sysctls, pod_users).map_err(|failure| Refusal {
             class: model::Class::InvalidArgument,
             ..step_failed(launcher::Phase::Kernel)(failure)
         })?;

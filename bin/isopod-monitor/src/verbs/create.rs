@@ -156,6 +156,17 @@ fn external(
         let message = "a pod with a user namespace needs the default runtime handler";
         return Err(refuse(Class::Unimplemented, message));
     }
+    let mut shared_pids = None;
+    if request.pid == PidChoice::Pod {
+        let Some(init) = &pod.init else {
+            return Err(refuse(
+                Class::InvalidArgument,
+                "the pod has no process namespace to share",
+            ));
+        };
+        // It lives as long as the pod, so its number stays its own.
+        shared_pids = Some(format!("/proc/{}/ns/pid", init.pid.as_raw_nonzero()));
+    }
     let machine = Rc::clone(&pod.machine);
     let mut spans = crate::pod::Spans::new();
     let cgroup = ContainerCgroup::named(machine, spec)?;
@@ -163,6 +174,11 @@ fn external(
     opened.map_err(failed("open the container's log"))?;
     let outside = ExternalContainer { runtime, bundle: request.bundle };
     outside.prepare(&request.rootfs)?;
+    if let Some(path) = shared_pids {
+        outside
+            .share_pids(spec, path.into())
+            .map_err(failed("name the pod's process namespace in config.json"))?;
+    }
     spans.ended("root");
     let key = monitor.poller.new_key();
     let has_own_pids = spec.linux.as_ref().is_some_and(|linux| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use model::{ExitReason, Signal, Stdio};
 use monitor_client::AttachStreams;
-use monitor_client::api::{KillScope, Runtime, TerminalSize};
+use monitor_client::api::{KillScope, PidChoice, Runtime, TerminalSize};
 use serde_json::json;
 
 use crate::pod::{Container, Pod, file_with, lines, read_until, within};
@@ -103,6 +103,21 @@ async fn has_a_terminal(name: &str) {
     assert_eq!(pod.end_of(&id).await.code, 4);
 }
 
+async fn shares_the_pods_processes(name: &str) {
+    let pod = Pod::with(|setup| setup.shared_pid = true).await;
+    let mut own = pod.container("own", "sleep 1001");
+    own.share_pids();
+    pod.run(own).await;
+    let mut container = pod.container("one", "ps; readlink /proc/self/ns/pid; sleep 1000");
+    outside(&pod, &mut container, name);
+    container.create.pid = PidChoice::Pod;
+    container.spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "cgroup"}]);
+    let log = container.log();
+    let _id = pod.run(container).await;
+    let log = file_with(&log, "pid:[").await;
+    assert!(log.contains("isopod-init") && log.contains("sleep 1001"), "{log}");
+}
+
 async fn ends_at_once(name: &str) {
     let mut pod = Pod::new().await;
     for number in 0..5 {
@@ -131,4 +146,4 @@ macro_rules! with_each {
     )* };
 }
 
-with_each!(lives, fails_to_start, has_a_terminal, ends_at_once);
+with_each!(lives, fails_to_start, has_a_terminal, shares_the_pods_processes, ends_at_once);

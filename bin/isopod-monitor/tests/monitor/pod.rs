@@ -43,10 +43,12 @@ fn unique() -> u32 {
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The program of the monitor, as this build made it.
+/// The program of the monitor: as this build made it, or the one that ISOPOD_MONITOR names, such as the
+/// static one that is shipped.
 pub fn program() -> Arc<MonitorProgram> {
-    let path = Path::new(env!("CARGO_BIN_EXE_isopod-monitor"));
-    Arc::new(MonitorProgram::from_file(path).unwrap())
+    let given = std::env::var_os("ISOPOD_MONITOR").map(PathBuf::from);
+    let path = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_isopod-monitor").into());
+    Arc::new(MonitorProgram::from_file(&path).unwrap())
 }
 
 impl Pod {
