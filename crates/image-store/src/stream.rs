@@ -1,9 +1,9 @@
-//! One pass over a blob: counted and hashed, decompressed, hashed again.
+//! One pass over a blob: counted, hashed and decompressed by one thread, hashed again and unpacked by
+//! another, so that a single large layer keeps two processors busy.
 
-use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use flate2::bufread::MultiGzDecoder;
 use model::Digest;
@@ -12,22 +12,25 @@ use oci_image::{Compression, Descriptor, Hasher};
 use crate::error::LayerError;
 
 const BUFFER: usize = 128 << 10;
+/// Bytes that are decompressed ahead of the unpacking, in pieces of [`BUFFER`]: 1 MiB. Past it the
+/// decompression waits, and with it the network.
+pub(crate) const PIECES_AHEAD: usize = 8;
 
-/// What was found out about the blob's bytes, shared with the reader at the bottom of the stack.
+/// A piece of the archive; `Err` where it breaks off. Why, the decompressing side says at its end.
+pub(crate) type Piece = Result<Vec<u8>, BrokenOff>;
+
+/// The archive ends too early.
 #[derive(Debug)]
-struct Blob {
-    hasher: Hasher,
-    count: u64,
-    /// The failure behind an error that passed through the decompressor.
-    fault: Option<LayerError>,
-}
+pub(crate) struct BrokenOff;
 
 /// The blob's bytes as they come.
-#[derive(Debug)]
 struct Source<'a, R> {
     inner: R,
-    blob: Rc<RefCell<Blob>>,
+    hasher: Hasher,
+    count: u64,
     expected: u64,
+    /// The failure behind an error that passed through the decompressor.
+    fault: Option<LayerError>,
     progress: &'a AtomicU64,
 }
 
@@ -37,21 +40,19 @@ impl<R: Read> Read for Source<'_, R> {
             match self.inner.read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    let placeholder = io::Error::other("the source failed");
-                    self.blob.borrow_mut().fault.get_or_insert(LayerError::Read(e));
-                    return Err(placeholder);
+                    self.fault.get_or_insert(LayerError::Read(e));
+                    return Err(io::Error::other("the source failed"));
                 }
                 Ok(n) => break n,
             }
         };
-        let mut blob = self.blob.borrow_mut();
-        blob.count += n as u64;
-        if blob.count > self.expected {
-            let found = self.expected.saturating_add(1);
-            blob.fault.get_or_insert(LayerError::Size { found, expected: self.expected });
+        self.count += n as u64;
+        if self.count > self.expected {
+            let (found, expected) = (self.expected.saturating_add(1), self.expected);
+            self.fault.get_or_insert(LayerError::Size { found, expected });
             return Err(io::Error::other("the blob is too long"));
         }
-        blob.hasher.update(&buffer[..n]);
+        self.hasher.update(&buffer[..n]);
         self.progress.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
@@ -63,117 +64,175 @@ enum Decoder<R: Read> {
     Zstd(Box<zstd::Decoder<'static, BufReader<R>>>),
 }
 
-/// The archive that a blob holds.
-pub(crate) struct LayerStream<'a, R: Read> {
-    decoder: Decoder<Source<'a, R>>,
-    blob: Rc<RefCell<Blob>>,
+impl<R: Read> Decoder<R> {
+    fn new(source: R, compression: Compression) -> Result<Self, LayerError> {
+        let buffered = |source| BufReader::with_capacity(BUFFER, source);
+        Ok(match compression {
+            Compression::None => Self::Plain(source),
+            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(source)))),
+            Compression::Zstd => {
+                let mut decoder =
+                    zstd::Decoder::with_buffer(buffered(source)).map_err(LayerError::Decompress)?;
+                // 128 MiB, what the zstd program itself takes; a frame may ask for gigabytes.
+                decoder.window_log_max(27).map_err(LayerError::Decompress)?;
+                Self::Zstd(Box::new(decoder))
+            }
+        })
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(d) => d.read(buffer),
+            Self::Gzip(d) => d.read(buffer),
+            Self::Zstd(d) => d.read(buffer),
+        }
+    }
+
+    fn into_source(self) -> R {
+        match self {
+            Self::Plain(source) => source,
+            Self::Gzip(gzip) => gzip.into_inner().into_inner(),
+            Self::Zstd(zstd) => zstd.finish().into_inner(),
+        }
+    }
+}
+
+/// Reads the blob that `descriptor` describes from `inner` to its end, sends the archive in it to
+/// `pieces`, and says whether the blob is the right one. Ends early, and well, when nobody takes the
+/// pieces any more.
+pub(crate) fn decompress(
+    inner: impl Read,
+    descriptor: &Descriptor,
+    compression: Compression,
+    pieces: &SyncSender<Piece>,
+    progress: &AtomicU64,
+) -> Result<(), LayerError> {
+    let source = Source {
+        inner,
+        hasher: Hasher::like(&descriptor.digest),
+        count: 0,
+        expected: descriptor.size,
+        fault: None,
+        progress,
+    };
+    let mut decoder = Decoder::new(source, compression)?;
+    loop {
+        let mut piece = vec![0; BUFFER];
+        match fill(&mut decoder, &mut piece) {
+            Ok(0) => break,
+            Ok(n) => piece.truncate(n),
+            Err(e) => {
+                // Nobody may be there to hear it.
+                let _ = pieces.send(Err(BrokenOff));
+                let fault = decoder.into_source().fault;
+                return Err(fault.unwrap_or(LayerError::Decompress(e)));
+            }
+        }
+        if pieces.send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+    let source = finish(decoder.into_source())?;
+    if source.count != descriptor.size {
+        return Err(LayerError::Size { found: source.count, expected: descriptor.size });
+    }
+    let found = source.hasher.finish();
+    if found == descriptor.digest { Ok(()) } else { Err(LayerError::Digest { found }) }
+}
+
+/// Fills the buffer as far as the archive goes: decoders give a little at a time.
+fn fill<R: Read>(decoder: &mut Decoder<R>, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match decoder.read(&mut buffer[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads what follows: a decompressor stops at its end mark, and the rest is the blob's too.
+fn finish<R: Read>(mut source: Source<'_, R>) -> Result<Source<'_, R>, LayerError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(source),
+            Ok(_) => {}
+            Err(e) => return Err(source.fault.take().unwrap_or(LayerError::Read(e))),
+        }
+    }
+}
+
+/// The archive that a blob holds, as it is unpacked.
+#[derive(Debug)]
+pub(crate) struct LayerStream {
+    pieces: Receiver<Piece>,
+    piece: Vec<u8>,
+    at: usize,
     hasher: Hasher,
     count: u64,
     limit: u64,
 }
 
-/// A stream's verdict: what is wrong with it, if anything.
-impl<'a, R: Read> LayerStream<'a, R> {
-    /// Reads the blob that `descriptor` describes from `inner`; the archive may have `limit` bytes.
-    pub fn new(
-        inner: R,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
-        compression: Compression,
-        limit: u64,
-        progress: &'a AtomicU64,
-    ) -> Result<Self, LayerError> {
-        let hasher = Hasher::like(&descriptor.digest);
-        let blob = Rc::new(RefCell::new(Blob { hasher, count: 0, fault: None }));
-        let source = Source { inner, blob: Rc::clone(&blob), expected: descriptor.size, progress };
-        let decoder = match compression {
-            Compression::None => Decoder::Plain(source),
-            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(
-                BufReader::with_capacity(BUFFER, source),
-            ))),
-            Compression::Zstd => {
-                let buffered = BufReader::with_capacity(BUFFER, source);
-                let mut decoder =
-                    zstd::Decoder::with_buffer(buffered).map_err(LayerError::Decompress)?;
-                // 128 MiB, what the zstd program itself takes; a frame may ask for gigabytes.
-                decoder.window_log_max(27).map_err(LayerError::Decompress)?;
-                Decoder::Zstd(Box::new(decoder))
-            }
-        };
-        Ok(Self { decoder, blob, hasher: Hasher::like(diff_id), count: 0, limit })
+impl LayerStream {
+    /// The archive whose pieces come from `pieces`, of `limit` bytes at most, to be compared with
+    /// `diff_id`.
+    pub fn new(pieces: Receiver<Piece>, diff_id: &Digest, limit: u64) -> Self {
+        let hasher = Hasher::like(diff_id);
+        Self { pieces, piece: Vec::new(), at: 0, hasher, count: 0, limit }
     }
 
-    /// Why `error`, which came out of this stream, happened.
-    pub fn cause(&self, error: io::Error) -> LayerError {
-        if let Some(fault) = self.blob.borrow_mut().fault.take() {
-            return fault;
-        }
-        if self.count > self.limit {
-            return LayerError::TooBig { what: "bytes", limit: self.limit };
-        }
-        LayerError::Decompress(error)
+    /// Whether reading failed because there is more than the limit.
+    pub fn is_too_long(&self) -> bool {
+        self.count > self.limit
     }
 
-    /// Reads to the end, then compares what came with what was announced.
-    pub fn verify(mut self, descriptor: &Descriptor, diff_id: &Digest) -> Result<(), LayerError> {
+    /// Reads to the end and compares.
+    pub fn verify(mut self, diff_id: &Digest) -> Result<(), StreamEnd> {
         let mut buffer = vec![0; BUFFER];
         loop {
             match self.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(e) => return Err(self.cause(e)),
+                Err(_) if self.is_too_long() => return Err(StreamEnd::TooLong),
+                Err(_) => return Err(StreamEnd::BrokenOff),
             }
-        }
-        let mut source = match self.decoder {
-            Decoder::Plain(source) => source,
-            Decoder::Gzip(gzip) => gzip.into_inner().into_inner(),
-            Decoder::Zstd(zstd) => zstd.finish().into_inner(),
-        };
-        // A decompressor stops at its end mark; what follows is the blob's too.
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(e) => {
-                    let fault = self.blob.borrow_mut().fault.take();
-                    return Err(fault.unwrap_or(LayerError::Read(e)));
-                }
-            }
-        }
-        let blob = self.blob.borrow();
-        if blob.count != descriptor.size {
-            return Err(LayerError::Size { found: blob.count, expected: descriptor.size });
-        }
-        let found = blob.hasher.clone().finish();
-        if found != descriptor.digest {
-            return Err(LayerError::Digest { found });
         }
         let found = self.hasher.finish();
-        if found != *diff_id {
-            return Err(LayerError::DiffId { found, expected: diff_id.clone() });
-        }
-        Ok(())
+        if found == *diff_id { Ok(()) } else { Err(StreamEnd::Other(found)) }
     }
 }
 
-impl<R: Read> Read for LayerStream<'_, R> {
+/// How a stream ends that does not end well.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// The decompressing side knows why.
+    BrokenOff,
+    /// It has more bytes than the limit.
+    TooLong,
+    /// It is another archive, with this digest.
+    Other(Digest),
+}
+
+impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = match &mut self.decoder {
-            Decoder::Plain(d) => d.read(buffer),
-            Decoder::Gzip(d) => d.read(buffer),
-            Decoder::Zstd(d) => d.read(buffer),
-        }?;
-        self.count += n as u64;
-        if self.count > self.limit {
-            return Err(io::Error::other("the archive is too long"));
+        if self.at == self.piece.len() {
+            match self.pieces.recv() {
+                Ok(Ok(piece)) => (self.piece, self.at) = (piece, 0),
+                Ok(Err(BrokenOff)) => return Err(io::Error::other("the archive breaks off")),
+                // The other side is done.
+                Err(_) => return Ok(0),
+            }
+            self.count += self.piece.len() as u64;
+            if self.is_too_long() {
+                return Err(io::Error::other("the archive is too long"));
+            }
+            self.hasher.update(&self.piece);
         }
-        self.hasher.update(&buffer[..n]);
+        let n = buffer.len().min(self.piece.len() - self.at);
+        buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
+        self.at += n;
         Ok(n)
-    }
-}
-
-impl<R: Read> std::fmt::Debug for LayerStream<'_, R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LayerStream").field("count", &self.count).finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use oci_image::Compression;
@@ -17,9 +18,9 @@ use crate::pending::Pending;
 use crate::records::{self, LayerRecord};
 use crate::steps::Step;
 use crate::store::{HeldLayer, ImageStore, Inner};
-use crate::stream::LayerStream;
+use crate::stream::{LayerStream, PIECES_AHEAD, StreamEnd, decompress};
 use crate::sums::Sums;
-use crate::tar::{BadArchive, Entry, Reader, TarError, shown};
+use crate::tar::{BadArchive, Reader, TarError, shown};
 use crate::trash::{self, Area};
 use crate::tree::{Below, Fault, Tree};
 use crate::types::{LayerInfo, LayerJob};
@@ -34,7 +35,7 @@ impl ImageStore {
         &self,
         job: &LayerJob,
         compression: Compression,
-        reader: impl Read,
+        reader: impl Read + Send,
         progress: &AtomicU64,
     ) -> Result<HeldLayer, ImageStoreError> {
         let _turn = self.inner.chains.take(&job.chain_id);
@@ -57,21 +58,13 @@ impl Inner {
         &self,
         job: &LayerJob,
         compression: Compression,
-        reader: impl Read,
+        reader: impl Read + Send,
         progress: &AtomicU64,
     ) -> Result<LayerInfo, LayerError> {
         let staging = Staging::make(self)?;
-        let stream = LayerStream::new(
-            reader,
-            &job.descriptor,
-            &job.diff_id,
-            compression,
-            self.options.limits.bytes,
-            progress,
-        )?;
         let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
         let tree = Tree::new(staging.fs()?, below, Sums::new(staging.file(SUMS)?));
-        let pending = self.write_entries(job, stream, tree)?;
+        let pending = self.pass(job, compression, reader, progress, tree)?;
         let is_settled = job.parent.is_none() || pending.is_empty();
         staging.write_pending(&pending)?;
         self.hook(Step::Sync, "bring the layer to the disk")?;
@@ -108,12 +101,55 @@ impl Inner {
             .map_err(|e| LayerError::Store { action, source: std::io::Error::other(e) })
     }
 
-    fn write_entries<R: Read>(
+    /// The one pass. A second thread decompresses; it ends before this does.
+    fn pass(
         &self,
         job: &LayerJob,
-        stream: LayerStream<'_, R>,
-        mut tree: Tree,
+        compression: Compression,
+        reader: impl Read + Send,
+        progress: &AtomicU64,
+        tree: Tree,
     ) -> Result<Pending, LayerError> {
+        let (sender, pieces) = sync_channel(PIECES_AHEAD);
+        let limit = self.options.limits.bytes;
+        let stream = LayerStream::new(pieces, &job.diff_id, limit);
+        let descriptor = &job.descriptor;
+        let (blob, unpacked) = std::thread::scope(|scope| {
+            let other =
+                scope.spawn(move || decompress(reader, descriptor, compression, &sender, progress));
+            let unpacked = self.write_entries(job, stream, tree);
+            (other.join(), unpacked)
+        });
+        let blob = blob.unwrap_or_else(|_| {
+            let source = std::io::Error::other("the decompressing thread panicked");
+            Err(LayerError::Store { action: "decompress the layer", source })
+        });
+        match (blob, unpacked) {
+            (Ok(()), Ok(pending)) => Ok(pending),
+            (Err(e), Ok(_) | Err(Failed::Stream(StreamEnd::BrokenOff | StreamEnd::Other(_)))) => {
+                Err(e)
+            }
+            // What is no archive is most often a blob that was damaged: its digest tells, if it does.
+            (Err(e), Err(Failed::Entry(LayerError::Archive(_)))) => Err(e),
+            (_, Err(Failed::Entry(e))) => Err(e),
+            (_, Err(Failed::Stream(StreamEnd::TooLong))) => {
+                Err(LayerError::TooBig { what: "bytes", limit })
+            }
+            (Ok(()), Err(Failed::Stream(StreamEnd::Other(found)))) => {
+                Err(LayerError::DiffId { found, expected: job.diff_id.clone() })
+            }
+            (Ok(()), Err(Failed::Stream(StreamEnd::BrokenOff))) => {
+                Err(LayerError::Decompress(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))
+            }
+        }
+    }
+
+    fn write_entries(
+        &self,
+        job: &LayerJob,
+        stream: LayerStream,
+        mut tree: Tree,
+    ) -> Result<Pending, Failed> {
         let Limits { entries: most, path_bytes, .. } = self.options.limits;
         let mut reader = Reader::new(stream, path_bytes);
         let mut count = 0;
@@ -125,34 +161,28 @@ impl Inner {
             };
             count += 1;
             if count > most {
-                return Err(LayerError::TooBig { what: "entries", limit: most });
+                return Err(LayerError::TooBig { what: "entries", limit: most }.into());
             }
-            self.options.steps.before(Step::Entry).map_err(store("write an entry"))?;
+            self.hook(Step::Entry, "write an entry")?;
             match tree.apply(&entry, &mut reader) {
                 Ok(()) => {}
                 Err(Fault::Source(e)) => break Some(TarError::Io(e)),
-                Err(fault) => return Err(blame(&entry, fault)),
+                Err(fault) => return Err(blame(shown(&entry.path), fault).into()),
             }
         };
         let stream = reader.into_inner();
         match failed {
-            Some(TarError::Io(e)) => return Err(stream.cause(e)),
-            // What is no archive is most often a blob that was damaged: its digest tells, if it does.
-            Some(TarError::Bad(bad)) => {
-                stream.verify(&job.descriptor, &job.diff_id)?;
-                return Err(LayerError::Archive(bad));
+            Some(TarError::Io(_)) if stream.is_too_long() => {
+                return Err(Failed::Stream(StreamEnd::TooLong));
             }
-            None => {}
+            Some(TarError::Io(_)) => return Err(Failed::Stream(StreamEnd::BrokenOff)),
+            Some(TarError::Bad(bad)) => {
+                stream.verify(&job.diff_id).map_err(Failed::Stream)?;
+                return Err(LayerError::Archive(bad).into());
+            }
+            None => stream.verify(&job.diff_id).map_err(Failed::Stream)?,
         }
-        stream.verify(&job.descriptor, &job.diff_id)?;
-        tree.finish().map_err(|fault| match fault {
-            Fault::Write { action, source } => LayerError::Store { action, source },
-            Fault::Source(source) => LayerError::Read(source),
-            Fault::Bad(problem) => LayerError::Archive(BadArchive {
-                entry: String::new(),
-                problem: problem.to_owned(),
-            }),
-        })
+        Ok(tree.finish().map_err(|fault| blame(String::new(), fault))?)
     }
 
     fn hook(&self, step: Step, action: &'static str) -> Result<(), LayerError> {
@@ -160,13 +190,24 @@ impl Inner {
     }
 }
 
-fn blame(entry: &Entry, fault: Fault) -> LayerError {
-    let name = shown(&entry.path);
+/// Why a layer was not unpacked.
+enum Failed {
+    Stream(StreamEnd),
+    Entry(LayerError),
+}
+
+impl From<LayerError> for Failed {
+    fn from(error: LayerError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+fn blame(entry: String, fault: Fault) -> LayerError {
     match fault {
         Fault::Bad(problem) => {
-            LayerError::Archive(BadArchive { entry: name, problem: problem.to_owned() })
+            LayerError::Archive(BadArchive { entry, problem: problem.to_owned() })
         }
-        Fault::Write { action, source } => LayerError::Write { entry: name, action, source },
+        Fault::Write { action, source } => LayerError::Write { entry, action, source },
         Fault::Source(source) => LayerError::Read(source),
     }
 }

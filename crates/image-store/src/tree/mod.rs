@@ -4,6 +4,9 @@
 //! descriptor and follows no link by itself; links in the middle of a path are resolved here, inside
 //! the root; what a later entry replaces is gone with all that is known of it.
 
+mod walk;
+mod write;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -11,17 +14,18 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use oci_image::{LayerEntry, layer_entry};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, readlinkat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, chownat, futimens, linkat, mkdirat, openat, symlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
+use self::walk::open_below;
+use self::write::{attributes, node, owner, times};
 use crate::delete::delete_tree;
 use crate::layout::open_dir;
 use crate::overlay::{self, Existing, existing};
@@ -29,8 +33,6 @@ use crate::pending::Pending;
 use crate::sums::{Sum, Sums};
 use crate::tar::{Entry, Kind};
 
-/// Links that are followed on the way to one entry.
-const MAX_LINKS: usize = 40;
 const COPY_BUFFER: usize = 128 << 10;
 
 /// Why an entry cannot be written.
@@ -343,159 +345,4 @@ impl Tree {
         self.last = None;
         Ok(())
     }
-
-    /// The directory `path`, through links inside the layer; directories that are missing are made
-    /// and noted as implied.
-    fn place(&mut self, path: &Path, missing: Missing) -> Result<Rc<Place>, Fault> {
-        if let Some((given, place)) = &self.last
-            && given == path
-        {
-            return Ok(Rc::clone(place));
-        }
-        let place = Rc::new(self.walk(path, missing)?);
-        self.last = Some((path.to_owned(), Rc::clone(&place)));
-        Ok(place)
-    }
-
-    /// One descriptor is open on the way, however long the path is.
-    fn walk(&mut self, path: &Path, missing: Missing) -> Result<Place, Fault> {
-        let mut todo: Vec<OsString> = Vec::new();
-        push_parts(&mut todo, path.as_os_str().as_bytes());
-        let mut here = self.root.try_clone().map_err(cannot("duplicate a descriptor"))?;
-        let mut names: Vec<OsString> = Vec::new();
-        let mut links = 0;
-        while let Some(name) = todo.pop() {
-            if name == ".." {
-                // Nobody but this program moves anything here, so `..` is where the walk came from.
-                if names.pop().is_some() {
-                    here = up(&here).map_err(cannot("open a directory on the way"))?;
-                }
-                continue;
-            }
-            let was = existing(&here, &name).map_err(cannot("look at a directory on the way"))?;
-            match was {
-                Existing::Directory => {}
-                Existing::Symlink => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Fault::Bad("there are too many links on the way to it"));
-                    }
-                    let target = readlinkat(&here, &name, Vec::new())
-                        .map_err(cannot("read a link on the way"))?;
-                    if target.as_bytes().starts_with(b"/") {
-                        names.clear();
-                        here = self.root.try_clone().map_err(cannot("duplicate a descriptor"))?;
-                    }
-                    push_parts(&mut todo, target.as_bytes());
-                    continue;
-                }
-                Existing::Nothing | Existing::Whiteout if missing == Missing::Make => {
-                    let full: PathBuf = names.iter().chain([&name]).collect();
-                    imply(&here, &name, was, self.hidden.contains(&full))?;
-                    self.pending.whiteouts.remove(&full);
-                    self.pending.implied.insert(full);
-                }
-                Existing::Nothing | Existing::Whiteout => {
-                    return Err(Fault::Bad("its hard link leads to nothing in the layer"));
-                }
-                Existing::Other => {
-                    return Err(Fault::Bad("what it should lie in is not a directory"));
-                }
-            }
-            here = open_dir(&here, &name).map_err(cannot("open a directory on the way"))?;
-            names.push(name);
-        }
-        Ok(Place { fd: here, path: names.iter().collect() })
-    }
-}
-
-fn up(here: &OwnedFd) -> Result<OwnedFd, Errno> {
-    openat(here, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Makes a directory that has no entry (yet).
-fn imply(parent: &OwnedFd, name: &OsStr, was: Existing, hides: bool) -> Result<(), Fault> {
-    if was == Existing::Whiteout {
-        unlinkat(parent, name, AtFlags::empty()).map_err(cannot("replace a whiteout"))?;
-    }
-    mkdirat(parent, name, Mode::RWXU).map_err(cannot("make a directory on the way"))?;
-    let fd = open_dir(parent, name).map_err(cannot("open a directory on the way"))?;
-    fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(cannot("set the mode of a directory"))?;
-    if hides {
-        overlay::set_opaque(&fd).map_err(cannot("mark a directory opaque"))?;
-    }
-    Ok(())
-}
-
-fn node(parent: &Place, name: &OsStr, entry: &Entry, kind: FileType) -> Result<(), Fault> {
-    let (uid, gid) = owner(entry)?;
-    let device = makedev(entry.device.0, entry.device.1);
-    if kind == FileType::CharacterDevice && device == 0 {
-        return Err(Fault::Bad("the device 0:0 is how overlayfs hides files"));
-    }
-    mknodat(&parent.fd, name, kind, Mode::RUSR | Mode::WUSR, device)
-        .map_err(cannot("make a device or pipe"))?;
-    chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(cannot("set the owner of a device or pipe"))?;
-    // It was made here a moment ago, below a directory that only this program enters: no link.
-    chmodat(&parent.fd, name, Mode::from_raw_mode(entry.mode & 0o7777), AtFlags::empty())
-        .map_err(cannot("set the mode of a device or pipe"))?;
-    utimensat(&parent.fd, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(cannot("set the time of a device or pipe"))
-}
-
-/// Owner, mode and extended attributes, in this order: a new owner takes setuid and capabilities away.
-fn attributes(fd: &OwnedFd, entry: &Entry) -> Result<(), Fault> {
-    let (uid, gid) = owner(entry)?;
-    fchown(fd, Some(uid), Some(gid)).map_err(cannot("set the owner"))?;
-    fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777)).map_err(cannot("set the mode"))?;
-    for (name, value) in &entry.xattrs {
-        if !overlay::is_image_attribute(name) {
-            continue;
-        }
-        match fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
-            // A file system without attributes of this kind; the file is of use without.
-            Ok(()) | Err(Errno::NOTSUP) => {}
-            Err(e) => return Err(cannot("set an extended attribute")(e)),
-        }
-    }
-    Ok(())
-}
-
-/// `u32::MAX` would tell chown(2) to change nothing.
-fn owner(entry: &Entry) -> Result<(Uid, Gid), Fault> {
-    let id = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX);
-    match (id(entry.uid), id(entry.gid)) {
-        (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
-        _ => Err(Fault::Bad("its owner or group is no id")),
-    }
-}
-
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Puts the parts of `path` on the stack, the first on top.
-fn push_parts(todo: &mut Vec<OsString>, path: &[u8]) {
-    for part in path.split(|b| *b == b'/').rev() {
-        if !part.is_empty() && part != b"." {
-            todo.push(OsStr::from_bytes(part).to_owned());
-        }
-    }
-}
-
-/// Opens a directory of the layer by the path at which it was made, which has no links in it.
-fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let mut fd =
-        openat(root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for part in path.components() {
-        if let Component::Normal(name) = part {
-            match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => fd = open_dir(&fd, name)?,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-    Ok(fd)
 }
