@@ -108,7 +108,6 @@ async fn a_caller_that_gives_up_cancels_nothing() {
     let wanted = spec(&reference);
     let pull = node.images.pull(&wanted, None);
     assert!(tokio::time::timeout(Duration::ZERO, pull).await.is_err());
-    assert_eq!(node.operations.list().len(), 1);
     node.operations.idle().await;
     assert!(node.images.status(&reference).unwrap().is_some());
 }
@@ -195,9 +194,8 @@ async fn failures_say_what_they_are() {
     assert_eq!(absent.class(), Class::NotFound, "{absent}");
     let bad = node.images.pull(&spec("Not A Name"), None).await.unwrap_err();
     assert_eq!(bad.class(), Class::InvalidArgument, "{bad}");
-    let reference = registry.reference("test/none:1");
-    drop(registry);
-    let gone = node.images.pull(&spec(&reference), None).await.unwrap_err();
+    // Nobody listens at a port that only root may have and that nothing has.
+    let gone = node.images.pull(&spec("127.0.0.1:1/test/none:1"), None).await.unwrap_err();
     assert_eq!(gone.class(), Class::Unavailable, "{gone}");
     assert!(gone.to_string().starts_with("RegistryUnavailable"), "{gone}");
 }
