@@ -138,43 +138,44 @@ fn prepare(dir: &Path) -> io::Result<()> {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     std::fs::create_dir_all(dir)?;
     let dir = dir.canonicalize()?;
+    let mount = mount_id(&dir)?;
     let table = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
-    match shared(&table, &dir) {
-        Sharing::Shared => return Ok(()),
-        Sharing::OwnMount => {}
-        Sharing::PartOfMount => rustix::mount::mount_bind_recursive(&dir, &dir)?,
+    if is_shared(&table, mount) {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    if mount_id(parent)? == mount {
+        rustix::mount::mount_bind_recursive(&dir, &dir)?;
     }
     let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change(&dir, flags)?)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Sharing {
-    Shared,
-    OwnMount,
-    PartOfMount,
+/// The number of the mount that the directory is on (proc_pid_fdinfo(5)). Paths would not do: the table has
+/// mounts that others cover, at the same paths.
+fn mount_id(dir: &Path) -> io::Result<u64> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(dir, flags, Mode::empty())?;
+    let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    id.and_then(|id| id.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("no mnt_id in /proc/thread-self/fdinfo"))
 }
 
-/// How `dir` is mounted, by the text of proc_pid_mountinfo(5).
-fn shared(table: &str, dir: &Path) -> Sharing {
-    let mut best: (usize, Sharing) = (0, Sharing::PartOfMount);
-    for line in table.lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let Some(point) = fields.get(4).map(Path::new) else { continue };
-        // Later lines lie over earlier ones of the same place.
-        if dir.starts_with(point) && point.as_os_str().len() >= best.0 {
-            let optional = fields[6..].iter().take_while(|field| **field != "-");
-            let sharing = if optional.into_iter().any(|field| field.starts_with("shared:")) {
-                Sharing::Shared
-            } else if point == dir {
-                Sharing::OwnMount
-            } else {
-                Sharing::PartOfMount
-            };
-            best = (point.as_os_str().len(), sharing);
-        }
-    }
-    best.1
+/// Whether the mount with this number is shared, by the text of proc_pid_mountinfo(5).
+fn is_shared(table: &str, mount: u64) -> bool {
+    let id = mount.to_string();
+    table
+        .lines()
+        .map(|line| line.split(' '))
+        .filter_map(|mut fields| (fields.next() == Some(&id)).then_some(fields))
+        // After the number: parent, device, root, mount point, options; then the optional fields.
+        .any(|fields| {
+            fields
+                .skip(5)
+                .take_while(|field| *field != "-")
+                .any(|field| field.starts_with("shared:"))
+        })
 }
 
 #[cfg(test)]
@@ -182,23 +183,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_is_made_a_shared_mount_only_where_it_is_not_on_one() {
-        let root = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw";
-        let shared_run = "30 27 0:25 / /run rw shared:5 - tmpfs tmpfs rw";
-        let private_run = "30 27 0:25 / /run rw - tmpfs tmpfs rw";
-        let own = "31 30 0:25 /netns /run/netns rw - tmpfs tmpfs rw";
-        let own_shared = "31 30 0:25 /netns /run/netns rw shared:9 master:2 - tmpfs tmpfs rw";
-        let elsewhere = "31 30 0:25 / /run/net rw shared:9 - tmpfs tmpfs rw";
-        for (lines, expected) in [
-            (vec![root], Sharing::PartOfMount),
-            (vec![root, shared_run], Sharing::Shared),
-            (vec![root, private_run], Sharing::PartOfMount),
-            (vec![root, private_run, elsewhere], Sharing::PartOfMount),
-            (vec![root, shared_run, own], Sharing::OwnMount),
-            (vec![root, private_run, own, own_shared], Sharing::Shared),
-            (vec!["garbage"], Sharing::PartOfMount),
-        ] {
-            assert_eq!(shared(&lines.join("\n"), Path::new("/run/netns")), expected, "{lines:?}");
+    fn a_mount_is_shared_if_its_own_line_says_so() {
+        let table = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 0:25 / /run rw shared:5 - tmpfs tmpfs rw
+31 30 0:25 /netns /run/netns rw shared:9 master:2 - tmpfs tmpfs rw
+32 30 0:25 /netns /run/netns rw master:2 - tmpfs shared:1 rw
+garbage";
+        for (mount, expected) in
+            [(27, false), (30, true), (31, true), (32, false), (3, false), (99, false)]
+        {
+            assert_eq!(is_shared(table, mount), expected, "{mount}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::SandboxId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A plugin that is about to end is not cut in the middle of a file that it writes.
@@ -52,7 +53,8 @@ fn outlive(processes: Vec<OwnedFd>, time: Duration) -> io::Result<Vec<OwnedFd>> 
         let rest = deadline.saturating_duration_since(Instant::now());
         let timeout =
             Timespec { tv_sec: rest.as_secs().cast_signed(), tv_nsec: rest.subsec_nanos().into() };
-        if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? == 0 {
+        let mut one = [PollFd::new(&process, PollFlags::IN)];
+        if retry_on_intr(|| poll(&mut one, Some(&timeout)))? == 0 {
             left.push(process);
         }
     }

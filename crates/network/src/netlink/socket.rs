@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::netlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -69,7 +70,7 @@ impl Socket {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let sent = send(&self.fd, bytes, SendFlags::empty())?;
+        let sent = retry_on_intr(|| send(&self.fd, bytes, SendFlags::empty()))?;
         if sent == bytes.len() {
             Ok(())
         } else {
@@ -193,7 +194,8 @@ impl Socket {
     }
 
     fn receive(&mut self, mut each: impl FnMut(Answer<'_>)) -> io::Result<()> {
-        let (_, length) = recv(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC)?;
+        // With a timeout set, a signal (SIGCHLD of a plugin) interrupts even where handlers ask for restarts.
+        let (_, length) = retry_on_intr(|| recv(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC))?;
         let Some(mut rest) = self.buffer.get(..length) else {
             return Err(io::Error::other("a netlink answer is longer than 32 KiB"));
         };
