@@ -29,7 +29,7 @@ pub fn test(args: &[String]) -> Outcome {
 }
 
 /// Builds the daemon and, beside it, the monitor.
-pub fn build() -> Outcome {
+fn build() -> Outcome {
     run(&mut cargo(["build", "--package", "isopod", "--package", "isopod-monitor"]))
 }
 
