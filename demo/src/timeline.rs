@@ -11,6 +11,8 @@ use crate::paint::{Paint, milliseconds};
 
 /// Columns of a bar.
 const COLUMNS: usize = 36;
+/// What takes less than this, in microseconds, is not shown.
+const WORTH_A_LINE_US: u64 = 100;
 
 /// Shows the timelines of a pod and of its containers, and what its monitor costs.
 pub async fn show(
@@ -52,7 +54,10 @@ fn draw(paint: &Paint, name: &str, timeline: &Value) {
     let end = |span: &Value| number(span, "start_us") + number(span, "took_us");
     let whole = spans.iter().map(end).max().unwrap_or_default();
     paint.more(&format!("{name}, {}", milliseconds(Duration::from_micros(whole))));
-    for span in spans {
+    let mut seen: Vec<&Value> =
+        spans.iter().filter(|span| number(span, "took_us") >= WORTH_A_LINE_US).collect();
+    seen.sort_by_key(|span| (number(span, "start_us"), std::cmp::Reverse(number(span, "took_us"))));
+    for span in seen {
         let (start, took) = (number(span, "start_us"), number(span, "took_us"));
         let phase = span["phase"].as_str().unwrap_or_default();
         let bar = paint.bar(start, took, whole, COLUMNS);

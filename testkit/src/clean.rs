@@ -30,7 +30,10 @@ impl Traces {
         for pid in self.processes() {
             found.push(format!("process {pid}: {}", command_of(pid)));
         }
-        found.extend(self.mounts().iter().map(|path| format!("mount {}", path.display())));
+        // The directory of pinned namespaces is a mount point for as long as the machine runs, as
+        // /run/netns is; what is pinned in it is not.
+        let mounts = self.mounts().into_iter().filter(|path| *path != self.directory.join("netns"));
+        found.extend(mounts.map(|path| format!("mount {}", path.display())));
         // The one that all pods are in is the test's own, as the kubelet's is the kubelet's.
         let cgroups = self.cgroups().into_iter().filter(|path| !path.ends_with(&self.cgroup));
         found.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
