@@ -37,6 +37,24 @@ fn a_namespace_has_a_stable_name_that_ip_netns_shows_and_its_loopback_is_up() {
 }
 
 #[test]
+fn a_directory_of_namespaces_that_another_mount_covers_is_not_mistaken_for_the_one_in_use() {
+    on_a_machine(|| async {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        let cover = |dir: &str| mount("tmpfs", dir, "tmpfs", MountFlags::empty(), None).unwrap();
+        std::fs::create_dir("/run/netns").unwrap();
+        cover("/run/netns");
+        mount_change("/run/netns", MountPropagationFlags::SHARED).unwrap();
+        cover("/run");
+        let networks = networks(0);
+        for number in 1..=20 {
+            networks.new_netns(&id(number)).await.unwrap();
+        }
+        // Each pin is one mount: the directory was not mounted on itself again and again.
+        assert_eq!(inventory()["pins"].len(), 20);
+    });
+}
+
+#[test]
 fn ready_namespaces_are_given_out_and_made_anew() {
     on_a_machine(|| async {
         let networks = networks(2);
