@@ -29,6 +29,10 @@ use crate::poller::{Key, Poller, Source};
 use crate::refusal::refuse;
 use crate::verbs;
 
+/// Daemons that may be connected at once: the one that is, one that takes over, and tools. Another is turned
+/// away.
+const MOST_CONNECTIONS: usize = 32;
+
 /// A pod's monitor.
 #[derive(Debug)]
 pub struct Monitor {
@@ -141,7 +145,7 @@ impl Monitor {
         while let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
             let is_ours = rustix::net::sockopt::socket_peercred(&socket)
                 .is_ok_and(|peer| peer.uid == rustix::process::geteuid());
-            if !is_ours {
+            if !is_ours || self.connections.len() >= MOST_CONNECTIONS {
                 continue;
             }
             let key = self.poller.new_key();

@@ -56,6 +56,7 @@ const ENTERED: Namespaces = Namespaces::MOUNT
 pub fn exec(proof: &SingleThreaded, request: &Exec<'_>) -> Result<Launched, LaunchError> {
     let mut keep = vec![request.container];
     keep.extend(request.stdio.descriptors());
+    keep.extend(request.users.map(|users| users.namespace));
     let order = launch::Order {
         origin: Instant::now(),
         namespaces: Namespaces::NONE,
@@ -89,7 +90,8 @@ fn enter(request: &Exec<'_>, control: &ChildControl, seated: Seated) -> Result<(
         Failure::at("enter the container's namespaces")(e).during(Phase::JoinNamespaces)
     })?;
     let terminal = stdio(request).map_err(|f| f.during(Phase::Stdio))?;
-    let entered = request.users.map(|_| identity::Entered::Of(request.container));
+    // The pod's, and not one that the container's process may have made and entered since.
+    let entered = request.users.map(|users| identity::Entered::Belonging(users.namespace));
     sys::close_on_exec_from(3)
         .map_err(Failure::at("close what is not the program's"))
         .and_then(|()| identity::assume(request.process, request.filter, entered, &mut warnings))

@@ -46,8 +46,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(crate) enum Entered<'a> {
     /// This one, and a mount namespace that belongs to it: what is mounted so far is locked there.
     Owning(BorrowedFd<'a>),
-    /// That of this process.
-    Of(BorrowedFd<'a>),
+    /// This one; the mount namespace belongs to it already.
+    Belonging(BorrowedFd<'a>),
 }
 
 /// Gives this process the identity of `plan`. What it had to do without is added to `warnings`.
@@ -104,7 +104,7 @@ fn enter_users(entered: Entered<'_>) -> io::Result<()> {
             sys::join_namespace(namespace, Namespaces::USER)?;
             sys::unshare(Namespaces::MOUNT)?;
         }
-        Entered::Of(process) => sys::join_namespaces_of(process, Namespaces::USER)?,
+        Entered::Belonging(namespace) => sys::join_namespace(namespace, Namespaces::USER)?,
     }
     // The host's root has no id inside, and what it is about to look at may be for a known user only.
     let root = (Uid::ROOT, Gid::ROOT);

@@ -379,7 +379,15 @@ pub fn launch_reported(monitor: &mut Monitor, key: Key) {
             None => container.stage = Stage::SettingUp { reply, control, spans },
         },
         Stage::Starting { reply, control, at } => match control.try_report() {
-            Some(Report::Executed) => started(monitor, key, reply, at),
+            Some(Report::Executed) => {
+                let noted = container.hand_over.as_ref().is_none_or(|note| note.heir().is_some());
+                if noted {
+                    return started(monitor, key, reply, at);
+                }
+                // It has ended before it came to hand its place over, and its end is the answer.
+                monitor.poller.remove(&control);
+                container.stage = Stage::Starting { reply, control, at };
+            }
             Some(Report::Failed(error)) => {
                 let exit = start_error(error.message.clone());
                 monitor.exited(key, exit);

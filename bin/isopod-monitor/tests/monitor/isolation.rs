@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use model::Rootfs;
-use monitor_client::api::{PidChoice, Volume};
+use model::{Rootfs, Signal};
+use monitor_client::api::{KillScope, PidChoice, Volume};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
@@ -228,4 +228,100 @@ async fn a_container_of_the_hosts_cgroup_namespace_does_not_reset_the_hosts_opti
     assert_ne!(lines(&log)[0], "0", "{log}");
     assert!(log.contains("Read-only file system"), "{log}");
     assert_eq!(options(), before);
+}
+
+#[tokio::test]
+async fn the_program_that_enters_containers_cannot_be_changed_by_them() {
+    let mut pod = Pod::with(|setup| setup.shared_pid = true).await;
+    let mut container = pod.container(
+        "one",
+        "cat /bin/busybox > /proc/1/exe; echo write $?; ls /proc/1/root; exec sleep 1000",
+    );
+    container.share_pids();
+    container.add_capabilities(&["CAP_SYS_PTRACE"]);
+    let log = container.log();
+    let id = pod.run(container).await;
+    let text = file_with(&log, "write").await;
+    assert!(!text.contains("write 0"), "{text}");
+    // Inside it is a program as any other: one that is static runs, and ends without a socket to a daemon.
+    let mut own = pod.container("own", "");
+    own.spec["process"]["args"] = json!(["/proc/self/exe"]);
+    let own = own.create_in(&pod).await.unwrap();
+    let code = if within(pod.monitor().start(own.clone())).await.is_ok() { 1 } else { 128 };
+    assert_eq!(pod.end_of(&own).await.code, code);
+    assert_eq!(pod.exec(&id, &["true"]).await.1, 0);
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_held_by_its_limit_and_ends_with_its_container() {
+    let mut pod = Pod::with(|setup| setup.shared_pid = true).await;
+    let mut bomb = pod.container("bomb", "echo lit; bomb() { bomb | bomb & }; bomb; sleep 1000");
+    bomb.share_pids();
+    bomb.spec["linux"]["resources"] = json!({"pids": {"limit": 64}});
+    let log = bomb.log();
+    let id = pod.run(bomb).await;
+    file_with(&log, "lit").await;
+    let hierarchies = cgroups::Hierarchies::detect().unwrap();
+    let cgroup = cgroups::Cgroup::at(&hierarchies, &pod.cgroup.join("bomb").unwrap());
+    assert!(cgroup.procs().unwrap().len() <= 64);
+    within(pod.monitor().kill(id.clone(), Signal::KILL, KillScope::All)).await.unwrap();
+    assert_eq!(pod.end_of(&id).await.code, 137);
+    within(async {
+        while !cgroup.procs().unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_that_stops_and_kills_what_it_sees_harms_its_pod_only() {
+    let mut pod = Pod::with(|setup| setup.shared_pid = true).await;
+    let mut other = pod.container("other", "sleep 1000");
+    other.share_pids();
+    let other = pod.run(other).await;
+    let mut wild =
+        pod.container("wild", "kill -STOP -1; kill -KILL -1; kill -KILL 1; echo did; sleep 1000");
+    wild.share_pids();
+    let log = wild.log();
+    let wild = pod.run(wild).await;
+    file_with(&log, "did").await;
+    assert_eq!(pod.end_of(&other).await.code, 137);
+    assert_eq!(pod.exec(&wild, &["cat", "/proc/1/comm"]).await, ("isopod-init\n".to_owned(), 0));
+    within(pod.monitor().kill(wild.clone(), Signal::KILL, KillScope::All)).await.unwrap();
+    assert_eq!(pod.end_of(&wild).await.code, 137);
+}
+
+#[tokio::test]
+async fn many_mounts_of_a_container_go_with_it() {
+    let mut pod = Pod::new().await;
+    let script =
+        "for i in $(seq 1000); do mount -t tmpfs none /tmp || exit 1; done; echo full; sleep 1000";
+    let mut container = pod.container("one", script);
+    container.add_capabilities(&["CAP_SYS_ADMIN"]);
+    let log = container.log();
+    let id = pod.run(container).await;
+    file_with(&log, "full").await;
+    assert_eq!(pod.exec(&id, &["true"]).await.1, 0);
+    within(pod.monitor().kill(id.clone(), Signal::KILL, KillScope::All)).await.unwrap();
+    assert_eq!(pod.end_of(&id).await.code, 137);
+    within(pod.monitor().remove(id)).await.unwrap();
+    let again = pod.run(pod.container("two", "true")).await;
+    assert_eq!(pod.end_of(&again).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_container_cannot_leave_its_cgroup() {
+    let mut pod = Pod::new().await;
+    let script = "cat /proc/self/cgroup; for p in $(ls -d /sys/fs/cgroup /sys/fs/cgroup/*); do \
+        echo 0 > $p/cgroup.procs && echo escaped $p; mkdir $p/new && echo made $p; done";
+    let container = pod.container("one", script);
+    let log = container.log();
+    let id = pod.run(container).await;
+    pod.end_of(&id).await;
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(!text.contains("escaped") && !text.contains("made"), "{text}");
+    let own: Vec<_> =
+        lines(&text).into_iter().filter(|l| l.contains(':') && !l.contains(' ')).collect();
+    assert!(own.iter().all(|l| l.ends_with(":/")), "it sees its own cgroup as the root: {own:?}");
 }

@@ -1,171 +1,17 @@
-//! The launcher on real namespaces: each case launches a busybox container and looks from inside.
-//!
-//! It has a main of its own because the launcher needs a process with one thread. It needs root and
-//! /bin/busybox (Debian's busybox-static).
-
-#![expect(clippy::unwrap_used, reason = "a test ends where something unforeseen happens")]
+//! What a container and an exec look like from inside.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
-use launcher::{
-    CgroupView, ChildStdio, Create, Exec, LaunchError, Launched, PidHome, Plan, Report, Seat,
-    Tracers, create, exec,
-};
-use model::Rootfs;
-use runtime_spec::Spec;
+use launcher::{ChildStdio, Exec, Plan, Report, Seat, Tracers, exec};
 use sys::SingleThreaded;
 
-/// A root file system and a spec, ready to be changed by a case.
-struct Bundle {
-    dir: tempfile::TempDir,
-    spec: Spec,
-    filter: Option<Vec<u8>>,
-}
+use crate::bundle::{Bundle, wait};
 
-/// What a container left behind.
-#[derive(Debug)]
-struct Outcome {
-    out: String,
-    code: i32,
-    warnings: Vec<String>,
-}
-
-const SPEC: &str = r#"{
-  "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", "true"], "cwd": "/",
-    "env": ["PATH=/bin", "A=b"],
-    "capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN", "CAP_KILL"],
-      "permitted": ["CAP_CHOWN", "CAP_KILL"]}},
-  "root": {"path": "rootfs"},
-  "mounts": [
-    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-    {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-      "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
-  ],
-  "linux": {
-    "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}, {"type": "cgroup"}],
-    "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware", "/does/not/exist"],
-    "readonlyPaths": ["/proc/sys", "/proc/bus"]
-  }
-}"#;
-
-impl Bundle {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let lower = dir.path().join("lower");
-        for sub in ["bin", "etc", "tmp", "home"] {
-            std::fs::create_dir_all(lower.join(sub)).unwrap();
-        }
-        std::fs::copy("/bin/busybox", lower.join("bin/busybox")).unwrap();
-        for applet in [
-            "sh", "cat", "id", "ls", "mount", "stat", "sleep", "readlink", "test", "env", "touch",
-            "grep",
-        ] {
-            symlink("busybox", lower.join("bin").join(applet)).unwrap();
-        }
-        std::fs::create_dir(dir.path().join("rootfs")).unwrap();
-        Self { dir, spec: serde_json::from_str(SPEC).unwrap(), filter: None }
-    }
-
-    fn lower(&self) -> PathBuf {
-        self.dir.path().join("lower")
-    }
-
-    /// With a new writable layer: a volatile overlay is mounted once.
-    fn rootfs(&self) -> Rootfs {
-        let at = |name: &str| self.dir.path().join(name);
-        for sub in ["upper", "work"] {
-            let _ = std::fs::remove_dir_all(at(sub));
-            std::fs::create_dir(at(sub)).unwrap();
-        }
-        Rootfs { lower: vec![at("lower")], upper: Some((at("upper"), at("work"))) }
-    }
-
-    fn sh(&mut self, script: &str) -> &mut Self {
-        self.process().args = vec!["sh".into(), "-c".into(), script.into()];
-        self
-    }
-
-    fn process(&mut self) -> &mut runtime_spec::Process {
-        self.spec.process.as_mut().unwrap()
-    }
-
-    fn mount(&mut self, destination: &str, source: &Path, options: &[&str]) {
-        self.spec.mounts.push(runtime_spec::Mount {
-            destination: destination.into(),
-            kind: "bind".into(),
-            source: source.to_str().unwrap().into(),
-            options: options.iter().map(|o| (*o).to_owned()).collect(),
-            ..Default::default()
-        });
-    }
-
-    /// Launches up to the point where the process waits for its start.
-    fn ready(&self, proof: &SingleThreaded) -> Result<(Launched, File, Vec<String>), LaunchError> {
-        let plan = Plan::read(&self.spec)?;
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        let null = File::open("/dev/null").unwrap();
-        let host = File::open("/proc/self/ns/mnt").unwrap();
-        let request = Create {
-            plan: &plan,
-            rootfs: &self.rootfs(),
-            place: &self.dir.path().join("rootfs"),
-            stdio: ChildStdio::Streams {
-                stdin: null.as_fd(),
-                stdout: write.as_fd(),
-                stderr: write.as_fd(),
-            },
-            filter: self.filter.as_ref().map(|program| launcher::Filter { program, flags: 0 }),
-            host_mounts: host.as_fd(),
-            seat: Seat::Stay,
-            cgroup_view: &CgroupView::Unified,
-            pid_home: PidHome::Planned,
-            users: None,
-            own_tree: self.dir.path(),
-        };
-        let launched = create(proof, &request)?;
-        match launched.control.report() {
-            Report::Ready { warnings, .. } => Ok((launched, read.into(), warnings)),
-            Report::Failed(error) => {
-                wait(&launched.child.pidfd);
-                Err(error)
-            }
-            Report::Executed => {
-                panic!("the child ended without a word: {}", wait(&launched.child.pidfd))
-            }
-        }
-    }
-
-    fn run(&self, proof: &SingleThreaded) -> Result<Outcome, LaunchError> {
-        let (launched, mut output, warnings) = self.ready(proof)?;
-        launched.control.start().unwrap();
-        if let Report::Failed(error) = launched.control.report() {
-            wait(&launched.child.pidfd);
-            return Err(error);
-        }
-        let mut out = String::new();
-        output.read_to_string(&mut out).unwrap();
-        Ok(Outcome { out, code: wait(&launched.child.pidfd), warnings })
-    }
-}
-
-fn wait(pidfd: &OwnedFd) -> i32 {
-    let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    let patience = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
-    assert_eq!(rustix::event::poll(&mut poll, Some(&patience)).unwrap(), 1, "it does not end");
-    sys::wait_exit(pidfd.as_fd()).unwrap().unwrap()
-}
-
-fn it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told(proof: &SingleThreaded) {
+pub fn it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.sh(
         "echo pid $$; for n in pid mnt ipc uts net; do readlink /proc/self/ns/$n; done; exit 3",
@@ -180,7 +26,7 @@ fn it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told(proof: &SingleThre
     }
 }
 
-fn it_sees_its_root_and_nothing_of_the_hosts(proof: &SingleThreaded) {
+pub fn it_sees_its_root_and_nothing_of_the_hosts(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.sh("ls / | tr '\\n' ' '; ls /proc/self/fd | tr '\\n' ' '; cat /proc/self/mountinfo; echo hello > /tmp/file; cat /proc/1/environ");
     symlink("busybox", bundle.lower().join("bin/tr")).unwrap();
@@ -196,7 +42,7 @@ fn it_sees_its_root_and_nothing_of_the_hosts(proof: &SingleThreaded) {
     assert!(outcome.out.contains("A=b\0") && !outcome.out.contains("HOME="), "{:?}", outcome.out);
 }
 
-fn it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for(proof: &SingleThreaded) {
+pub fn it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.sh("grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Umask)' /proc/self/status");
     let root = bundle.run(proof).unwrap().out.replace('\t', " ");
@@ -230,7 +76,7 @@ fn it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for(proof: &S
     }
 }
 
-fn a_filter_applies_with_and_without_new_privileges(proof: &SingleThreaded) {
+pub fn a_filter_applies_with_and_without_new_privileges(proof: &SingleThreaded) {
     // One rule: mkdir (83 on x86_64) fails with EPERM, all else is allowed.
     let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
         let mut bytes = code.to_ne_bytes().to_vec();
@@ -257,7 +103,7 @@ fn a_filter_applies_with_and_without_new_privileges(proof: &SingleThreaded) {
     }
 }
 
-fn masked_and_read_only_paths_hold(proof: &SingleThreaded) {
+pub fn masked_and_read_only_paths_hold(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.sh("cat /proc/keys | wc -c; ls /sys/firmware | wc -l; \
          touch /proc/sys/kernel/hostname 2>&1; echo x > /proc/sys/kernel/domainname; echo $?");
@@ -267,7 +113,7 @@ fn masked_and_read_only_paths_hold(proof: &SingleThreaded) {
     assert!(out.contains("Read-only file system"), "{out}");
 }
 
-fn a_read_only_root_cannot_be_written_but_its_volumes_can(proof: &SingleThreaded) {
+pub fn a_read_only_root_cannot_be_written_but_its_volumes_can(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     let volume = tempfile::tempdir().unwrap();
     bundle.mount("/data", volume.path(), &["rbind", "rw"]);
@@ -282,7 +128,7 @@ fn a_read_only_root_cannot_be_written_but_its_volumes_can(proof: &SingleThreaded
     assert!(volume.path().join("more").exists());
 }
 
-fn links_in_the_image_lead_nowhere_outside(proof: &SingleThreaded) {
+pub fn links_in_the_image_lead_nowhere_outside(proof: &SingleThreaded) {
     let outside = tempfile::tempdir().unwrap();
     for place in ["/proc", "/sys", "/dev"] {
         let bundle = Bundle::new();
@@ -301,7 +147,7 @@ fn links_in_the_image_lead_nowhere_outside(proof: &SingleThreaded) {
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
-fn a_working_directory_is_made_and_one_outside_is_refused(proof: &SingleThreaded) {
+pub fn a_working_directory_is_made_and_one_outside_is_refused(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.process().cwd = "/made/here".into();
     bundle.sh("pwd");
@@ -316,7 +162,7 @@ fn a_working_directory_is_made_and_one_outside_is_refused(proof: &SingleThreaded
     }
 }
 
-fn a_program_that_cannot_be_executed_is_named(proof: &SingleThreaded) {
+pub fn a_program_that_cannot_be_executed_is_named(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     std::fs::write(bundle.lower().join("etc/text"), "no program").unwrap();
     for (program, says) in [
@@ -332,7 +178,7 @@ fn a_program_that_cannot_be_executed_is_named(proof: &SingleThreaded) {
     }
 }
 
-fn a_missing_source_is_an_error_that_names_it(proof: &SingleThreaded) {
+pub fn a_missing_source_is_an_error_that_names_it(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.mount("/data", Path::new("/no/such/volume"), &["rbind"]);
     let error = bundle.run(proof).unwrap_err();
@@ -342,7 +188,7 @@ fn a_missing_source_is_an_error_that_names_it(proof: &SingleThreaded) {
     );
 }
 
-fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
+pub fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
     bundle.process().user.uid = 1000;
     bundle.sh("sleep 1000");
@@ -401,7 +247,7 @@ fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
     assert_eq!(wait(&launched.child.pidfd), 137);
 }
 
-fn a_container_that_is_never_started_can_be_killed(proof: &SingleThreaded) {
+pub fn a_container_that_is_never_started_can_be_killed(proof: &SingleThreaded) {
     let (launched, _output, _) = Bundle::new().ready(proof).unwrap();
     rustix::process::pidfd_send_signal(&launched.child.pidfd, rustix::process::Signal::KILL)
         .unwrap();
@@ -409,12 +255,12 @@ fn a_container_that_is_never_started_can_be_killed(proof: &SingleThreaded) {
     assert!(matches!(launched.control.report(), Report::Executed));
 }
 
-fn nothing_is_mounted_here_afterwards(_proof: &SingleThreaded) {
+pub fn nothing_is_mounted_here_afterwards(_proof: &SingleThreaded) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("/rootfs"), "{mounts}");
 }
 
-fn a_capability_that_the_host_keeps_back_is_said_and_not_fatal(proof: &SingleThreaded) {
+pub fn a_capability_that_the_host_keeps_back_is_said_and_not_fatal(proof: &SingleThreaded) {
     let own = rustix::thread::capabilities(None).unwrap().permitted;
     let mut bundle = Bundle::new();
     let capabilities = bundle.process().capabilities.as_mut().unwrap();
@@ -430,53 +276,4 @@ fn a_capability_that_the_host_keeps_back_is_said_and_not_fatal(proof: &SingleThr
         outcome.warnings
     );
     assert_eq!(outcome.code, 0);
-}
-
-type Case = (&'static str, fn(&SingleThreaded));
-
-macro_rules! cases {
-    ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&SingleThreaded))),*] };
-}
-
-const CASES: [Case; 14] = cases![
-    it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told,
-    it_sees_its_root_and_nothing_of_the_hosts,
-    it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for,
-    a_filter_applies_with_and_without_new_privileges,
-    masked_and_read_only_paths_hold,
-    a_read_only_root_cannot_be_written_but_its_volumes_can,
-    links_in_the_image_lead_nowhere_outside,
-    a_working_directory_is_made_and_one_outside_is_refused,
-    a_program_that_cannot_be_executed_is_named,
-    a_missing_source_is_an_error_that_names_it,
-    an_exec_has_the_identity_of_its_container,
-    a_container_that_is_never_started_can_be_killed,
-    a_capability_that_the_host_keeps_back_is_said_and_not_fatal,
-    nothing_is_mounted_here_afterwards,
-];
-
-fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    // What cargo-nextest asks a test program without the standard harness.
-    if args.iter().any(|a| a == "--list") {
-        if !args.iter().any(|a| a == "--ignored") {
-            CASES.iter().for_each(|(name, _)| println!("{name}: test"));
-        }
-        return ExitCode::SUCCESS;
-    }
-    let exact = args.iter().any(|a| a == "--exact");
-    let filters: Vec<_> = args.iter().filter(|a| !a.starts_with("--")).collect();
-    let proof = SingleThreaded::check().expect("this program has one thread");
-    let mut failed = 0;
-    for (name, case) in CASES {
-        let wanted =
-            |f: &&&String| if exact { f.as_str() == name } else { name.contains(f.as_str()) };
-        if !filters.is_empty() && !filters.iter().any(|f| wanted(&f)) {
-            continue;
-        }
-        let passed = catch_unwind(AssertUnwindSafe(|| case(&proof))).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += u32::from(!passed);
-    }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
