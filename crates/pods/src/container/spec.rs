@@ -14,10 +14,8 @@ pub(crate) async fn spec(pods: &Pods, id: &ContainerId) -> Result<Spec, PodsErro
     let inner = &pods.inner;
     let record = there(inner, id).await?;
     let dir = inner.bundle(&record.sandbox, id);
-    let read =
-        blocking_step(&Phases::begin(), "bundle", inner.config.deadlines.answer, move || {
-            bundle::read(&dir)
-        });
+    let (phases, deadline) = (Phases::begin(), inner.config.deadlines.answer);
+    let read = blocking_step(&phases, "bundle", deadline, move || bundle::read(&dir));
     let mut spec =
         read.await.map_err(|failure| failure.of("ContainerStatus", &name(inner, &record)))?;
     if let Some(process) = &mut spec.process {
