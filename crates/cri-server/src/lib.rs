@@ -16,6 +16,7 @@ mod rates;
 mod render;
 mod runtime;
 mod stream;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use host::{
     PortStreams, Reloaded, Streaming,
 };
 pub use parse::BadField;
+pub use streaming::{Carrier, streams};
 
 /// What the services answer from.
 #[derive(Debug, Clone)]

@@ -64,6 +64,13 @@ pub enum Request {
         /// Which.
         exec: u64,
     },
+    /// Tell the process of an exec that its terminal is lost: SIGHUP to it and to its process group.
+    /// Answered with [`Reply::Done`]; one that has ended is no error. For one without a terminal: closing
+    /// the last copy of a terminal does the same.
+    HangUp {
+        /// Which.
+        exec: u64,
+    },
     /// Take part in a container's standard streams. Answered with [`Reply::Attached`];
     /// [`Event::AttachEnded`] follows, unless the daemon ends it. The container is not touched by its end,
     /// but for a standard input that is meant for one attach.

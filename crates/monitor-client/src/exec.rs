@@ -110,4 +110,12 @@ impl RunningExec {
     pub async fn kill(&self) -> Result<(), MonitorError> {
         self.monitor.done(Request::KillExec { exec: self.number }).await
     }
+
+    /// Gives the process what a lost terminal would give it: SIGHUP.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub async fn hang_up(&self) -> Result<(), MonitorError> {
+        self.monitor.done(Request::HangUp { exec: self.number }).await
+    }
 }

@@ -22,21 +22,20 @@ mod recover;
 mod sandbox;
 mod status;
 mod steps;
-mod streams;
 mod table;
+mod terminal;
 mod undo;
 mod undoing;
 mod usage;
 
 pub use cgroups::{Pressure, PressureLine, Stats};
 pub use config::{Deadlines, Handler, Launch, LogLimits, PodsConfig};
+pub use container::attach::{AttachControl, AttachInput, Attachment};
+pub use container::exec::{Exec, ExecIo, ExecWanted};
 pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
 pub use monitor_client::api::{AttachEnd, TerminalSize};
-pub use monitor_client::{
-    AttachHandle, AttachStreams, Attached, ExecStreams, MonitorProgram, RunningExec,
-    resize_terminal,
-};
+pub use monitor_client::{AttachHandle, AttachStreams, MonitorProgram, RunningExec};
 pub use network::InterfaceStats;
 pub use pods::{Pods, Services};
 pub use recover::Recovered;
@@ -45,6 +44,7 @@ pub use status::{
     ContainerFilter, ContainerStateKind, ContainerStatus, ExecResult, MountStatus, SandboxFilter,
     SandboxStatus, Usage,
 };
+pub use terminal::Terminal;
 
 /// Bytes of each output stream that an exec gives back at most.
 pub const EXEC_OUTPUT_MAX: usize = 16 << 20;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use cgroups::Hierarchies;
 use image_store::ImageStore;
 use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId};
-use monitor_client::{
-    AttachStreams, Attached, ExecStreams, MonitorProgram, RunningExec, api::TerminalSize,
-};
+use monitor_client::{AttachStreams, MonitorProgram};
 use network::Networks;
 use operations::Operations;
 use specgen::HostFacts;
@@ -17,6 +15,8 @@ use store::{Durability, Store};
 use tokio::net::TcpStream;
 
 use crate::config::PodsConfig;
+use crate::container::attach::Attachment;
+use crate::container::exec::{Exec, ExecWanted};
 use crate::error::{Cause, PodsError};
 use crate::events::Subscription;
 use crate::filters::Filters;
@@ -27,7 +27,7 @@ use crate::status::{
 };
 use crate::steps::MayHang;
 use crate::table::{Records, Table};
-use crate::{container, host, recover, sandbox, streams, undoing, usage};
+use crate::{container, host, recover, sandbox, undoing, usage};
 
 /// What the pods of a node are made with.
 #[derive(Debug, Clone)]
@@ -289,7 +289,7 @@ impl Pods {
         container::list::find(self, prefix)
     }
 
-    /// Runs a process in a running container with these standard streams.
+    /// Exec: runs a process in a running container, and gives its streams.
     ///
     /// # Errors
     /// [`PodsError`]; no process is left then.
@@ -297,27 +297,12 @@ impl Pods {
         &self,
         id: &ContainerId,
         command: Vec<String>,
-        streams: ExecStreams,
-    ) -> Result<RunningExec, PodsError> {
-        streams::exec(self, id, command, streams).await
+        wanted: ExecWanted,
+    ) -> Result<Exec, PodsError> {
+        container::exec::exec(self, id, command, wanted).await
     }
 
-    /// Runs a process in a running container with a terminal of this size, and gives the terminal's
-    /// controlling end.
-    ///
-    /// # Errors
-    /// [`PodsError`]; no process is left then.
-    pub async fn exec_with_terminal(
-        &self,
-        id: &ContainerId,
-        command: Vec<String>,
-        size: TerminalSize,
-    ) -> Result<(RunningExec, std::os::fd::OwnedFd), PodsError> {
-        streams::exec_with_terminal(self, id, command, size).await
-    }
-
-    /// Takes part in the streams of a running container. Whether it has a terminal and keeps its standard
-    /// input is in its configuration.
+    /// Attach: takes part in the streams of a running container.
     ///
     /// # Errors
     /// [`PodsError`].
@@ -325,47 +310,16 @@ impl Pods {
         &self,
         id: &ContainerId,
         streams: AttachStreams,
-    ) -> Result<Attached, PodsError> {
-        streams::attach(self, id, streams).await
+    ) -> Result<Attachment, PodsError> {
+        container::attach::attach(self, id, streams).await
     }
 
-    /// Closes the monitor's own end of a container's standard input: for the end of the one attach of a
-    /// container with `stdin_once`.
+    /// PortForward: connects to a port of a pod's loopback interface, IPv4 first, then IPv6.
     ///
     /// # Errors
     /// [`PodsError`].
-    pub async fn close_stdin(&self, id: &ContainerId) -> Result<(), PodsError> {
-        streams::close_stdin(self, id).await
-    }
-
-    /// Changes the size of a container's terminal.
-    ///
-    /// # Errors
-    /// [`PodsError`].
-    pub async fn resize(&self, id: &ContainerId, size: TerminalSize) -> Result<(), PodsError> {
-        streams::resize(self, id, size).await
-    }
-
-    /// Connects to a port of a pod's loopback interface, IPv4 first, then IPv6.
-    ///
-    /// # Errors
-    /// [`PodsError`].
-    pub async fn dial(
-        &self,
-        id: &SandboxId,
-        port: u16,
-        patience: Duration,
-    ) -> Result<TcpStream, PodsError> {
-        streams::dial(self, id, port, patience).await
-    }
-
-    /// The OCI runtime spec that a container was made from, updates included; of its environment only the
-    /// names, because the values are secrets. For people.
-    ///
-    /// # Errors
-    /// [`PodsError`].
-    pub async fn runtime_spec(&self, id: &ContainerId) -> Result<runtime_spec::Spec, PodsError> {
-        container::spec::spec(self, id).await
+    pub async fn connect(&self, id: &SandboxId, port: u16) -> Result<TcpStream, PodsError> {
+        sandbox::port_forward::connect(self, id, port).await
     }
 
     /// What a container uses now. Reads its cgroup, and measures nothing.

@@ -7,6 +7,7 @@ use launcher::{ChildStdio, Report};
 use model::{Class, State};
 use monitor_api::{Exec as Request, Refusal, Reply};
 use runtime_spec::ConsoleSize;
+use rustix::process::{Signal, kill_process_group, pidfd_send_signal};
 
 use crate::container::{Launcher, Process, ReplyTo, StoredFilter};
 use crate::dying::Then;
@@ -154,9 +155,26 @@ pub fn kill_exec(monitor: &mut Monitor, key: Key) {
 
 /// The same for an exec by its connection's number; one that has ended is no error.
 pub fn kill_by_number(monitor: &mut Monitor, connection: Key, number: u64) {
-    let found =
-        monitor.execs.iter().find(|(_, e)| e.connection == connection && e.number == Some(number));
-    if let Some(key) = found.map(|(key, _)| *key) {
+    if let Some(key) = by_number(monitor, connection, number) {
         kill_exec(monitor, key);
     }
+}
+
+/// Tells an exec's process that whoever ran it has left. It has begun a session, so its process group has
+/// its number, which nobody else gets before it is waited for.
+pub fn hang_up(monitor: &mut Monitor, connection: Key, number: u64) {
+    let Some(key) = by_number(monitor, connection, number) else { return };
+    let Some(exec) = monitor.execs.get_mut(&key) else { return };
+    exec.promote();
+    let Some(process) = &exec.process else { return };
+    if kill_process_group(process.pid, Signal::HUP).is_err() {
+        // An external runtime's process may be in a group that is not its own.
+        let _ = pidfd_send_signal(process.pidfd.as_fd(), Signal::HUP);
+    }
+}
+
+fn by_number(monitor: &Monitor, connection: Key, number: u64) -> Option<Key> {
+    let found =
+        monitor.execs.iter().find(|(_, e)| e.connection == connection && e.number == Some(number));
+    found.map(|(key, _)| *key)
 }

@@ -66,6 +66,10 @@ fn carry_out(
             exec::kill_by_number(monitor, reply.connection, exec);
             Ok(Outcome::Answer(Reply::Done))
         }
+        Request::HangUp { exec } => {
+            exec::hang_up(monitor, reply.connection, exec);
+            Ok(Outcome::Answer(Reply::Done))
+        }
         Request::Attach(request) => attach::attach(monitor, reply, &request).map(with),
         Request::Detach { attach } => {
             Ok(Outcome::Answer(attach::detach(monitor, reply.connection, attach)))

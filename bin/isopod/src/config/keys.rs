@@ -284,6 +284,25 @@ pub const KEYS: &[Key] = &[
         "Where exec, attach and port-forward connections are accepted; port 0 takes any free one.",
     ),
     key(
+        "streaming.certificate",
+        MaybePath,
+        r#""""#,
+        "Certificate chain for them, PEM; empty for connections without TLS. Read again when it changes.",
+    ),
+    key("streaming.key", MaybePath, r#""""#, "The private key that belongs to it, PEM."),
+    key(
+        "streaming.idle",
+        Time,
+        r#""4h""#,
+        "How long such a connection may be silent; 0s for any time.",
+    ),
+    key(
+        "streaming.connections",
+        Whole(1, 1_000_000),
+        "1000",
+        "How many such connections there may be at once; more wait.",
+    ),
+    key(
         "deadlines.network",
         Time,
         r#""90s""#,

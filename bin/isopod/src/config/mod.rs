@@ -14,6 +14,7 @@ mod keys;
 mod kind;
 mod mistake;
 mod settings;
+mod streaming;
 
 pub use entries::{Entries, Flags};
 pub use keys::Takes;
@@ -22,6 +23,7 @@ pub use settings::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, LogFormat,
     LogSettings, NetworkChoice, SocketSettings, Ulimit,
 };
+pub use streaming::StreamingSettings;
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,6 @@
 //! Callers: `load`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use model::{HandlerName, Secret};
 
 use super::entries::Entries;
 use super::mistake::{Mistake, Mistakes};
+use super::streaming::{self, StreamingSettings};
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ pub struct Config {
     pub log_rate: Option<u64>,
     /// Bytes a container may log in all.
     pub log_total: Option<u64>,
-    /// Where streams are accepted.
-    pub streaming: SocketAddr,
+    /// Streams of exec, attach and port-forward.
+    pub streaming: StreamingSettings,
     /// How long phases may take.
     pub deadlines: Deadlines,
 }
@@ -297,9 +297,7 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
         seccomp_profile: entries.path(&["pods", "seccomp_profile"]),
         log_rate: Some(entries.whole(&["pods", "log_rate"])).filter(|rate| *rate > 0),
         log_total: Some(entries.whole(&["pods", "log_total"])).filter(|total| *total > 0),
-        streaming: reader
-            .parsed(&["streaming", "address"], "an address with a port")
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        streaming: streaming::settings(&mut reader),
         deadlines: Deadlines {
             network: reader.bound("network"),
             monitor: reader.bound("monitor"),
@@ -317,13 +315,14 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
     Mistakes::or(reader.mistakes, config)
 }
 
-struct Reader<'a> {
-    entries: &'a Entries,
+/// Reads entries, and gathers what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) entries: &'a Entries,
     mistakes: Vec<Mistake>,
 }
 
 impl Reader<'_> {
-    fn mistake(&mut self, path: &[&str], problem: String) {
+    pub(super) fn mistake(&mut self, path: &[&str], problem: String) {
         self.mistakes.push(Mistake { origin: self.entries.origin(path), problem });
     }
 
@@ -331,12 +330,16 @@ impl Reader<'_> {
         PathBuf::from(self.entries.text(path))
     }
 
-    fn count(&self, path: &[&str]) -> usize {
+    pub(super) fn count(&self, path: &[&str]) -> usize {
         usize::try_from(self.entries.whole(path)).unwrap_or(usize::MAX)
     }
 
     /// A text of a type of its own; nothing where it is empty.
-    fn parsed<T: std::str::FromStr>(&mut self, path: &[&str], expected: &str) -> Option<T> {
+    pub(super) fn parsed<T: std::str::FromStr>(
+        &mut self,
+        path: &[&str],
+        expected: &str,
+    ) -> Option<T> {
         let text = self.entries.text(path);
         if text.is_empty() {
             return None;
@@ -615,6 +618,8 @@ mod tests {
             ("pods.ulimits = [\"nofile=9:1\"]", "c:1: `pods.ulimits`"),
             ("pods.ulimits = [\"nofile=9\", \"nofile=8\"]", "c:1: `pods.ulimits`"),
             ("pods.sysctls = [\"x\"]", "c:1: `pods.sysctls`"),
+            ("streaming.certificate = \"/c\"", "c:1: a certificate is of no use without"),
+            ("streaming.key = \"/k\"", "c:1: a key is of no use without"),
             ("deadlines.start = \"0s\"", "c:1: `deadlines.start`"),
             (
                 "[network]\nmode = \"bridge\"\n[network.bridge]\nipv4 = \"10.0.0.1\"",

@@ -44,7 +44,7 @@ async fn served() -> Served {
     let log = logging::begin(&config.log);
     let source = Source { file: Some(file), flags };
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let cri = serve::services(&parts, &current);
+    let cri = serve::services(&parts, &current, None);
     let path = at("i.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel();

@@ -16,6 +16,7 @@ mod reload;
 mod serve;
 mod signals;
 mod socket;
+mod streaming;
 mod wiring;
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cri_server::{CallLog, Cri, Services};
+use cri_server::{CallLog, Cri, Services, Streaming};
 use operations::Operations;
 use pods::Pods;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::notify::Notify;
@@ -16,7 +17,7 @@ use super::reload::{Current, Source};
 use super::signals::{Asked, Signals};
 use super::socket::Listener;
 use super::wiring::{self, Parts};
-use super::{host, logging};
+use super::{host, logging, streaming};
 use crate::config::{Config, Entries};
 
 /// How long operations may go on after SIGTERM. What does not end in this time is taken up by the next
@@ -50,7 +51,10 @@ pub async fn serve(
     let notify = Notify::from_environment();
     let parts = wiring::open(&config)?;
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let cri = services(&parts, &current);
+    let no_more_streams = CancellationToken::new();
+    let streams =
+        streaming::start(&config.streaming, parts.pods.clone(), no_more_streams.clone()).await?;
+    let cri = services(&parts, &current, Some(streams));
     let path = listener.path.clone();
     listener.socket.set_nonblocking(true)?;
     let incoming = UnixListener::from_std(listener.socket.try_clone()?)?;
@@ -68,6 +72,7 @@ pub async fn serve(
     tracing::info!("stopping; pods go on");
     drop(listener);
     let _ = stop.send(());
+    no_more_streams.cancel();
     finish(&parts.operations).await;
     let result = match early {
         Some(result) => result,
@@ -81,7 +86,11 @@ pub async fn serve(
 }
 
 /// The services, answering from `parts`.
-pub(super) fn services(parts: &Parts, current: &Arc<Current>) -> Cri {
+pub(super) fn services(
+    parts: &Parts,
+    current: &Arc<Current>,
+    streaming: Option<Arc<dyn Streaming>>,
+) -> Cri {
     let node = host::Node {
         pods: parts.pods.clone(),
         networks: parts.networks.clone(),
@@ -94,7 +103,7 @@ pub(super) fn services(parts: &Parts, current: &Arc<Current>) -> Cri {
         images: parts.images.clone(),
         operations: parts.operations.clone(),
         host: Arc::new(node),
-        streaming: None,
+        streaming,
     })
 }
 

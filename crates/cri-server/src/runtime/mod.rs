@@ -1,6 +1,6 @@
 //! The runtime service.
 
-pub(crate) mod container;
+mod container;
 mod events;
 mod exec;
 mod node;

@@ -1,11 +1,12 @@
 //! Use cases of containers.
 
+pub(crate) mod attach;
 pub(crate) mod create;
+pub(crate) mod exec;
 pub(crate) mod exec_sync;
 pub(crate) mod list;
 pub(crate) mod remove;
 pub(crate) mod reopen_log;
-pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -1,6 +1,7 @@
 //! Use cases of sandboxes.
 
 pub(crate) mod list;
+pub(crate) mod port_forward;
 pub(crate) mod remove;
 pub(crate) mod run;
 pub(crate) mod status;

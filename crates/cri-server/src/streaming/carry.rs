@@ -1,0 +1,114 @@
+//! Bytes from one end to the other.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+/// What an idle stream costs.
+const LEAST: usize = 4 << 10;
+/// What is moved at once where there is much: what a pipe holds.
+const MOST: usize = 64 << 10;
+/// How long a stream may be silent once its process has ended, if somebody else still holds it.
+const GRACE: Duration = Duration::from_secs(2);
+/// What is read of a stream once its process has ended: all that a pipe can hold (pipe(7)). More than that
+/// comes from somebody who was not asked for.
+const REST: usize = 1 << 20;
+
+/// From a client to a container, until either has enough.
+pub(super) async fn input<R, W>(mut from: R, to: &mut W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; LEAST];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..count]).await?;
+        grow(&mut buffer, count);
+    }
+}
+
+/// From a container to a client, whose stream is ended then. Once `over`, what is left is carried, and no
+/// more is waited for.
+pub(super) async fn output<R, W>(mut from: R, mut to: W, over: &CancellationToken) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; LEAST];
+    let mut rest = REST;
+    while rest > 0 {
+        let silence = async {
+            over.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let count = tokio::select! {
+            biased;
+            read = from.read(&mut buffer) => read?,
+            () = silence => 0,
+        };
+        if count == 0 {
+            break;
+        }
+        to.write_all(&buffer[..count]).await?;
+        to.flush().await?;
+        grow(&mut buffer, count);
+        if over.is_cancelled() {
+            rest = rest.saturating_sub(count);
+        }
+    }
+    to.shutdown().await
+}
+
+/// A stream that fills its buffer gets a larger one.
+fn grow(buffer: &mut Vec<u8>, count: usize) {
+    if count == buffer.len() && count < MOST {
+        *buffer = vec![0; MOST];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_is_carried_and_the_clients_stream_ends() {
+        let (mut container, from) = duplex(1 << 16);
+        let (to, mut client) = duplex(1 << 16);
+        let over = CancellationToken::new();
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let write = async {
+            container.write_all(&sent).await.unwrap();
+            drop(container);
+        };
+        let mut got = Vec::new();
+        let (carried, (), read) =
+            tokio::join!(output(from, to, &over), write, client.read_to_end(&mut got));
+        carried.unwrap();
+        read.unwrap();
+        assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_a_stream_open_does_not_keep_its_client() {
+        let (mut container, from) = duplex(1 << 16);
+        let (to, mut client) = duplex(1 << 16);
+        let over = CancellationToken::new();
+        container.write_all(b"last words").await.unwrap();
+        over.cancel();
+        let mut got = String::new();
+        let (carried, read) =
+            tokio::join!(output(from, to, &over), client.read_to_string(&mut got));
+        carried.unwrap();
+        read.unwrap();
+        assert_eq!(got, "last words");
+        drop(container);
+    }
+}

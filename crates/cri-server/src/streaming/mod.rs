@@ -1,0 +1,99 @@
+//! Between pods, which hand out descriptors, and the streaming server, which has clients.
+//!
+//! Owns: the bytes on their way from one to the other. Always: memory for a stream is bounded and an idle
+//! one has little; a client that reads slowly stops the process, never the log; a client that leaves takes
+//! nothing with it but its exec. Callers: the daemon, which serves what [`streams`] makes.
+
+mod attach;
+mod carry;
+mod exec;
+
+use std::io;
+use std::sync::Arc;
+
+use cri_streaming::Outcome;
+use cri_streaming::server::{
+    Attach, Exec, Io, Limits, PortForward, Refused, Runtime, Server, Socket,
+};
+use cri_streaming::server::{Size, Streams};
+use model::{ContainerId, SandboxId};
+use pods::{Pods, PodsError, TerminalSize};
+use tonic::Status;
+
+use crate::code::message;
+use crate::{AttachStreams, ExecStreams, PortStreams, Streaming};
+
+/// Carries streams of these pods.
+#[derive(Debug)]
+pub struct Carrier {
+    pods: Pods,
+}
+
+/// A server whose URLs begin with `base_url` and lead to the streams of `pods`.
+#[must_use]
+pub fn streams(pods: Pods, base_url: String, limits: Limits) -> Arc<Server<Carrier>> {
+    Server::new(Arc::new(Carrier { pods }), base_url, limits)
+}
+
+impl Runtime for Carrier {
+    async fn exec(&self, request: Exec, io: Io) -> Outcome {
+        let Exec { container, command, streams } = request;
+        match ContainerId::parse(&container) {
+            Ok(id) => exec::exec(&self.pods, &id, command, streams, io).await,
+            Err(bad) => Outcome::Failed(bad.to_string()),
+        }
+    }
+
+    async fn attach(&self, request: Attach, io: Io) -> Outcome {
+        match ContainerId::parse(&request.container) {
+            Ok(id) => attach::attach(&self.pods, &id, request.streams, io).await,
+            Err(bad) => Outcome::Failed(bad.to_string()),
+        }
+    }
+
+    async fn connect(&self, sandbox: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+        let id = SandboxId::parse(sandbox).map_err(io::Error::other)?;
+        let connected = self.pods.connect(&id, port).await;
+        let socket = connected.map_err(|error| io::Error::other(message(&error)))?;
+        // What a person types through it must not wait for more.
+        let _ = socket.set_nodelay(true);
+        Ok(Box::new(socket))
+    }
+}
+
+impl Streaming for Server<Carrier> {
+    fn exec(&self, what: ExecStreams) -> Result<String, Status> {
+        let ExecStreams { container, command, tty, stdin, stdout, stderr } = what;
+        let streams = Streams { tty, stdin, stdout, stderr };
+        let container = container.to_string();
+        self.exec_url(Exec { container, command, streams }).map_err(refusal)
+    }
+
+    fn attach(&self, what: AttachStreams) -> Result<String, Status> {
+        let AttachStreams { container, tty, stdin, stdout, stderr } = what;
+        let streams = Streams { tty, stdin, stdout, stderr };
+        self.attach_url(Attach { container: container.to_string(), streams }).map_err(refusal)
+    }
+
+    fn port_forward(&self, what: PortStreams) -> Result<String, Status> {
+        let PortStreams { sandbox, ports } = what;
+        let request = PortForward { sandbox: sandbox.to_string(), ports };
+        self.port_forward_url(request).map_err(refusal)
+    }
+}
+
+fn refusal(refused: Refused) -> Status {
+    match refused {
+        Refused::Invalid(why) => Status::invalid_argument(why),
+        Refused::NoToken(why) => Status::resource_exhausted(why.to_string()),
+    }
+}
+
+/// What the client of a stream that could not begin is told.
+fn failed(error: &PodsError) -> Outcome {
+    Outcome::Failed(message(error))
+}
+
+const fn terminal_size(size: Size) -> TerminalSize {
+    TerminalSize { width: size.width, height: size.height }
+}
