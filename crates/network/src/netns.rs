@@ -87,6 +87,11 @@ pub(crate) fn create() -> io::Result<OwnedFd> {
     })
 }
 
+/// Sets the loopback of a namespace up.
+pub(crate) fn set_loopback_up(namespace: &OwnedFd) -> io::Result<()> {
+    in_namespace(namespace.as_fd(), || Socket::route()?.one(set_up(LOOPBACK)))?
+}
+
 /// Whether a namespace is pinned here.
 pub(crate) fn is_pinned(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type.cast_unsigned() == NSFS_MAGIC)

@@ -108,7 +108,12 @@ impl Inner {
         Ok(cni)
     }
 
-    fn new_netns(&self, sandbox: &SandboxId) -> Result<Netns, NetworkError> {
+    /// Pins a namespace for this sandbox: `given`, or a new one.
+    fn new_netns(
+        &self,
+        sandbox: &SandboxId,
+        given: Option<OwnedFd>,
+    ) -> Result<Netns, NetworkError> {
         let path = self.pin_of(sandbox);
         self.born
             .lock()
@@ -120,10 +125,16 @@ impl Inner {
         let failed =
             |operation, source| NetworkError::Netns { operation, path: path.clone(), source };
         let made = (|| {
-            let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let namespace = match ready {
-                Some(namespace) => namespace,
-                None => netns::create().map_err(|e| failed("make", e))?,
+            let ready = || self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let namespace = match given {
+                Some(namespace) => {
+                    netns::set_loopback_up(&namespace).map_err(|e| failed("set up", e))?;
+                    namespace
+                }
+                None => match ready() {
+                    Some(namespace) => namespace,
+                    None => netns::create().map_err(|e| failed("make", e))?,
+                },
             };
             netns::pin(namespace.as_fd(), &path)
         })();
@@ -257,12 +268,34 @@ impl Networks {
     /// # Errors
     /// [`NetworkError::Netns`]; nothing is left of it then.
     pub async fn new_netns(&self, sandbox: &SandboxId) -> Result<Netns, NetworkError> {
+        self.pinned(sandbox, None).await
+    }
+
+    /// The same for a namespace that is there already: that of a pod with a user namespace is made in it, so
+    /// that it belongs to the pod's users.
+    ///
+    /// # Errors
+    /// [`NetworkError::Netns`]; it is not pinned then.
+    pub async fn pin_netns(
+        &self,
+        sandbox: &SandboxId,
+        namespace: OwnedFd,
+    ) -> Result<Netns, NetworkError> {
+        self.pinned(sandbox, Some(namespace)).await
+    }
+
+    async fn pinned(
+        &self,
+        sandbox: &SandboxId,
+        given: Option<OwnedFd>,
+    ) -> Result<Netns, NetworkError> {
         let (this, sandbox) = (self.clone(), sandbox.clone());
         detached("making a network namespace", async move {
             let _lock = this.inner.locks.lock(&sandbox).await;
             let inner = Arc::clone(&this.inner);
             let made =
-                blocking("making a network namespace", move || inner.new_netns(&sandbox)).await;
+                blocking("making a network namespace", move || inner.new_netns(&sandbox, given))
+                    .await;
             this.refill();
             made
         })

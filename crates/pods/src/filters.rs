@@ -1,6 +1,6 @@
 //! Seccomp filters of containers, compiled once for each profile.
 //!
-//! Always: at most [`KEPT`] compiled filters are kept, by their profile's hash; a profile is read anew for
+//! Always: at most [`KEPT`] compiled filters are kept, a file's by its profile's hash; a file is read anew for
 //! each container, so that a changed file is seen.
 
 use std::fs::File;
@@ -24,14 +24,14 @@ const PROFILE_MAX: u64 = 1 << 20;
 /// A profile and the filter that it is compiled to, as the monitor reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter {
-    pub(crate) profile: Seccomp,
+    pub(crate) profile: Arc<Seccomp>,
     pub(crate) file: Arc<Vec<u8>>,
 }
 
-/// A profile's hash, and what it is compiled to.
-type Known = (String, Arc<Vec<u8>>);
+/// What a profile is known by, and what it is compiled to.
+type Known = (String, Filter);
 
-/// Compiled filters by hash, the one used last at the end.
+/// Compiled filters, the one used last at the end.
 #[derive(Debug, Clone)]
 pub(crate) struct Filters(Arc<Mutex<Vec<Known>>>);
 
@@ -82,40 +82,48 @@ impl Filters {
                 )
             }
         };
-        let (profile, name) = match source {
-            Source::BuiltIn => (seccomp::default_profile(&target), "of the runtime".to_owned()),
+        let (key, profile, name) = match source {
+            // The built-in one depends on the target alone, so it need not even be made to be known.
+            Source::BuiltIn => {
+                let key = format!("built-in {}", capabilities.join(" "));
+                if let Some(filter) = self.kept(&key) {
+                    return Ok(filter);
+                }
+                (key, seccomp::default_profile(&target), "of the runtime".to_owned())
+            }
             Source::File(path) => {
                 let name = path.display().to_string();
                 let json = read(path)?;
                 let profile = seccomp::parse_profile(&json, &target).map_err(bad(name.clone()))?;
-                (profile, name)
+                let key = seccomp::profile_hash(&profile);
+                if let Some(filter) = self.kept(&key) {
+                    return Ok(filter);
+                }
+                (key, profile, name)
             }
         };
-        let hash = seccomp::profile_hash(&profile);
-        if let Some(file) = self.kept(&hash) {
-            return Ok(Filter { profile, file });
-        }
-        let file = Arc::new(seccomp::compile(&profile, arch).map_err(bad(name))?.to_file());
-        self.keep(hash, &file);
-        Ok(Filter { profile, file })
+        let file = seccomp::compile(&profile, arch).map_err(bad(name))?.to_file();
+        let filter = Filter { profile: Arc::new(profile), file: Arc::new(file) };
+        self.keep(key, filter.clone());
+        Ok(filter)
     }
 
-    fn kept(&self, hash: &str) -> Option<Arc<Vec<u8>>> {
+    fn kept(&self, key: &str) -> Option<Filter> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(|(known, _)| known == hash)?;
+        let at = all.iter().position(|(known, _)| known == key)?;
         let found = all.remove(at);
-        let file = Arc::clone(&found.1);
+        let filter = found.1.clone();
         all.push(found);
-        Some(file)
+        Some(filter)
     }
 
-    fn keep(&self, hash: String, file: &Arc<Vec<u8>>) {
+    fn keep(&self, key: String, filter: Filter) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(known, _)| *known != hash);
+        all.retain(|(known, _)| *known != key);
         if all.len() >= KEPT {
             all.remove(0);
         }
-        all.push((hash, Arc::clone(file)));
+        all.push((key, filter));
     }
 }
 
@@ -155,13 +163,13 @@ mod tests {
     #[test]
     fn the_number_of_kept_filters_is_bounded_and_the_one_used_last_stays() {
         let filters = Filters::new();
-        let file = Arc::new(vec![1]);
-        filters.keep("first".to_owned(), &file);
+        let filter = Filter { profile: Arc::default(), file: Arc::default() };
+        filters.keep("first".to_owned(), filter.clone());
         for n in 0..KEPT - 1 {
-            filters.keep(n.to_string(), &file);
+            filters.keep(n.to_string(), filter.clone());
         }
         assert!(filters.kept("first").is_some());
-        filters.keep("one more".to_owned(), &file);
+        filters.keep("one more".to_owned(), filter);
         assert!(filters.kept("first").is_some());
         assert!(filters.kept("0").is_none());
         assert_eq!(filters.0.lock().unwrap().len(), KEPT);

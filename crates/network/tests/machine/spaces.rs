@@ -55,6 +55,23 @@ fn a_directory_of_namespaces_that_another_mount_covers_is_not_mistaken_for_the_o
 }
 
 #[test]
+fn a_namespace_that_somebody_else_has_made_is_pinned_like_a_new_one() {
+    on_a_machine(|| async {
+        let networks = networks(1);
+        let made = std::thread::spawn(|| {
+            sys::unshare(sys::Namespaces::NETWORK).unwrap();
+            std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let netns = networks.pin_netns(&id(1), made.join().unwrap().into()).await.unwrap();
+        assert_eq!(netns, networks.netns(&id(1)));
+        serve(netns.path(), "127.0.0.1:80");
+        connect(netns.path(), "127.0.0.1:80").unwrap();
+        networks.remove_netns(&id(1)).await.unwrap();
+        assert!(inside(netns.path(), || ()).is_err());
+    });
+}
+
+#[test]
 fn ready_namespaces_are_given_out_and_made_anew() {
     on_a_machine(|| async {
         let networks = networks(2);

@@ -261,7 +261,7 @@ impl<'a> Ready<'a> {
             mounts: &self.prepared.mounts,
             devices: &self.on_host.devices,
             features: self.reserved.features(),
-            seccomp: self.filter.as_ref().map(|f| &f.profile),
+            seccomp: self.filter.as_ref().map(|f| f.profile.as_ref()),
             rlimits: &inner.config.rlimits,
             pids_limit: inner.config.pids_limit,
             capabilities: &inner.config.capabilities,

@@ -1,11 +1,12 @@
 //! Paths of the host that a container is to see. What is looked at here may hang.
 
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt as _;
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use model::{Class, ContainerConfig, Device, Mount, MountSource, Propagation};
+use rustix::fs::{Mode, OFlags};
 use specgen::{ResolvedDevice, ResolvedMount};
 
 use crate::error::Cause;
@@ -28,16 +29,9 @@ pub(super) fn look_up(config: &ContainerConfig, log: Option<&Path>) -> Result<On
     if let Some(directory) = log.and_then(Path::parent) {
         fs::create_dir_all(directory).map_err(file_failed("make", directory))?;
     }
-    let propagates = |m: &Mount| m.propagation != Propagation::Private;
-    let mountinfo = if config.mounts.iter().any(propagates) {
-        let path = Path::new("/proc/self/mountinfo");
-        fs::read(path).map_err(file_failed("read", path))?
-    } else {
-        Vec::new()
-    };
     for mount in &config.mounts {
         found.mounts.push(match &mount.source {
-            MountSource::HostPath(path) => Some(of_host(mount, path, &mountinfo)?),
+            MountSource::HostPath(path) => Some(of_host(mount, path)?),
             MountSource::Image { .. } => None,
         });
     }
@@ -50,24 +44,23 @@ pub(super) fn look_up(config: &ContainerConfig, log: Option<&Path>) -> Result<On
     Ok(found)
 }
 
-fn of_host(mount: &Mount, path: &Path, mountinfo: &[u8]) -> Result<ResolvedMount, Cause> {
+fn of_host(mount: &Mount, path: &Path) -> Result<ResolvedMount, Cause> {
     let source = fs::canonicalize(path).map_err(|e| missing(path, e))?;
-    let sharing = || Sharing::of(mountinfo, &source);
-    let refused = |needs: &str| {
+    let sharing = || Sharing::of(&source).map_err(file_failed("find the mount of", &source));
+    let lacking = match mount.propagation {
+        Propagation::Private => None,
+        Propagation::HostToContainer => {
+            (sharing()? == Sharing::Private).then_some("shared or slave")
+        }
+        Propagation::Bidirectional => (sharing()? != Sharing::Shared).then_some("shared"),
+    };
+    if let Some(needs) = lacking {
         let message = format!(
             "mount {}: {} is not on a {needs} mount of the host",
             mount.container_path.display(),
             path.display(),
         );
-        Err(Cause::other(Class::FailedPrecondition, message))
-    };
-    match mount.propagation {
-        Propagation::Private => {}
-        Propagation::HostToContainer if sharing() == Sharing::Private => {
-            return refused("shared or slave");
-        }
-        Propagation::Bidirectional if sharing() != Sharing::Shared => return refused("shared"),
-        Propagation::HostToContainer | Propagation::Bidirectional => {}
+        return Err(Cause::other(Class::FailedPrecondition, message));
     }
     Ok(resolved(mount, source))
 }
@@ -85,8 +78,8 @@ pub(super) fn resolved(mount: &Mount, source: PathBuf) -> ResolvedMount {
     }
 }
 
-fn missing(path: &Path, error: std::io::Error) -> Cause {
-    if error.kind() == std::io::ErrorKind::NotFound {
+fn missing(path: &Path, error: io::Error) -> Cause {
+    if error.kind() == io::ErrorKind::NotFound {
         let message = format!("the host path {} does not exist", path.display());
         return Cause::other(Class::FailedPrecondition, message);
     }
@@ -131,51 +124,34 @@ enum Sharing {
 }
 
 impl Sharing {
-    /// That of the mount that `path`, which has no links in it, lies on; of several at the same place the
-    /// last one is on top.
-    fn of(mountinfo: &[u8], path: &Path) -> Self {
-        let mut best = (0, Self::Private);
-        for line in mountinfo.split(|b| *b == b'\n') {
-            let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-            let Some(place) = fields.get(4) else { continue };
-            let place = PathBuf::from(OsString::from_vec(unescaped(place)));
-            let depth = place.components().count();
-            if depth < best.0 || !path.starts_with(&place) {
-                continue;
-            }
-            // Optional fields stand between the mount options and a dash (proc_pid_mountinfo(5)).
-            let optional = || fields[6..].iter().take_while(|field| **field != b"-");
-            let has = |tag: &[u8]| fields.len() > 6 && optional().any(|f| f.starts_with(tag));
-            let sharing = if has(b"shared:") {
-                Self::Shared
-            } else if has(b"master:") {
-                Self::Slave
-            } else {
-                Self::Private
-            };
-            best = (depth, sharing);
-        }
-        best.1
+    /// That of the mount that `path` lies on. The mount is told by its number (proc_pid_fdinfo(5)): the table
+    /// has mounts that others cover, at the same paths.
+    fn of(path: &Path) -> io::Result<Self> {
+        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd()))?;
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+        let id = id.map(str::trim).ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))?;
+        Ok(Self::in_table(&fs::read("/proc/thread-self/mountinfo")?, id))
     }
-}
 
-/// The kernel writes spaces, tabs, newlines and backslashes as three octal digits behind a backslash.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        match (first, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..]) => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = more;
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
+    /// That of the mount with this number. Optional fields stand between the mount options and a dash
+    /// (proc_pid_mountinfo(5)).
+    fn in_table(mountinfo: &[u8], id: &str) -> Self {
+        let mut lines = mountinfo.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b' '));
+        let line = lines.find_map(|mut fields| {
+            (fields.next() == Some(id.as_bytes())).then(|| fields.skip(5).collect::<Vec<_>>())
+        });
+        let fields = line.unwrap_or_default();
+        let optional = fields.iter().take_while(|field| **field != b"-");
+        let has = |tag: &[u8]| optional.clone().any(|field| field.starts_with(tag));
+        if has(b"shared:") {
+            Self::Shared
+        } else if has(b"master:") {
+            Self::Slave
+        } else {
+            Self::Private
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -187,27 +163,29 @@ mod tests {
 
     const MOUNTINFO: &[u8] = b"\
 21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 21 0:30 / /mnt/private rw,relatime - tmpfs tmpfs rw
+30 21 0:30 / /mnt/private rw,relatime - tmpfs shared:tmpfs rw
 31 21 0:31 / /mnt/slave rw,relatime master:7 - tmpfs tmpfs rw
-32 21 0:32 / /mnt/with\\040space rw,relatime shared:9 master:7 - tmpfs tmpfs rw
+32 21 0:32 / /mnt/both rw,relatime shared:9 master:7 - tmpfs tmpfs rw
 33 21 0:33 / /mnt/twice rw,relatime - tmpfs tmpfs rw
 34 21 0:34 / /mnt/twice rw,relatime shared:10 - tmpfs tmpfs rw
 ";
 
     #[test]
     fn the_mount_that_a_path_lies_on_says_how_it_is_shared() {
-        for (path, expected) in [
-            ("/home/x", Sharing::Shared),
-            ("/mnt/private", Sharing::Private),
-            ("/mnt/private/below", Sharing::Private),
-            ("/mnt/privateer", Sharing::Shared),
-            ("/mnt/slave/x", Sharing::Slave),
-            ("/mnt/with space/x", Sharing::Shared),
-            ("/mnt/twice", Sharing::Shared),
+        for (id, expected) in [
+            ("21", Sharing::Shared),
+            ("30", Sharing::Private),
+            ("31", Sharing::Slave),
+            ("32", Sharing::Shared),
+            ("33", Sharing::Private),
+            ("34", Sharing::Shared),
+            ("3", Sharing::Private),
         ] {
-            assert_eq!(Sharing::of(MOUNTINFO, Path::new(path)), expected, "{path}");
+            assert_eq!(Sharing::in_table(MOUNTINFO, id), expected, "{id}");
         }
-        assert_eq!(Sharing::of(b"nonsense\n1 2 3 4 / x\n", Path::new("/a")), Sharing::Private);
+        assert_eq!(Sharing::in_table(b"nonsense\n1 2 3\n", "1"), Sharing::Private);
+        assert!(Sharing::of(Path::new("/proc/self")).is_ok());
+        assert!(Sharing::of(Path::new("/no/such/path")).is_err());
     }
 
     fn mount(path: &Path) -> Mount {

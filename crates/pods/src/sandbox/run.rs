@@ -1,9 +1,10 @@
 //! RunPodSandbox.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cgroups::Cgroup;
-use model::{Class, SandboxConfig, SandboxId, SandboxMetadata};
+use model::{Class, SandboxConfig, SandboxId, SandboxMetadata, UserNamespace};
 use monitor_client::Started;
 use network::{Attached, Attachment, Netns};
 use operations::Phases;
@@ -88,10 +89,20 @@ struct Reserved<'a> {
     record: SandboxRecord,
 }
 
-/// One with a cgroup, a directory and, if it is to have one, a network namespace.
+/// Who makes a sandbox's network namespace.
+enum NetnsPlan {
+    /// Nobody: the host's is used.
+    Hosts,
+    /// It is there.
+    Made(Netns),
+    /// The monitor, in the pod's user namespace: only then it belongs to the pod's users.
+    ByMonitor,
+}
+
+/// One with a cgroup, a directory and, if it is to have one of its own, a network namespace.
 struct Prepared<'a> {
     reserved: Reserved<'a>,
-    netns: Option<Netns>,
+    netns: NetnsPlan,
 }
 
 /// One whose monitor runs and whose networks are joined.
@@ -152,12 +163,16 @@ impl<'a> Reserved<'a> {
             logs.map_or(Ok(()), |logs| files::make_log_dir(&logs))
         });
         step(phases, "directories", deadlines.host_path, make).await?;
-        let netns = match self.record.network {
-            PodNetwork::Host | PodNetwork::Released => None,
-            PodNetwork::Intended { .. } | PodNetwork::Attached { .. } => {
-                undos.push(Undo::RemoveNetns(id.clone()));
-                let new = Box::pin(self.inner.services.networks.new_netns(id));
-                Some(step(phases, "netns", deadlines.network, new).await?)
+        let netns = if self.record.network.netns().is_none() {
+            NetnsPlan::Hosts
+        } else {
+            undos.push(Undo::RemoveNetns(id.clone()));
+            match self.record.config.namespaces.user {
+                UserNamespace::Pod { .. } => NetnsPlan::ByMonitor,
+                UserNamespace::Node => {
+                    let new = Box::pin(self.inner.services.networks.new_netns(id));
+                    NetnsPlan::Made(step(phases, "netns", deadlines.network, new).await?)
+                }
             }
         };
         self.make_cgroup(phases, undos).await?;
@@ -183,27 +198,38 @@ impl<'a> Reserved<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Joins the networks and starts the monitor, both at once: neither needs the other.
+    /// Joins the networks and starts the monitor, both at once where neither needs the other.
     async fn start(self, phases: &Phases, undos: &mut Undos) -> Result<Running<'a>, Failure> {
         let Self { reserved, netns } = self;
         let Reserved { inner, record } = &reserved;
-        let directory = inner.pod_dir(&record.id);
-        if let Some(netns) = &netns {
-            undos.push(Undo::Detach { attachment: attachment(record, netns), result: None });
+        if record.network.netns().is_some() {
+            let attachment = attachment(record, &inner.services.networks.netns(&record.id));
+            undos.push(Undo::Detach { attachment, result: None });
         }
         undos.push(Undo::EndMonitor {
             sandbox: record.id.clone(),
-            directory: directory.clone(),
+            directory: inner.pod_dir(&record.id),
             identity: None,
         });
-        // Both are waited for also when one fails: nothing may come to be after it was undone.
-        let (network, started) = tokio::join!(
-            attach(inner, record, netns.as_ref(), phases),
-            start_monitor(inner, record, netns.as_ref(), phases),
-        );
-        let started = started?;
-        phases.adopt("monitor", &started.spans);
-        let network = network?;
+        let (started, network) = match netns {
+            NetnsPlan::Hosts => {
+                (start_monitor(inner, record, None, phases).await?, PodNetwork::Host)
+            }
+            NetnsPlan::Made(netns) => {
+                // Both are waited for also when one fails: nothing may come to be after it was undone.
+                let (network, started) = tokio::join!(
+                    attach(inner, record, &netns, phases),
+                    start_monitor(inner, record, Some(&netns), phases),
+                );
+                (started?, network?)
+            }
+            NetnsPlan::ByMonitor => {
+                let mut started = start_monitor(inner, record, None, phases).await?;
+                let netns = pin(inner, record, started.netns.take(), phases).await?;
+                let network = attach(inner, record, &netns, phases).await?;
+                (started, network)
+            }
+        };
         Ok(Running { reserved, started, network })
     }
 }
@@ -212,13 +238,28 @@ fn attachment(record: &SandboxRecord, netns: &Netns) -> Box<Attachment> {
     Box::new(Attachment::new(&record.id, &record.config, netns.path().to_owned()))
 }
 
+/// Pins the namespace that the monitor has made.
+async fn pin(
+    inner: &Inner,
+    record: &SandboxRecord,
+    made: Option<OwnedFd>,
+    phases: &Phases,
+) -> Result<Netns, Failure> {
+    let none = || {
+        let message = "the monitor has made no network namespace";
+        Failure::new("netns", Cause::other(Class::Internal, message))
+    };
+    let made = made.ok_or_else(none)?;
+    let pin = Box::pin(inner.services.networks.pin_netns(&record.id, made));
+    step(phases, "netns", inner.config.deadlines.network, pin).await
+}
+
 async fn attach(
     inner: &Inner,
     record: &SandboxRecord,
-    netns: Option<&Netns>,
+    netns: &Netns,
     phases: &Phases,
 ) -> Result<PodNetwork, Failure> {
-    let Some(netns) = netns else { return Ok(PodNetwork::Host) };
     let attachment = attachment(record, netns);
     let attach = Box::pin(inner.services.networks.attach(&attachment));
     let attached = step(phases, "network", inner.config.deadlines.network, attach).await?;
@@ -248,7 +289,9 @@ async fn start_monitor(
         setup::setup(&record.id, &record.config, &inner.config, directory, &inner.host.hostname);
     let program = Arc::clone(&inner.services.monitor);
     let start = Box::pin(monitor_client::start(program, setup, netns));
-    step(phases, "monitor", inner.config.deadlines.monitor, start).await
+    let started = step(phases, "monitor", inner.config.deadlines.monitor, start).await?;
+    phases.adopt("monitor", &started.spans);
+    Ok(started)
 }
 
 impl Running<'_> {
