@@ -11,6 +11,7 @@ mod calls;
 mod code;
 mod host;
 mod image;
+mod metrics;
 mod parse;
 mod rates;
 mod render;

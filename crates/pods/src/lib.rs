@@ -28,7 +28,7 @@ mod undo;
 mod undoing;
 mod usage;
 
-pub use cgroups::{Pressure, PressureLine, Stats};
+pub use cgroups::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats};
 pub use config::{Deadlines, Handler, Launch, LogLimits, PodsConfig};
 pub use container::attach::{AttachControl, AttachInput, Attachment};
 pub use container::exec::{Exec, ExecIo, ExecWanted};

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::parse::{self, At, Given};
 use crate::stream::Streamed;
-use crate::{Cri, code, unimplemented};
+use crate::{Cri, code, metrics, unimplemented};
 
 /// What a unary call answers.
 type Answer<T> = Result<Response<T>, Status>;
@@ -258,14 +258,14 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        unimplemented("ListMetricDescriptors")
+        Ok(Response::new(metrics::descriptors()))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        unimplemented("ListPodSandboxMetrics")
+        metrics::list(&self.inner).await
     }
 
     type StreamPodSandboxMetricsStream = Streamed<v1::StreamPodSandboxMetricsResponse>;
@@ -274,7 +274,7 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        unimplemented("StreamPodSandboxMetrics")
+        metrics::stream(&self.inner).await
     }
 
     async fn checkpoint_container(
