@@ -322,6 +322,15 @@ impl Pods {
         sandbox::port_forward::connect(self, id, port).await
     }
 
+    /// The OCI runtime spec that a container was made from, updates included; of its environment only the
+    /// names, because the values are secrets. For people.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn runtime_spec(&self, id: &ContainerId) -> Result<runtime_spec::Spec, PodsError> {
+        container::spec::spec(self, id).await
+    }
+
     /// What a container uses now. Reads its cgroup, and measures nothing.
     ///
     /// # Errors

@@ -137,7 +137,7 @@ fn network_config(config: &Config) -> NetworkConfig {
 }
 
 fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
-    let mut pods = PodsConfig::new(config.state.join("pods"), driver);
+    let mut pods = PodsConfig::new(config.state.clone(), driver);
     if let Some(parent) = &config.cgroup_parent {
         pods.cgroup_parent.clone_from(parent);
     }

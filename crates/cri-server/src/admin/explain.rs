@@ -4,6 +4,7 @@ use admin_api::v1;
 use model::{ContainerId, SandboxId};
 use tonic::{Response, Status};
 
+use crate::runtime::container::info;
 use crate::{Services, code, render};
 
 enum Found {
@@ -24,7 +25,7 @@ pub(super) async fn explain(
         Found::Container(id) => {
             let asked = services.pods.container_status(&id).await;
             let status = asked.map_err(|error| code::status(&error))?;
-            (id.to_string(), "container", render::container_info(&status))
+            (id.to_string(), "container", info(services, &status).await)
         }
     };
     // Operations name their objects for people: by the id, or by its beginning.

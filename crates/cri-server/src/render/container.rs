@@ -2,7 +2,7 @@
 
 use cri_api::v1;
 use model::{Access, ContainerMetadata, MountSource, Propagation, Signal, State, User};
-use pods::{ContainerStatus, MountStatus};
+use pods::{ContainerStatus, MountStatus, SandboxStatus};
 use serde_json::json;
 
 use super::image::image_spec;
@@ -72,15 +72,22 @@ pub(crate) fn container_item(given: &ContainerStatus) -> v1::Container {
     }
 }
 
-/// What a verbose status tells more, as one JSON text. The environment is not in it: its values are
+/// What a verbose status tells more, as one JSON text. `spec` has no values of the environment: those are
 /// secrets.
-pub(crate) fn container_info(given: &ContainerStatus) -> String {
+pub(crate) fn container_info(
+    given: &ContainerStatus,
+    sandbox: Option<&SandboxStatus>,
+    spec: serde_json::Value,
+) -> String {
     json!({
         "sandboxID": given.sandbox,
         "pid": given.pid.unwrap_or(0),
+        "monitorPid": sandbox.and_then(|sandbox| sandbox.monitor_pid),
+        "netns": sandbox.and_then(|sandbox| sandbox.netns.as_ref()),
         "cgroup": given.cgroup,
         "warnings": given.warnings,
         "timeline": spans(&given.spans),
+        "runtimeSpec": spec,
     })
     .to_string()
 }

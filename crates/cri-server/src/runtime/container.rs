@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cri_api::v1;
+use pods::ContainerStatus;
 use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
@@ -74,9 +75,17 @@ pub(super) async fn status(
         ..Default::default()
     };
     if request.verbose {
-        answer.info.insert("info".to_owned(), render::container_info(&container));
+        answer.info.insert("info".to_owned(), info(services, &container).await);
     }
     Ok(Response::new(answer))
+}
+
+/// What a verbose status tells more. What cannot be read is left out of it.
+pub(crate) async fn info(services: &Services, container: &ContainerStatus) -> String {
+    let sandbox = services.pods.sandbox_status(&container.sandbox).await.ok();
+    let spec = services.pods.runtime_spec(&container.id).await.ok();
+    let spec = spec.and_then(|spec| serde_json::to_value(spec).ok()).unwrap_or_default();
+    render::container_info(container, sandbox.as_ref().map(|(sandbox, _)| &**sandbox), spec)
 }
 
 fn listed(

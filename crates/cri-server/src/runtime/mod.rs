@@ -1,6 +1,6 @@
 //! The runtime service.
 
-mod container;
+pub(crate) mod container;
 mod events;
 mod exec;
 mod node;

@@ -26,6 +26,13 @@ pub(super) fn write(dir: &Path, spec: &Spec, filter: Option<&[u8]>) -> Result<()
     write().map_err(file_failed("write the bundle", dir))
 }
 
+/// The spec in a bundle.
+pub(super) fn read(dir: &Path) -> Result<Spec, Cause> {
+    let path = dir.join(SPEC);
+    let read = || -> io::Result<Spec> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+    read().map_err(file_failed("read", &path))
+}
+
 /// Changes the limits of a container that has no cgroup yet; whether there is a spec to change.
 pub(super) fn change_limits(dir: &Path, limits: &Resources) -> Result<(), Cause> {
     let path = dir.join(SPEC);

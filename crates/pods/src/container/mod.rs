@@ -7,6 +7,7 @@ pub(crate) mod exec_sync;
 pub(crate) mod list;
 pub(crate) mod remove;
 pub(crate) mod reopen_log;
+pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
