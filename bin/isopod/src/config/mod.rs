@@ -13,6 +13,7 @@ mod entries;
 mod keys;
 mod kind;
 mod mistake;
+mod rules;
 mod settings;
 mod streaming;
 
@@ -36,7 +37,7 @@ pub const DEFAULT_FILE: &str = "/etc/isopod/config.toml";
 /// [`Mistakes`]: every mistake of every file.
 pub fn load(file: Option<&Path>, flags: &Flags) -> Result<(Config, Entries), Mistakes> {
     let entries = entries::read(file, flags)?;
-    let config = settings::config(&entries)?;
+    let config = rules::config(&entries)?;
     Ok((config, entries))
 }
 

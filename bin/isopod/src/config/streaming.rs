@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::settings::Reader;
+use super::rules::Reader;
 
 /// Streams of exec, attach and port-forward.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,427 @@
+//! The rules between keys.
+//!
+//! Owns: what of the merged entries makes a whole configuration. Always: all mistakes are found, each with
+//! its file and line.
+//! Callers: `load`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::HandlerName;
+
+use super::entries::Entries;
+use super::mistake::{Mistake, Mistakes};
+use super::settings::{
+    CgroupChoice, CniSettings, Config, Credential, Deadlines, HandlerKind, HandlerSettings,
+    ImageSettings, LogFormat, LogSettings, NetworkChoice, SocketSettings, Ulimit,
+};
+use super::streaming;
+
+/// Names of resource limits that the OCI runtime specification knows.
+const ULIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// The configuration that `entries` say.
+pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
+    let mut reader = Reader { entries, mistakes: Vec::new() };
+    let state = reader.path(&["state"]);
+    let config = Config {
+        root: reader.path(&["root"]),
+        socket: SocketSettings {
+            path: entries.path(&["socket", "path"]).unwrap_or_else(|| state.join("isopod.sock")),
+            mode: u32::try_from(entries.whole(&["socket", "mode"])).unwrap_or(0o660),
+            group: Some(entries.text(&["socket", "group"])).filter(|group| !group.is_empty()),
+        },
+        log: LogSettings {
+            format: match entries.text(&["log", "format"]).as_str() {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
+            level: entries.text(&["log", "level"]),
+            slow_call: entries.time(&["log", "slow_call"]),
+        },
+        monitor: entries.path(&["monitor", "program"]),
+        cgroup: match entries.text(&["cgroup", "driver"]).as_str() {
+            "systemd" => CgroupChoice::Systemd,
+            "cgroupfs" => CgroupChoice::Cgroupfs,
+            _ => CgroupChoice::Auto,
+        },
+        cgroup_parent: Some(entries.text(&["cgroup", "parent"])).filter(|text| !text.is_empty()),
+        images: reader.images(),
+        network: reader.network(),
+        netns_dir: reader.path(&["network", "netns_dir"]),
+        ready_namespaces: reader.count(&["network", "ready_namespaces"]),
+        handlers: reader.handlers(),
+        shm_size: entries.whole(&["pods", "shm_size"]),
+        sysctls: reader.sysctls(),
+        ulimits: reader.ulimits(),
+        seccomp_profile: entries.path(&["pods", "seccomp_profile"]),
+        log_rate: Some(entries.whole(&["pods", "log_rate"])).filter(|rate| *rate > 0),
+        log_total: Some(entries.whole(&["pods", "log_total"])).filter(|total| *total > 0),
+        streaming: streaming::settings(&mut reader),
+        deadlines: Deadlines {
+            network: reader.bound("network"),
+            monitor: reader.bound("monitor"),
+            rootfs: reader.bound("rootfs"),
+            create: reader.bound("create"),
+            start: reader.bound("start"),
+            kill: reader.bound("kill"),
+            recover: reader.bound("recover"),
+        },
+        state,
+    };
+    if config.root == config.state {
+        reader.mistake(&["state"], "`root` and `state` are the same directory".to_owned());
+    }
+    Mistakes::or(reader.mistakes, config)
+}
+
+/// Reads entries, and gathers what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) entries: &'a Entries,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    pub(super) fn mistake(&mut self, path: &[&str], problem: String) {
+        self.mistakes.push(Mistake { origin: self.entries.origin(path), problem });
+    }
+
+    fn path(&self, path: &[&str]) -> PathBuf {
+        PathBuf::from(self.entries.text(path))
+    }
+
+    pub(super) fn count(&self, path: &[&str]) -> usize {
+        usize::try_from(self.entries.whole(path)).unwrap_or(usize::MAX)
+    }
+
+    /// A text of a type of its own; nothing where it is empty.
+    pub(super) fn parsed<T: std::str::FromStr>(
+        &mut self,
+        path: &[&str],
+        expected: &str,
+    ) -> Option<T> {
+        let text = self.entries.text(path);
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.mistake(path, format!("`{}` is {text:?}: {expected} is needed", path.join(".")));
+        }
+        parsed
+    }
+
+    fn bound(&mut self, name: &str) -> Duration {
+        let time = self.entries.time(&["deadlines", name]);
+        if time.is_zero() {
+            let problem = format!("`deadlines.{name}` is 0: nothing could ever succeed");
+            self.mistake(&["deadlines", name], problem);
+        }
+        time
+    }
+
+    fn images(&mut self) -> ImageSettings {
+        let deadline = self.entries.time(&["images", "deadline"]);
+        ImageSettings {
+            registries: self.entries.path(&["images", "registries"]),
+            parallel_pulls: self.count(&["images", "parallel_pulls"]),
+            parallel_layers: self.count(&["images", "parallel_layers"]),
+            stall: self.entries.time(&["images", "stall"]),
+            deadline: Some(deadline).filter(|time| !time.is_zero()),
+            keep_unused: self.entries.time(&["images", "keep_unused"]),
+            max_layer: self.entries.whole(&["images", "max_layer"]),
+            pinned: self.entries.texts(&["images", "pinned"]),
+            credentials: self.credentials(),
+        }
+    }
+
+    fn credentials(&mut self) -> BTreeMap<String, Credential> {
+        let mut all = BTreeMap::new();
+        for host in self.entries.names("images.credentials") {
+            let at = |key: &'static str| ["images", "credentials", host.as_str(), key];
+            let user = self.entries.text(&at("username"));
+            let given = [
+                self.entries
+                    .secret(&at("password"))
+                    .map(|password| Credential::Password { user: user.clone(), password }),
+                self.entries
+                    .path(&at("password_file"))
+                    .map(|file| Credential::PasswordFile { user: user.clone(), file }),
+                self.entries.secret(&at("identity_token")).map(Credential::IdentityToken),
+                self.entries.secret(&at("registry_token")).map(Credential::RegistryToken),
+            ];
+            let mut given: Vec<Credential> = given.into_iter().flatten().collect();
+            match (given.pop(), given.is_empty()) {
+                (Some(one), true) => {
+                    all.insert(host, one);
+                }
+                (Some(_) | None, _) => {
+                    let problem = format!(
+                        "credentials of {host} need exactly one of password, password_file, \
+                         identity_token and registry_token"
+                    );
+                    let origin = self.entries.origin(&at("username"));
+                    self.mistakes.push(Mistake { origin, problem });
+                }
+            }
+        }
+        all
+    }
+
+    fn network(&mut self) -> NetworkChoice {
+        match self.entries.text(&["network", "mode"]).as_str() {
+            "none" => NetworkChoice::None,
+            "bridge" => self.bridge(),
+            _ => NetworkChoice::Cni(CniSettings {
+                config_dir: self.path(&["network", "cni", "config_dir"]),
+                plugin_dirs: self
+                    .entries
+                    .texts(&["network", "cni", "plugin_dirs"])
+                    .into_iter()
+                    .map(PathBuf::from)
+                    .collect(),
+                max_networks: self.count(&["network", "cni", "max_networks"]),
+                template: self.entries.path(&["network", "cni", "template"]),
+                plugin_timeout: self.entries.time(&["network", "cni", "plugin_timeout"]),
+                plugins_at_once: self.count(&["network", "cni", "plugins_at_once"]),
+            }),
+        }
+    }
+
+    fn bridge(&mut self) -> NetworkChoice {
+        let name = self.entries.text(&["network", "bridge", "name"]);
+        let ok = (1..=15).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !ok {
+            let problem = format!(
+                "`network.bridge.name` is {name:?}: 1 to 15 letters, digits, '-', '_', '.' are needed"
+            );
+            self.mistake(&["network", "bridge", "name"], problem);
+        }
+        let ipv4 = self.parsed(&["network", "bridge", "ipv4"], "a range such as \"10.88.0.0/16\"");
+        let ipv6 = self.parsed(&["network", "bridge", "ipv6"], "a range such as \"fd00:1::/64\"");
+        if ipv4.is_none() && ipv6.is_none() {
+            let problem = "the bridge needs a range: network.bridge.ipv4 or ipv6".to_owned();
+            self.mistake(&["network", "bridge", "ipv4"], problem);
+        }
+        let mtu = u32::try_from(self.entries.whole(&["network", "bridge", "mtu"])).unwrap_or(0);
+        NetworkChoice::Bridge { name, ipv4, ipv6, mtu: Some(mtu).filter(|mtu| *mtu > 0) }
+    }
+
+    fn handlers(&mut self) -> BTreeMap<HandlerName, HandlerSettings> {
+        let own = HandlerSettings {
+            kind: HandlerKind::Own,
+            cni_config_dir: None,
+            privileged_without_host_devices: false,
+        };
+        let mut handlers = BTreeMap::new();
+        for name in self.entries.names("handlers") {
+            let settings = self.handler(&name);
+            match HandlerName::parse(&name) {
+                Ok(parsed) if !parsed.is_default() => {
+                    handlers.insert(parsed, settings);
+                }
+                Ok(_) => {
+                    let problem =
+                        "a handler needs a name; `default_handler` says which one is the \
+                                   default"
+                            .to_owned();
+                    self.mistake(&["handlers", "", "kind"], problem);
+                }
+                Err(bad) => self.mistake(&["handlers", &name, "kind"], bad.to_string()),
+            }
+        }
+        let default = self.entries.text(&["default_handler"]);
+        let default_settings = match handlers.iter().find(|(name, _)| name.as_str() == default) {
+            Some((_, settings)) => settings.clone(),
+            None if default.is_empty() => own,
+            None => {
+                let problem = format!("`default_handler` is {default:?}: no such handler");
+                self.mistake(&["default_handler"], problem);
+                own
+            }
+        };
+        handlers.insert(HandlerName::default(), default_settings);
+        handlers
+    }
+
+    fn handler(&mut self, name: &str) -> HandlerSettings {
+        let program = self.entries.path(&["handlers", name, "program"]);
+        let options = self.entries.texts(&["handlers", name, "options"]);
+        let is_oci = self.entries.text(&["handlers", name, "kind"]) == "oci";
+        let kind = match (is_oci, program) {
+            (true, Some(program)) => HandlerKind::Oci { program, options },
+            (true, None) => {
+                let problem = format!("handler {name:?} needs `program`");
+                self.mistake(&["handlers", name, "kind"], problem);
+                HandlerKind::Own
+            }
+            (false, program) => {
+                if program.is_some() || !options.is_empty() {
+                    let problem =
+                        format!("handler {name:?} has a program but is not of kind \"oci\"");
+                    self.mistake(&["handlers", name, "program"], problem);
+                }
+                HandlerKind::Own
+            }
+        };
+        let cni_config_dir = self.entries.path(&["handlers", name, "cni_config_dir"]);
+        let devices = self.entries.text(&["handlers", name, "privileged_devices"]);
+        let privileged_without_host_devices = devices == "asked";
+        HandlerSettings { kind, cni_config_dir, privileged_without_host_devices }
+    }
+
+    fn sysctls(&mut self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for text in self.entries.texts(&["pods", "sysctls"]) {
+            match text.split_once('=') {
+                Some((name, value)) if name.contains('.') => {
+                    all.insert(name.trim().to_owned(), value.trim().to_owned());
+                }
+                Some(_) | None => {
+                    let problem = format!("`pods.sysctls` has {text:?}: name=value is needed");
+                    self.mistake(&["pods", "sysctls"], problem);
+                }
+            }
+        }
+        all
+    }
+
+    fn ulimits(&mut self) -> Vec<Ulimit> {
+        let mut all = Vec::new();
+        let mut seen = BTreeSet::new();
+        for text in self.entries.texts(&["pods", "ulimits"]) {
+            match ulimit(&text) {
+                Some(limit) if seen.insert(limit.kind.clone()) => all.push(limit),
+                Some(_) => {
+                    let problem = format!("`pods.ulimits` has {text:?}: it is there twice");
+                    self.mistake(&["pods", "ulimits"], problem);
+                }
+                None => {
+                    let problem = format!(
+                        "`pods.ulimits` has {text:?}: name=soft:hard is needed, soft not above hard"
+                    );
+                    self.mistake(&["pods", "ulimits"], problem);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn ulimit(text: &str) -> Option<Ulimit> {
+    let (name, values) = text.split_once('=')?;
+    let name = name.trim().to_ascii_lowercase();
+    let number = |text: &str| match text.trim() {
+        "unlimited" | "-1" => Some(u64::MAX),
+        digits => digits.parse().ok(),
+    };
+    let (soft, hard) = match values.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(values)?, number(values)?),
+    };
+    let ok = ULIMITS.contains(&name.as_str()) && soft <= hard;
+    ok.then(|| Ulimit { kind: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Vec<String>> {
+        let (mut entries, mut mistakes) = (Entries::default(), Vec::new());
+        entries.take(Path::new("c"), text, &mut mistakes);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        config(&entries).map_err(|all| all.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn nothing_said_is_a_whole_configuration() {
+        let config = read("").unwrap();
+        assert_eq!(config.socket.path, Path::new("/run/isopod/isopod.sock"));
+        assert_eq!(config.socket.mode, 0o660);
+        assert!(matches!(config.network, NetworkChoice::Cni(_)));
+        assert_eq!(config.handlers.len(), 1);
+        assert_eq!(config.images.deadline, None);
+    }
+
+    #[test]
+    fn the_default_handler_is_one_of_the_handlers() {
+        let text = "default_handler = \"crun\"\nstate = \"/s\"\n[handlers.crun]\nkind = \"oci\"\nprogram = \"/c\"\noptions = [\"--debug\"]\n";
+        let config = read(text).unwrap();
+        let default = &config.handlers[&HandlerName::default()];
+        assert!(
+            matches!(&default.kind, HandlerKind::Oci { program, .. } if program == Path::new("/c"))
+        );
+        assert_eq!(config.socket.path, Path::new("/s/isopod.sock"));
+    }
+
+    #[test]
+    fn limits_are_read_as_ulimit_writes_them() {
+        let config = read("pods.ulimits = [\"nofile=1024:524288\", \"core=unlimited\"]").unwrap();
+        assert_eq!(config.ulimits[0].kind, "RLIMIT_NOFILE");
+        assert_eq!((config.ulimits[0].soft, config.ulimits[0].hard), (1024, 524_288));
+        assert_eq!(config.ulimits[1].hard, u64::MAX);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_its_place() {
+        for (text, start) in [
+            ("root = \"/x\"\nstate = \"/x\"", "c:2: `root` and `state`"),
+            ("default_handler = \"x\"", "c:1: `default_handler` is \"x\""),
+            ("[handlers.x]\nkind = \"oci\"", "c:2: handler \"x\" needs `program`"),
+            ("[handlers.x]\nprogram = \"/x\"", "c:2: handler \"x\" has a program"),
+            ("[handlers.\"a b\"]\nkind = \"own\"", "c:2: \"a b\" is not"),
+            ("[handlers.\"\"]\nkind = \"own\"", "c:2: a handler needs a name"),
+            ("pods.ulimits = [\"nofile=9:1\"]", "c:1: `pods.ulimits`"),
+            ("pods.ulimits = [\"nofile=9\", \"nofile=8\"]", "c:1: `pods.ulimits`"),
+            ("pods.sysctls = [\"x\"]", "c:1: `pods.sysctls`"),
+            ("streaming.certificate = \"/c\"", "c:1: a certificate is of no use without"),
+            ("streaming.key = \"/k\"", "c:1: a key is of no use without"),
+            ("deadlines.start = \"0s\"", "c:1: `deadlines.start`"),
+            (
+                "[network]\nmode = \"bridge\"\n[network.bridge]\nipv4 = \"10.0.0.1\"",
+                "c:4: `network.bridge.ipv4`",
+            ),
+            (
+                "[network]\nmode = \"bridge\"\n[network.bridge]\nname = \"a-name-too-long-for-it\"",
+                "c:4: `network.bridge.name`",
+            ),
+            (
+                "[images.credentials.\"r.example\"]\nusername = \"u\"",
+                "c:2: credentials of r.example",
+            ),
+        ] {
+            let mistakes = read(text).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
+            assert!(mistakes[0].starts_with(start), "{text}: {mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let text = "[images.credentials.\"r.example\"]\nusername = \"u\"\npassword = \"hunter2\"";
+        let printed = format!("{:?}", read(text).unwrap());
+        assert!(printed.contains("r.example") && !printed.contains("hunter2"));
+    }
+}
