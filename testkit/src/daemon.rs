@@ -64,7 +64,7 @@ impl Setup {
         Self { directory, network: Network::None, root: None, extra: String::new() }
     }
 
-    /// The directory that the daemon will have everything in; mounts below it are taken away with it.
+    /// The directory that the daemon will have everything in.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -90,9 +90,15 @@ impl Setup {
     /// With this registry known to it.
     #[must_use]
     pub fn registry(self, registry: &Registry) -> Self {
-        let directory = self.directory.path().join("certs.d").join(registry.host());
+        self.hosts_toml(&registry.host(), &registry.hosts_toml())
+    }
+
+    /// With this `hosts.toml` for a registry's host.
+    #[must_use]
+    pub fn hosts_toml(self, host: &str, text: &str) -> Self {
+        let directory = self.directory.path().join("certs.d").join(host);
         fs::create_dir_all(&directory).expect("a directory");
-        fs::write(directory.join("hosts.toml"), registry.hosts_toml()).expect("a file");
+        fs::write(directory.join("hosts.toml"), text).expect("a file");
         self
     }
 

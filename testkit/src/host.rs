@@ -1,7 +1,9 @@
 //! A network namespace for a test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tempfile::TempDir;
 
 /// Moves this thread, and what it starts from now on, into a network namespace of its own with
 /// loopback up: bridges, rules and ports of a test meet nobody else's, and end with it.
@@ -13,13 +15,52 @@ pub fn isolate_network() {
     run(Command::new("ip").args(["link", "set", "lo", "up"]));
 }
 
-/// Mounts an empty tmpfs of a size such as `16m`; below a daemon's directory it goes with that.
-///
-/// # Panics
-/// Where it cannot be mounted.
-pub fn mount_tmpfs(at: &Path, size: &str) {
-    let options = format!("size={size}");
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "isopod-test"]).arg(at));
+/// A mount of a test's own, which ends with this value.
+#[derive(Debug)]
+pub struct Mounted {
+    at: PathBuf,
+    /// Until it is removed, where it was made for this.
+    directory: Option<TempDir>,
+}
+
+impl Mounted {
+    /// An empty tmpfs of a size such as `16m`, at a directory.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted.
+    #[must_use]
+    pub fn tmpfs(at: &Path, size: &str) -> Self {
+        let options = format!("size={size}");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "isopod-test"]).arg(at));
+        Self { at: at.to_owned(), directory: None }
+    }
+
+    /// The same at a directory of its own: a small disk.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted.
+    #[must_use]
+    pub fn disk(size: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("isopod-disk-").tempdir();
+        let directory = directory.expect("a temporary directory");
+        let mut disk = Self::tmpfs(directory.path(), size);
+        disk.directory = Some(directory);
+        disk
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Its directory may have been removed with it already.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).output();
+        drop(self.directory.take());
+    }
 }
 
 /// Runs a command that must succeed, and gives what it printed.

@@ -20,7 +20,7 @@ mod poll;
 mod registry;
 
 pub use daemon::{Daemon, Network, Setup};
-pub use host::{isolate_network, mount_tmpfs};
+pub use host::{Mounted, isolate_network};
 pub use image::{Image, Index, busybox};
 pub use layer::{Blob, Compression, Layer, digest};
 pub use pods::{container, host_network, pod, sleeper};

@@ -2,9 +2,9 @@
 
 use cri_api::v1::{
     ContainerStatusRequest, CreateContainerRequest, ExecRequest, ExecSyncRequest,
-    ListPodSandboxRequest, NamespaceMode, PodSandboxConfig, PodSandboxMetadata,
-    PodSandboxStatusRequest, ReopenContainerLogRequest, RunPodSandboxRequest,
-    StartContainerRequest, UpdateContainerResourcesRequest,
+    ListPodSandboxRequest, NamespaceMode, PodSandboxConfig, PodSandboxStatusRequest,
+    ReopenContainerLogRequest, RunPodSandboxRequest, StartContainerRequest,
+    UpdateContainerResourcesRequest,
 };
 use testkit::{Daemon, Setup};
 use tonic::{Code, Status};
@@ -77,24 +77,15 @@ async fn malformed_pods_are_invalid_and_leave_nothing() {
         change(&mut pod);
         Some(pod)
     };
-    let metadata = |name: &str, uid: &str, namespace: &str| {
-        Some(PodSandboxMetadata {
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            namespace: namespace.to_owned(),
-            attempt: 0,
-        })
-    };
     let options = |pod: &mut PodSandboxConfig,
                    change: &dyn Fn(&mut cri_api::v1::NamespaceOption)| {
         let context = pod.linux.as_mut().unwrap().security_context.as_mut().unwrap();
         change(context.namespace_options.as_mut().unwrap());
     };
-    let table: [(&str, Option<PodSandboxConfig>, &str); 8] = [
+    let table: [(&str, Option<PodSandboxConfig>, &str); 7] = [
         ("no config", None, ""),
         ("no metadata", changed(&|pod| pod.metadata = None), ""),
-        ("no name", changed(&|pod| pod.metadata = metadata("", "u", "n")), ""),
-        ("no uid", changed(&|pod| pod.metadata = metadata("p", "", "n")), ""),
+        ("no name", changed(&|pod| pod.metadata.as_mut().unwrap().name.clear()), ""),
         ("unknown handler", changed(&|_| {}), "no-such-handler"),
         (
             "a network of another container",
@@ -187,7 +178,8 @@ async fn an_exec_without_a_command_is_invalid() {
 async fn what_is_no_reference_is_invalid() {
     testkit::isolate_network();
     let daemon = Setup::new().start().await;
-    for reference in ["", "docker.io/library/UPPER", "a b", "x@sha256:12", "host:99999/x:1", "../../etc/passwd"]
+    for reference in
+        ["", "docker.io/library/UPPER", "a b", "x@sha256:12", "host:99999/x:1", "../../etc/passwd"]
     {
         let status = daemon.pull(reference).await.unwrap_err();
         told(&status, Code::InvalidArgument, reference);

@@ -143,6 +143,7 @@ async fn ctrl_c_stops_and_removes_the_pod() {
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(130), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("stopping and removing"), "{}", text(&done.stderr));
+    assert_eq!(text(&done.stdout), "up\nbye\n", "what it says at its end is shown");
     assert_eq!(cli(daemon, &["pods", "-q"]).trim(), "");
 }
 

@@ -126,9 +126,15 @@ async fn what_is_saved_can_be_loaded_elsewhere() {
     let other = Setup::new().start().await;
     let loaded = other.cli(&["load", &file]).output().unwrap();
     assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
-    let here = status(&around.daemon, &around.image).await.unwrap();
+    // Layers are packed anew, so the id is another; the image does the same.
     let there = status(&other, &around.image).await.unwrap();
-    assert_eq!(here.id, there.id);
+    assert_eq!(there.repo_tags, [around.image.as_str()]);
+    let pod = testkit::host_network(testkit::pod(&other, "pod"));
+    let pod_id = other.run_pod(&pod, "").await.unwrap();
+    let container =
+        testkit::container("main", &there.id, &["sh", "-c", "echo $FROM_IMAGE; id -un"]);
+    let (ended, said) = other.run_to_end(&pod_id, &pod, &container).await;
+    assert_eq!((ended.exit_code, said.as_str()), (0, "yes\nroot\n"));
 }
 
 #[tokio::test]

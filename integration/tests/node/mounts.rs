@@ -45,7 +45,7 @@ async fn mount_options_and_recursive_read_only_are_held() {
     let host = with.daemon().directory().join("volume");
     std::fs::create_dir_all(host.join("sub")).unwrap();
     std::fs::copy("/bin/busybox", host.join("busybox")).unwrap();
-    testkit::mount_tmpfs(&host.join("sub"), "1m");
+    let _below = testkit::Mounted::tmpfs(&host.join("sub"), "1m");
     let mounts = [
         Mount { mount_options: vec!["noexec".to_owned()], ..bind(&host, "/noexec") },
         Mount { readonly: true, recursive_read_only: true, ..bind(&host, "/rro") },

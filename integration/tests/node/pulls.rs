@@ -2,7 +2,8 @@
 
 use cri_api::v1::{AuthConfig, ImageSpec, ListImagesRequest, PullImageRequest};
 use testkit::{
-    Compression, Daemon, Image, Index, Layer, PASSWORD, Registry, Scheme, Setup, USER, busybox,
+    Compression, Daemon, Image, Index, Layer, Mounted, PASSWORD, Registry, Scheme, Setup, USER,
+    busybox,
 };
 use tonic::{Code, Status};
 
@@ -83,7 +84,9 @@ async fn https_is_checked_against_the_hosts_own_authority() {
     daemon.pull(&registry.reference("test/busybox:1")).await.unwrap();
 
     // Another daemon, to which the authority is unknown.
-    let stranger = Setup::new().start().await;
+    let host = registry.host();
+    let hosts_toml = format!("server = \"https://{host}\"\n");
+    let stranger = Setup::new().hosts_toml(&host, &hosts_toml).start().await;
     let status = stranger.pull(&registry.reference("test/busybox:1")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().to_lowercase().contains("certificate"), "{status}");
@@ -188,11 +191,8 @@ async fn a_full_disk_is_told_and_leaves_nothing() {
     registry.push(&Image::new(vec![big]), "test/big:1");
     registry.push(&busybox(Compression::Gzip), "test/busybox:1");
 
-    let setup = Setup::new().registry(&registry);
-    let root = setup.directory().join("small");
-    std::fs::create_dir(&root).unwrap();
-    testkit::mount_tmpfs(&root, "16m");
-    let daemon = setup.root(&root).start().await;
+    let disk = Mounted::disk("16m");
+    let daemon = Setup::new().registry(&registry).root(disk.path()).start().await;
     let status = refused(&daemon, &registry.reference("test/big:1")).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 

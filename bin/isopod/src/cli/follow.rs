@@ -51,28 +51,37 @@ pub async fn until_end(
     path: PathBuf,
     wanted: Wanted,
 ) -> Result<ContainerStatus, Failure> {
-    let ended = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&ended);
+    let over = Over(Arc::new(AtomicBool::new(false)));
+    let seen = Arc::clone(&over.0);
     let reading = tokio::task::spawn_blocking(move || {
         let watch = Watch::new(&path);
         let mut reader = Reader::open(&path, &wanted)?;
         loop {
             // Asked before reading: what was written before the end is read after it.
-            let over = seen.load(Ordering::Acquire);
+            let last = seen.load(Ordering::Acquire);
             reader.read_to_idle()?;
-            if over {
+            if last {
                 return reader.finish();
             }
             watch.wait(GLANCE).doing("watch the log")?;
         }
     });
     let status = until_exited(node, id).await;
-    // Set on a failure too: the reader must not outlive this call.
-    ended.store(true, Ordering::Release);
+    drop(over);
     let read = reading.await.unwrap_or_else(|error| Err(Failure::caused("read the log", &error)));
     let status = status?;
     read?;
     Ok(status)
+}
+
+/// Tells the reader that there will be nothing more; also where the following is given up, for the
+/// reader must not outlive it.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Waits until the container has ended.

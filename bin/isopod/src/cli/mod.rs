@@ -131,7 +131,12 @@ pub fn run(verb: Verb, globals: &Globals) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(perform(verb, globals)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(perform(verb, globals));
+            // A read of standard input that never ends holds nobody.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(Failure::caused("start", &error)),
     };
     match outcome {

@@ -9,8 +9,9 @@ mod plan;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
-use cri_api::v1::{ContainerStatus, PodSandbox, StopContainerRequest};
+use cri_api::v1::{ContainerStatus, StopContainerRequest};
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -101,7 +102,8 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Follows all containers to their ends.
+/// Follows all containers to their ends. Ctrl-C asks them to end, follows them on, and removes the
+/// pod; once more, it kills them.
 async fn attached(node: &Node, plan: &Plan, begun: Begun, remove: bool) -> Outcome {
     let mut interrupt = signal(SignalKind::interrupt()).doing("listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for signals")?;
@@ -111,30 +113,33 @@ async fn attached(node: &Node, plan: &Plan, begun: Begun, remove: bool) -> Outco
         let wanted = Wanted { prefix, ..Wanted::default() };
         until_end(node, &container.id, container.log.clone(), wanted)
     }));
+    let mut ends = pin!(ends);
     let ended = tokio::select! {
-        ended = ends => Some(ended),
+        ended = &mut ends => Some(ended),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
     let pod = &begun.sandbox;
-    let Some(ended) = ended else {
-        let name = pod.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
-        print::aside(&format!("isopod: stopping and removing pod {name}; Ctrl-C again kills it"));
-        let ending = end(node, &begun.containers, plan.grace.into(), pod);
-        return tokio::select! {
-            ended = ending => ended.map(|()| INTERRUPTED),
-            _ = interrupt.recv() => {
-                end(node, &begun.containers, 0, pod).await?;
-                Ok(INTERRUPTED)
-            }
-        };
-    };
-    let statuses = ended?;
-    stop_one(node, &pod.id, &pod.id).await?;
-    if remove {
-        remove_one(node, pod).await?;
+    if let Some(ended) = ended {
+        let statuses = ended?;
+        stop_one(node, &pod.id, &pod.id).await?;
+        if remove {
+            remove_one(node, pod).await?;
+        }
+        return Ok(code_of(&statuses));
     }
-    Ok(code_of(&statuses))
+    let name = pod.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
+    print::aside(&format!("isopod: stopping and removing pod {name}; Ctrl-C again kills it"));
+    let stopped = tokio::select! {
+        stopped = stop_all(node, &begun.containers, plan.grace.into()) => stopped,
+        _ = interrupt.recv() => stop_all(node, &begun.containers, 0).await,
+    };
+    // What they said at their end is printed too; nothing waits for a log that cannot be read.
+    let _ = ends.await;
+    stopped?;
+    stop_one(node, &pod.id, &pod.id).await?;
+    remove_one(node, pod).await?;
+    Ok(INTERRUPTED)
 }
 
 /// The first exit code that is not 0.
@@ -146,19 +151,13 @@ fn code_of(statuses: &[ContainerStatus]) -> u8 {
     bad.map_or(0, |status| u8::try_from(status.exit_code).unwrap_or(u8::MAX))
 }
 
-/// Stops the containers with `grace` seconds to end in, then the pod, and removes it.
-async fn end(
-    node: &Node,
-    containers: &[Running],
-    grace: i64,
-    pod: &PodSandbox,
-) -> Result<(), Failure> {
+/// Stops the containers with `grace` seconds to end in.
+async fn stop_all(node: &Node, containers: &[Running], grace: i64) -> Result<(), Failure> {
     try_join_all(containers.iter().map(async |container| {
         let request = StopContainerRequest { container_id: container.id.clone(), timeout: grace };
         let answer = node.runtime().stop_container(request).await;
         answer.doing(format!("stop container {}", container.name)).map(|_| ())
     }))
-    .await?;
-    stop_one(node, &pod.id, &pod.id).await?;
-    remove_one(node, pod).await
+    .await
+    .map(|_| ())
 }
