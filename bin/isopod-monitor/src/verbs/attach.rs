@@ -37,7 +37,8 @@ pub fn attach(
     let dup =
         |fd: &OwnedFd| fd.try_clone().map_err(failed("duplicate the container's standard input"));
     let stdin = match (&container.terminal, &container.stdin) {
-        _ if !request.stdin => None,
+        // A terminal can be written also where the container was to have no input.
+        _ if !request.stdin || !container.stdio.stdin => None,
         (Some(terminal), _) => Some(dup(&terminal.controller)?),
         (None, stdin) => stdin.as_ref().map(dup).transpose()?,
     };
