@@ -1,7 +1,11 @@
 //! One per pod: owns its namespaces, starts its containers, writes their logs, records their ends.
 //!
 //! A single thread and one poll loop. The daemon starts it from a sealed memory file with a control
-//! socket as standard input; daemons that come later connect to the socket in the pod's directory.
+//! socket as standard input; daemons that come later connect to the socket in the pod's directory
+//! (docs/formats/monitor.md).
+//!
+//! It is shipped as one static file, which `ISOPOD_MONITOR_ELF` names when the daemon is built:
+//! `cargo rustc -p isopod-monitor --profile monitor -- -C target-feature=+crt-static`.
 
 mod attach;
 mod cgroup;
