@@ -111,11 +111,11 @@ pub enum Cause {
         source: io::Error,
     },
     /// Something else, of this class.
-    #[error("{message}")]
+    #[error("{}{message}", reason.map(|word| format!("{word}: ")).unwrap_or_default())]
     Other {
         /// Of which kind it is.
         class: Class,
-        /// The word that the kubelet shows, if there is one for it.
+        /// The word that the kubelet looks for, if there is one for it.
         reason: Option<&'static str>,
         /// What is wrong.
         message: String,
@@ -123,10 +123,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn reason(&self) -> Option<&'static str> {
-        if let Self::Other { reason, .. } = self { *reason } else { None }
-    }
-
     pub(crate) fn other(class: Class, message: impl Into<String>) -> Self {
         Self::Other { class, reason: None, message: message.into() }
     }
@@ -139,25 +135,6 @@ impl Cause {
     /// A phase's task that panicked.
     pub(crate) fn panicked(error: &tokio::task::JoinError) -> Self {
         Self::other(Class::Internal, format!("a task of this phase did not end well: {error}"))
-    }
-}
-
-impl PodsError {
-    /// The reason word that the kubelet shows in front of the message, if the failure has one.
-    #[must_use]
-    pub fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Failed { source, .. } => source.reason(),
-            Self::Shared(inner) => inner.reason(),
-            Self::NoSandbox { .. }
-            | Self::NoContainer { .. }
-            | Self::State { .. }
-            | Self::Invalid { .. }
-            | Self::ExecTimeout { .. }
-            | Self::Open(_)
-            | Self::Cgroups(_)
-            | Self::Lost(_) => None,
-        }
     }
 }
 

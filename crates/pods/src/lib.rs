@@ -17,6 +17,7 @@ mod host;
 mod monitors;
 mod owed;
 mod pods;
+mod reconnect;
 mod records;
 mod recover;
 mod sandbox;

@@ -1,7 +1,7 @@
 //! From what a monitor tells to records and events.
 //!
 //! Always: one task per connection takes its events in order. A monitor that is gone without being asked
-//! is looked for again once; if it has ended, its containers have ended with it, and how is read from the
+//! is looked for again; if it has ended, its containers have ended with it, and how is read from the
 //! exit records that it has left.
 
 use std::path::Path;
@@ -14,27 +14,36 @@ use crate::clock;
 use crate::error::chain;
 use crate::events::EventKind;
 use crate::pods::{Inner, Pods};
+use crate::reconnect;
 use crate::records::SandboxStage;
-use crate::steps::bounded;
 
 /// Takes the events of a pod's monitor from now on.
 pub(crate) fn follow(pods: &Pods, sandbox: &SandboxId, monitor: Monitor, events: MonitorEvents) {
     pods.inner.table.set_monitor(sandbox, Some(monitor));
     let (pods, sandbox) = (pods.clone(), sandbox.clone());
-    tokio::spawn(async move {
-        let mut events = events;
-        loop {
-            take_all(&pods.inner, &sandbox, events).await;
-            match found_again(&pods.inner, &sandbox).await {
-                Some((monitor, more)) => {
-                    pods.inner.table.set_monitor(&sandbox, Some(monitor));
-                    events = more;
-                }
-                None => break,
-            }
+    tokio::spawn(async move { follow_on(&pods.inner, &sandbox, Some(events)).await });
+}
+
+/// Looks for the monitor of a pod for as long as it lives, then takes its events.
+pub(crate) fn find_and_follow(pods: &Pods, sandbox: &SandboxId) {
+    let (pods, sandbox) = (pods.clone(), sandbox.clone());
+    tokio::spawn(async move { follow_on(&pods.inner, &sandbox, None).await });
+}
+
+async fn follow_on(inner: &Inner, sandbox: &SandboxId, events: Option<MonitorEvents>) {
+    let mut events = events;
+    loop {
+        if let Some(events) = events.take() {
+            take_all(inner, sandbox, events).await;
         }
-        lost(&pods.inner, &sandbox).await;
-    });
+        let Some(found) = reconnect::until_found(inner, sandbox).await else { break };
+        tracing::warn!(sandbox = %sandbox, "a monitor was found again");
+        let (monitor, more, reports) = *found;
+        inner.table.set_monitor(sandbox, Some(monitor));
+        reconnect::compare(inner, sandbox, reports).await;
+        events = Some(more);
+    }
+    lost(inner, sandbox).await;
 }
 
 /// Until the connection has ended.
@@ -114,23 +123,6 @@ pub(crate) fn exit_record(pod_dir: &Path, id: &ContainerId) -> Option<ExitRecord
             None
         }
     }
-}
-
-/// The connection has ended; if the monitor has not, a new one.
-async fn found_again(inner: &Inner, sandbox: &SandboxId) -> Option<(Monitor, MonitorEvents)> {
-    let record = inner.table.sandbox(sandbox)?;
-    let identity = record.monitor.filter(|_| record.stage == SandboxStage::Ready)?;
-    let directory = inner.pod_dir(sandbox);
-    let connect = monitor_client::connect(&directory, identity);
-    let found = bounded("find monitor", inner.config.deadlines.answer, connect).await;
-    let (monitor, events, welcome) = found.ok()?;
-    tracing::warn!(sandbox = %sandbox, "the connection to a monitor was lost and made anew");
-    for report in welcome.containers {
-        let Some(container) = inner.table.container(&report.container) else { continue };
-        let truth = Truth::Reported(report.state);
-        apply(inner, &report.container, &catch_up(&container.state, &truth));
-    }
-    Some((monitor, events))
 }
 
 /// A pod's monitor has ended, asked or not.

@@ -1,5 +1,6 @@
 //! Everything that can be asked of pods.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) host: HostFacts,
     pub(crate) filters: Filters,
     pub(crate) may_hang: MayHang,
+    /// Containers that an earlier daemon has left.
+    pub(crate) inherited: BTreeSet<ContainerId>,
     /// Records of an earlier daemon that could not be read.
     pub(crate) quarantined: Vec<String>,
 }
@@ -83,6 +86,7 @@ impl Pods {
         let inner = Inner {
             config,
             services,
+            inherited: table.container_ids().into_iter().collect(),
             table,
             owed,
             hierarchies,

@@ -4,22 +4,20 @@
 //! on its own and within a bound, and only calls that name it wait for it; what was half made is undone,
 //! what was half undone is undone to its end.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use model::{Class, ContainerId, SandboxId};
-use monitor_client::api::ContainerReport;
-use monitor_client::{Identity, MonitorError};
+use model::{Class, SandboxId};
 
 use crate::cgroup;
 use crate::container::remove::leavings;
 use crate::error::{Cause, PodsError, chain};
-use crate::monitors::{self, Truth, catch_up, exit_record};
+use crate::monitors;
 use crate::pods::{Inner, Pods, file_failed};
-use crate::records::{ContainerRecord, ContainerStage, PodNetwork, SandboxRecord, SandboxStage};
+use crate::reconnect::{self, Attempt};
+use crate::records::{ContainerRecord, PodNetwork, SandboxRecord, SandboxStage};
 use crate::sandbox::stop::owed_network;
 use crate::steps::{bounded, unblocked};
 use crate::table::Table;
@@ -227,78 +225,31 @@ fn half_made(
     undos
 }
 
-/// Finds a pod's monitor and hears from it what has happened meanwhile.
+/// Finds a pod's monitor and hears from it what has happened meanwhile. One that lives and does not answer at
+/// once is looked for on, while nobody waits for it any more.
 async fn connect(pods: &Pods, record: &SandboxRecord) -> Result<Outcome, Cause> {
     let inner = &pods.inner;
-    let Some(identity) = record.monitor else {
-        monitors::lost(inner, &record.id).await;
-        return Ok(Outcome::Lost);
+    let id = &record.id;
+    let attempt = match record.monitor {
+        Some(identity) => reconnect::attempt(inner, id, identity).await,
+        None => Attempt::Ended,
     };
-    let directory = inner.pod_dir(&record.id);
-    match monitor_client::connect(&directory, identity).await {
-        Ok((monitor, events, welcome)) => {
-            monitors::follow(pods, &record.id, monitor, events);
-            compare(inner, &record.id, welcome.containers).await;
+    match attempt {
+        Attempt::Found(found) => {
+            let (monitor, events, reports) = *found;
+            monitors::follow(pods, id, monitor, events);
+            reconnect::compare(inner, id, reports).await;
             Ok(Outcome::Alive)
         }
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), sandbox = %record.id, "a pod has no monitor any more");
-            end_impostor(identity, &error)?;
-            monitors::lost(inner, &record.id).await;
+        Attempt::Ended => {
+            tracing::warn!(sandbox = %id, "a pod has no monitor any more");
+            monitors::lost(inner, id).await;
             Ok(Outcome::Lost)
         }
-    }
-}
-
-/// A monitor that runs and cannot be talked to is of no use to anybody, and holds what it holds.
-fn end_impostor(identity: Identity, error: &MonitorError) -> Result<(), Cause> {
-    if !identity.is_alive() {
-        return Ok(());
-    }
-    tracing::error!(error = %chain(error), pid = identity.pid, "a monitor that does not answer is killed");
-    identity.kill().map_err(file_failed("kill the monitor", Path::new("/proc")))
-}
-
-/// What the monitor has against what the records say.
-async fn compare(inner: &Inner, sandbox: &SandboxId, reports: Vec<ContainerReport>) {
-    let mut reports: HashMap<ContainerId, ContainerReport> =
-        reports.into_iter().map(|r| (r.container.clone(), r)).collect();
-    let directory = inner.pod_dir(sandbox);
-    for container in inner.table.containers_of(sandbox) {
-        let report = reports.remove(&container.id);
-        match container.stage {
-            ContainerStage::Making | ContainerStage::Removing => {
-                let undos = leavings(inner, &container).into_iter().map(|(_, undo)| undo);
-                let left = carry_all_out(inner, undos.collect()).await;
-                inner.owed.add(&container.config.metadata.name, left);
-            }
-            ContainerStage::Made => {
-                let pid = report.as_ref().and_then(|r| r.pid);
-                let truth = truth(report, || exit_record(&directory, &container.id));
-                if pid.is_some() {
-                    inner.table.change_container(&container.id, |r| r.pid = pid);
-                }
-                monitors::apply(inner, &container.id, &catch_up(&container.state, &truth));
-            }
+        Attempt::Silent(cause) => {
+            monitors::find_and_follow(pods, id);
+            Err(cause)
         }
-    }
-    for unknown in reports.into_keys() {
-        let (sandbox, container) = (sandbox.clone(), unknown);
-        tracing::warn!(container = %container, "a monitor has a container that no record knows");
-        let undo = Undo::RemoveFromMonitor { sandbox, container };
-        let left = carry_all_out(inner, vec![undo]).await;
-        inner.owed.add("a container without a record", left);
-    }
-}
-
-fn truth(
-    report: Option<ContainerReport>,
-    exit_record: impl FnOnce() -> Option<monitor_client::api::ExitRecord>,
-) -> Truth {
-    let why = "the pod's monitor does not know this container any more";
-    match report {
-        Some(report) => Truth::Reported(report.state),
-        None => exit_record().map_or(Truth::Unknown(why), Truth::Ended),
     }
 }
 
@@ -367,9 +318,6 @@ fn has_network(network: &PodNetwork) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::{State, Timestamp};
-    use monitor_client::api::ExitRecord;
-
     use super::*;
     use crate::records::tests::sandbox_record;
 
@@ -383,28 +331,5 @@ mod tests {
         ] {
             assert_eq!(decide(&sandbox_record(1, stage)), expected);
         }
-    }
-
-    #[test]
-    fn what_the_monitor_says_counts_then_its_record_and_else_nobody_knows() {
-        let container = ContainerId::from_random([1; 32]);
-        let report = ContainerReport {
-            container: container.clone(),
-            state: State::Created,
-            pid: None,
-            log_lines_lost: 0,
-            log_lines_dropped: 0,
-        };
-        let exit = model::Exit {
-            code: 1,
-            finished_at: Timestamp(1),
-            reason: model::ExitReason::Error,
-            message: String::new(),
-        };
-        let record = ExitRecord { container, started_at: Timestamp(1), exit };
-        let reported = truth(Some(report), || Some(record.clone()));
-        assert_eq!(reported, Truth::Reported(State::Created));
-        assert_eq!(truth(None, || Some(record.clone())), Truth::Ended(record));
-        assert!(matches!(truth(None, || None), Truth::Unknown(_)));
     }
 }

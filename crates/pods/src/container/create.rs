@@ -34,7 +34,7 @@ const OPERATION: &str = "CreateContainer";
 
 /// What a container is asked for by: the same key is the same container.
 pub(crate) fn key(sandbox: &SandboxId, metadata: &ContainerMetadata) -> String {
-    format!("{sandbox}/{}/{}", metadata.name, metadata.attempt)
+    format!("{sandbox} {:?} {}", metadata.name, metadata.attempt)
 }
 
 /// Joins or begins the operation.

@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use model::ContainerId;
-use monitor_client::{ExecStreams, MonitorError, RunningExec};
+use monitor_client::{ExecStreams, Monitor, MonitorError, RunningExec};
 use operations::Phases;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
+use tokio::task::JoinHandle;
 
 use super::{monitor_of_running, name, there};
 use crate::EXEC_OUTPUT_MAX;
@@ -40,13 +41,11 @@ pub(crate) async fn exec_sync(
     }
     let (streams, stdout, stderr) =
         streams().map_err(|e| failed(Failure::new("streams", Cause::pipes(e))))?;
+    let mut starting = Starting::new(monitor, id.clone(), command, streams);
     let phases = Phases::begin();
-    let start = async {
-        let begin = monitor.exec(id.clone(), command, streams);
-        step(&phases, "exec", deadlines.start, begin).await
-    };
+    let started = step(&phases, "exec", deadlines.start, starting.exec());
     // The time of the probe that asks includes the time that its process takes to begin.
-    let started = match bounded_by(timeout, start).await {
+    let started = match bounded_by(timeout, started).await {
         Some(started) => started.map_err(failed)?,
         None => return Err(expired(id, timeout)),
     };
@@ -148,6 +147,40 @@ impl Captured {
                     self.was_cut |= count > room;
                 }
             }
+        }
+    }
+}
+
+/// A process that is being started. One that comes after nobody waits any more is killed.
+struct Starting(Option<JoinHandle<Result<RunningExec, MonitorError>>>);
+
+impl Starting {
+    fn new(monitor: Monitor, id: ContainerId, command: Vec<String>, streams: ExecStreams) -> Self {
+        Self(Some(tokio::spawn(async move { monitor.exec(id, command, streams).await })))
+    }
+
+    async fn exec(&mut self) -> Result<RunningExec, Cause> {
+        let Some(task) = self.0.as_mut() else { return Err(MonitorError::Gone.into()) };
+        let started = task.await;
+        self.0 = None;
+        match started {
+            Ok(started) => Ok(started?),
+            Err(error) => Err(Cause::panicked(&error)),
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                if let Ok(Ok(late)) = task.await {
+                    // Its connection may be gone, and the process with it.
+                    let _ = late.kill().await;
+                }
+            });
         }
     }
 }

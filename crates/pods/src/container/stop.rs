@@ -46,6 +46,8 @@ pub(crate) async fn end(
     phases: &Phases,
 ) -> Result<(), Failure> {
     let (id, deadlines) = (&record.id, inner.config.deadlines);
+    // It may have been started, or have ended, since it was looked up.
+    let Some(record) = inner.table.container(id) else { return Ok(()) };
     let Some(monitor) = inner.table.monitor(&record.sandbox) else {
         return until_over(inner, id, "end", deadlines.answer, phases).await;
     };

@@ -25,7 +25,7 @@ const OPERATION: &str = "RunPodSandbox";
 /// What a sandbox is asked for by: the same key is the same sandbox.
 pub(crate) fn key(metadata: &SandboxMetadata) -> String {
     let SandboxMetadata { name, uid, namespace, attempt } = metadata;
-    format!("{namespace}/{name}/{uid}/{attempt}")
+    format!("{namespace:?} {name:?} {uid:?} {attempt}")
 }
 
 /// Joins or begins the operation.

@@ -120,6 +120,10 @@ impl Shared {
         request: Request,
         fds: Vec<OwnedFd>,
     ) -> Option<Result<Reply, Refusal>> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "what no story needs is not played, also when the protocol grows"
+        )]
         let result = match request {
             Request::Hello { .. } => Ok(self.lock().welcome()),
             Request::Setup(setup) => {
@@ -149,12 +153,15 @@ impl Shared {
                 all.iter().for_each(|id| world.exited(id, KILLED, ExitReason::Error));
                 Ok(Reply::Done)
             }
-            Request::ReopenLog { .. } => Ok(Reply::Done),
-            Request::Attach(_)
-            | Request::Detach { .. }
-            | Request::CloseStdin { .. }
-            | Request::Resize { .. }
-            | Request::Sockets => Err(refuse(Class::Unimplemented, "it is only played")),
+            Request::ReopenLog { .. } => {
+                let mut world = self.lock();
+                let (_, directory) = world.sandbox.clone().expect("a pod");
+                if std::fs::remove_file(directory.join("hang-up")).is_ok() {
+                    world.hang_up();
+                }
+                Ok(Reply::Done)
+            }
+            _ => Err(refuse(Class::Unimplemented, "it is only played")),
         };
         Some(result)
     }
@@ -204,6 +211,14 @@ impl World {
 
     fn reply(&mut self, number: u64, id: u64, result: Result<Reply, Refusal>) {
         self.write(number, &FromMonitor::Reply { id, fds: 0, result });
+    }
+
+    /// Closes all connections.
+    fn hang_up(&mut self) {
+        for writer in self.writers.values() {
+            // One that is closed already is as good.
+            let _ = writer.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     fn tell(&mut self, number: u64, event: Event) {

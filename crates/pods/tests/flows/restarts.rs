@@ -10,6 +10,7 @@ pub const STORIES: &[Story] = &[
     ("what_runs_goes_on_and_what_ended_meanwhile_is_known", what_ended_meanwhile_is_known),
     ("a_sandbox_that_was_half_made_is_undone", a_sandbox_that_was_half_made_is_undone),
     ("a_container_that_was_half_made_is_undone", a_container_that_was_half_made_is_undone),
+    ("a_connection_that_breaks_is_made_anew", a_connection_that_breaks_is_made_anew),
     ("a_monitor_that_ends_takes_its_pod_with_it", a_monitor_that_ends_takes_its_pod_with_it),
     ("a_pod_whose_monitor_ended_meanwhile_is_not_ready", a_monitor_that_ended_meanwhile),
     ("a_stop_that_was_begun_is_carried_on", a_stop_that_was_begun_is_carried_on),
@@ -171,4 +172,28 @@ fn one_bad_record_stops_nothing() {
     assert!(!directory.exists(), "a pod without a record is ended");
     daemon.run(daemon.pods.remove_sandbox(&good)).expect("a removal");
     assert_eq!(node.leftovers(), Vec::<String>::new());
+}
+
+fn a_connection_that_breaks_is_made_anew() {
+    let node = Node::new();
+    let daemon = node.daemon();
+    let sandbox = daemon.sandbox("web");
+    let id = daemon.running(&sandbox, "main");
+    // Whoever asks the player to, has it close the connections of all others.
+    let directory = node.state_dir().join(format!("pods/{sandbox}"));
+    std::fs::write(directory.join("hang-up"), "").expect("a file");
+    let _ = daemon.run(daemon.pods.reopen_log(&id));
+    let stopped = daemon.run(async {
+        loop {
+            match daemon.pods.stop_container(&id, PATIENCE).await {
+                Ok(()) => return daemon.pods.container_status(&id).await,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let status = stopped.expect("a status");
+    let State::Exited { exit, .. } = &status.state else { unreachable!("{status:?}") };
+    assert_eq!((exit.code, exit.reason), (143, ExitReason::Error), "it was no end of the pod");
+    let (status, _) = daemon.run(daemon.pods.sandbox_status(&sandbox)).expect("a status");
+    assert_eq!(status.state, SandboxState::Ready);
 }
