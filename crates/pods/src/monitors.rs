@@ -35,6 +35,7 @@ async fn follow_on(inner: &Inner, sandbox: &SandboxId, events: Option<MonitorEve
     loop {
         if let Some(events) = events.take() {
             take_all(inner, sandbox, events).await;
+            inner.table.set_monitor(sandbox, None);
         }
         let Some(found) = reconnect::until_found(inner, sandbox).await else { break };
         tracing::warn!(sandbox = %sandbox, "a monitor was found again");

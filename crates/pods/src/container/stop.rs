@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Class, ContainerId, Signal, State};
-use monitor_client::MonitorError;
 use monitor_client::api::KillScope;
+use monitor_client::{Monitor, MonitorError};
 use operations::{PhaseError, Phases};
 
 use super::name;
@@ -15,6 +15,8 @@ use crate::records::ContainerRecord;
 use crate::steps::{Failure, step};
 
 const OPERATION: &str = "StopContainer";
+/// How soon a connection that broke is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Joins the operation of the same timeout, or begins one: those of other timeouts go their own ways, and
 /// the first to come to its end has done the work of all.
@@ -48,13 +50,10 @@ pub(crate) async fn end(
     let (id, deadlines) = (&record.id, inner.config.deadlines);
     // It may have been started, or have ended, since it was looked up.
     let Some(record) = inner.table.container(id) else { return Ok(()) };
-    let Some(monitor) = inner.table.monitor(&record.sandbox) else {
-        return until_over(inner, id, "end", deadlines.answer, phases).await;
-    };
     // One that was never started has no program that could heed a signal.
     let can_heed = matches!(record.state, State::Running { .. }) && !timeout.is_zero();
     if can_heed {
-        let signal = monitor.kill(id.clone(), record.stop_signal, KillScope::First);
+        let signal = send(inner, &record, record.stop_signal, KillScope::First);
         forgive(step(phases, "signal", deadlines.answer, signal).await)?;
         phases.enter("ending", Some(timeout));
         let ended = inner.wait_for_end(id, timeout).await;
@@ -63,9 +62,38 @@ pub(crate) async fn end(
             return Ok(());
         }
     }
-    let kill = monitor.kill(id.clone(), Signal::KILL, KillScope::All);
+    let kill = send(inner, &record, Signal::KILL, KillScope::All);
     forgive(step(phases, "kill", deadlines.answer, kill).await)?;
     until_over(inner, id, "killed", deadlines.kill, phases).await
+}
+
+/// Sends a signal, over a connection that may have to be made anew; to be bounded by whoever waits.
+async fn send(
+    inner: &Inner,
+    record: &ContainerRecord,
+    signal: Signal,
+    scope: KillScope,
+) -> Result<(), MonitorError> {
+    let id = &record.id;
+    while let Some(monitor) = connected(inner, record).await {
+        match monitor.kill(id.clone(), signal, scope).await {
+            // That it is broken is not known everywhere yet, or it was broken just now.
+            Err(MonitorError::Gone) => tokio::time::sleep(LOOK_AGAIN).await,
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
+/// The connection to a container's monitor once there is one; `None` if the container ends first.
+async fn connected(inner: &Inner, record: &ContainerRecord) -> Option<Monitor> {
+    let mut monitor = inner.table.watch_monitor(&record.sandbox)?;
+    let mut state = inner.table.watch_state(&record.id)?;
+    tokio::select! {
+        biased;
+        _ = state.wait_for(|s| matches!(s, State::Exited { .. })) => None,
+        found = monitor.wait_for(Option::is_some) => found.ok().and_then(|m| m.clone()),
+    }
 }
 
 /// A monitor that has ended, or does not know the container, has told its end or will; and a process that is
