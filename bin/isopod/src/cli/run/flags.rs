@@ -20,10 +20,12 @@ pub struct Flags {
     /// A variable, KEY=VALUE, or KEY to take the value from here; may be repeated
     #[arg(long, short, value_name = "KEY[=VALUE]", value_parser = parse_env)]
     pub env: Vec<(String, String)>,
-    /// A directory or file of the host in the container, HOST:CONTAINER[:ro]; may be repeated
+    /// A directory or file of the host in the container, HOST:CONTAINER or HOST:CONTAINER:ro; may be
+    /// repeated
     #[arg(long, short, value_name = "HOST:CONTAINER", value_parser = parse_volume)]
     pub volume: Vec<Mount>,
-    /// A port of the host for one of the container, [IP:]HOST:CONTAINER[/udp]; may be repeated
+    /// A port of the host for one of the container, HOST:CONTAINER, with an address and a colon before
+    /// it or not, with /udp or /sctp behind it or not; may be repeated
     #[arg(long, short, value_name = "HOST:CONTAINER", value_parser = parse_port)]
     pub publish: Vec<PortMapping>,
     /// The pod's network: its own, or the host's
@@ -32,7 +34,7 @@ pub struct Flags {
     /// The working directory
     #[arg(long, short, value_name = "DIRECTORY")]
     pub workdir: Option<String>,
-    /// The user, USER[:GROUP], names or numbers
+    /// The user: a name, a number, or the numbers of user and group with a colon between them
     #[arg(long, short, value_name = "USER", value_parser = parse_user)]
     pub user: Option<User>,
     /// The host name; the pod's name where none is given
