@@ -65,7 +65,7 @@ impl Traces {
         }
     }
 
-    /// Processes with the mark, and those in the cgroups.
+    /// Processes with the mark, those that write their errors into the directory, and those in the cgroups.
     fn processes(&self) -> BTreeSet<u32> {
         let mark = format!("{MARK}={}", self.mark).into_bytes();
         let mut pids = BTreeSet::new();
@@ -74,7 +74,10 @@ impl Traces {
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
             // A process that has gone by now has no environment.
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+            let is_marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark);
+            // A monitor has no environment; what it has to say goes to a file of the daemon's directory.
+            let says_to = fs::read_link(entry.path().join("fd/2")).unwrap_or_default();
+            if is_marked || says_to.starts_with(&self.directory) {
                 pids.insert(pid);
             }
         }

@@ -23,6 +23,8 @@ use crate::registry::Registry;
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to end, and the kernel to tidy up after it.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// How long all pods of a test may take to go, one after the other.
+const PODS_GO_WITHIN: Duration = Duration::from_secs(120);
 /// The last lines of the daemon's log that a failed test shows.
 const LINES_SHOWN: usize = 80;
 
@@ -312,12 +314,12 @@ impl Daemon {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|e| e.to_string())?;
                 let removed = runtime.block_on(async {
-                    tokio::time::timeout(ENDS_WITHIN, self.remove_pods()).await
+                    tokio::time::timeout(PODS_GO_WITHIN, self.remove_pods()).await
                 });
                 match removed {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(status)) => Err(format!("pods cannot be removed: {status}")),
-                    Err(_) => Err(format!("pods are not removed within {ENDS_WITHIN:?}")),
+                    Err(_) => Err(format!("pods are not removed within {PODS_GO_WITHIN:?}")),
                 }
             });
             removing.join().unwrap_or_else(|_| Err("removing pods panicked".to_owned()))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::result::read_error;
 use crate::error::NetworkError;
@@ -20,6 +20,8 @@ pub(crate) const MOST_OUTPUT: usize = 512 * 1024;
 const MOST_COMPLAINT: usize = 2 * 1024;
 /// How long the pipes of a plugin that has ended may stay open in the hands of its children.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a plugin that was killed is waited for.
+const DIES_WITHIN: Duration = Duration::from_secs(5);
 /// A network pod may be writing the program just now (ETXTBSY).
 const BUSY_RETRIES: u32 = 10;
 const BUSY_WAIT: Duration = Duration::from_millis(200);
@@ -162,7 +164,11 @@ impl Call<'_> {
         {
             tracing::warn!(plugin = self.plugin, %error, "a plugin past its deadline could not be killed");
         }
-        let _ = child.wait().await;
+        // One that hangs in the kernel dies when it comes back; the runtime reaps it then. Nobody waits for it here:
+        // this call's place and its locks are others'.
+        if timeout(DIES_WITHIN, child.wait()).await.is_err() {
+            tracing::warn!(plugin = self.plugin, "a plugin that was killed has not ended yet");
+        }
     }
 
     fn judge(

@@ -1,7 +1,5 @@
 //! Network namespaces.
 
-use std::time::Instant;
-
 use model::{Class, Classified as _};
 use network::{Mode, NetworkConfig, Networks, inside};
 
@@ -89,23 +87,18 @@ fn ready_namespaces_are_given_out_and_made_anew() {
 }
 
 #[test]
-fn many_namespaces_come_and_go_at_a_flat_price() {
+fn many_namespaces_come_and_go_and_none_stays() {
     on_a_machine(|| async {
         let networks = networks(0);
-        let mut took = Vec::new();
-        for _ in 0..5 {
-            let start = Instant::now();
+        for _ in 0..2 {
             for number in 0..100 {
                 networks.new_netns(&id(number)).await.unwrap();
             }
+            assert_eq!(inventory()["namespaces"].len(), 100);
             for number in 0..100 {
                 networks.remove_netns(&id(number)).await.unwrap();
             }
-            took.push(start.elapsed());
         }
-        eprintln!("100 namespaces made and removed, five times: {took:?}");
-        // The better of two at each end: others use the machine too.
-        assert!(took[3].min(took[4]) < took[0].max(took[1]) * 10, "{took:?}");
         assert!(inventory()["namespaces"].is_empty());
     });
 }
