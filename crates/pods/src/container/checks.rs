@@ -17,9 +17,8 @@ pub(super) fn contradiction(
     if shares && sandbox.namespaces.pid != PidMode::Pod {
         return Some("the sandbox has no process ids to share".to_owned());
     }
-    if security.namespaces.network != sandbox.namespaces.network {
-        return Some("its network is not the sandbox's".to_owned());
-    }
+    // Its network is the sandbox's whatever it says: there is one for all, and callers that are no kubelet
+    // leave the field at its default.
     if let Some(path) = &container.log_path
         && !is_below(path)
     {
@@ -53,7 +52,6 @@ mod tests {
         for change in [
             (|c| c.security.privileged = true) as fn(&mut ContainerConfig),
             |c| c.security.namespaces.pid = PidMode::Pod,
-            |c| c.security.namespaces.network = NetworkMode::Node,
             |c| c.log_path = Some("../x".into()),
             |c| c.log_path = Some("/x".into()),
             |c| c.log_path = Some("".into()),
@@ -63,6 +61,8 @@ mod tests {
             assert!(contradiction(&config, &sandbox).is_some(), "{config:?}");
         }
         let mut config = plain;
+        config.security.namespaces.network = NetworkMode::Node;
+        assert_eq!(contradiction(&config, &sandbox), None, "the network is the sandbox's");
         config.log_path = Some("c/0.log".into());
         assert_eq!(contradiction(&config, &sandbox), None);
         assert_eq!(log_file(&config, &sandbox), None);
