@@ -37,3 +37,4 @@ pub use credentials::{AuthParts, BadCredentials, Credentials, NodeCredentials, s
 pub use error::{Cause, Phase, RegistryError};
 pub use reader::BlobReader;
 pub use registry::{Head, Registry, Resolved};
+pub use tls::client_tls;

@@ -44,6 +44,15 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Stri
     Ok(builder.with_client_cert_resolver(Arc::new(ClientKeys { keys })))
 }
 
+/// A configuration for clients of servers that are no registries, with the same rules: the system's
+/// authorities and those in `ca` (PEM) are trusted, or with `skip_verify` any certificate.
+///
+/// # Errors
+/// What is wrong with the certificates, in words without their content.
+pub fn client_tls(ca: Vec<Vec<u8>>, skip_verify: bool) -> Result<ClientConfig, String> {
+    client_config(&TlsSettings { ca, skip_verify, ..TlsSettings::default() })
+}
+
 /// The system's authorities, read once, and `further` ones beside them.
 fn roots(further: &[Vec<u8>]) -> Result<RootCertStore, String> {
     static SYSTEM: OnceLock<RootCertStore> = OnceLock::new();

@@ -5,9 +5,11 @@
 //! machine), so it drives any CRI runtime; what goes wrong is told with its cause and a way out.
 //! Callers: `main`.
 
+mod attach;
 mod completions;
 mod connect;
 mod container;
+mod cp;
 mod events;
 mod exec;
 mod failure;
@@ -22,6 +24,7 @@ mod manifest;
 mod node;
 mod operations;
 mod pods;
+mod port_forward;
 mod print;
 mod ps;
 mod pull;
@@ -30,6 +33,7 @@ mod sandbox;
 mod save;
 mod stats;
 mod status;
+mod stream;
 mod text;
 mod update;
 
@@ -77,6 +81,12 @@ pub enum Verb {
     Logs(logs::Args),
     /// Run a command in a container that runs
     Exec(exec::Args),
+    /// Take part in what a container that runs reads and writes
+    Attach(attach::Args),
+    /// Connect ports of this machine with ports of a pod
+    PortForward(port_forward::Args),
+    /// Copy files into a container, or out of it
+    Cp(cp::Args),
     /// Stop containers
     Stop(container::StopArgs),
     /// Remove containers
@@ -166,6 +176,9 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
         Verb::Ps(args) => ps::run(&node, &args, form).await,
         Verb::Logs(args) => logs::run(&node, &args).await,
         Verb::Exec(args) => exec::run(&node, &args).await,
+        Verb::Attach(args) => attach::run(&node, &args).await,
+        Verb::PortForward(args) => port_forward::run(&node, &args).await,
+        Verb::Cp(args) => cp::run(&node, &args).await,
         Verb::Stop(args) => container::stop(&node, &args).await,
         Verb::Rm(args) => container::remove(&node, &args).await,
         Verb::Stopp(args) => sandbox::stop(&node, &args).await,

@@ -41,7 +41,7 @@ pub(crate) fn key(sandbox: &SandboxId, metadata: &ContainerMetadata) -> String {
 pub(crate) async fn create(
     pods: &Pods,
     sandbox: &SandboxId,
-    config: ContainerConfig,
+    mut config: ContainerConfig,
 ) -> Result<ContainerId, PodsError> {
     let inner = &pods.inner;
     inner.table.settled(sandbox).await;
@@ -52,6 +52,7 @@ pub(crate) async fn create(
         let problem = "its sandbox is not ready".to_owned();
         return Err(PodsError::State { operation: OPERATION, object, problem });
     }
+    config.security.namespaces.network = pod.config.namespaces.network;
     if let Some(problem) = checks::contradiction(&config, &pod.config) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
