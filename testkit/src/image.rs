@@ -115,12 +115,12 @@ impl Index {
 }
 
 /// Programs of busybox that have a name of their own in `/bin`.
-const APPLETS: [&str; 48] = [
+const APPLETS: [&str; 50] = [
     "ash", "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dmesg", "echo", "env",
     "false", "find", "free", "grep", "head", "hostname", "id", "ifconfig", "ip", "kill", "ln",
     "ls", "mkdir", "mknod", "mount", "nc", "nslookup", "ping", "printf", "ps", "pwd", "readlink",
-    "rm", "sed", "seq", "sh", "sleep", "stat", "tail", "touch", "tr", "true", "umount", "wget",
-    "yes",
+    "rm", "sed", "seq", "sh", "sleep", "stat", "tail", "tar", "test", "touch", "tr", "true",
+    "umount", "wget", "yes",
 ];
 
 /// An image of this machine's busybox: a shell, the usual programs, and a few users.

@@ -1,7 +1,8 @@
 //! Every call is logged with its duration and code.
 //!
 //! Owns: the middleware around both services. Always: it reads no message, so no secret of a request can
-//! reach a log; a call counts as over when its answer's head is there, a stream's too.
+//! reach a log; a call counts as over when its answer's head is there, a stream's too. A caller whose
+//! deadline passes is told so: what is below says "cancelled", which means something else to a kubelet.
 //! Callers: the daemon, which puts it around everything that it serves.
 
 use std::future::Future;
@@ -40,6 +41,8 @@ impl<S, B, R> Service<http::Request<B>> for Logged<S>
 where
     S: Service<http::Request<B>, Response = http::Response<R>>,
     S::Future: Send + 'static,
+    S::Error: Send,
+    R: Default + Send,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -54,9 +57,16 @@ where
         let method = path.rsplit('/').next().unwrap_or(path).to_owned();
         let (begun, slow) = (Instant::now(), self.slow);
         let mut watch = Watch { method, begun, slow, answered: false };
+        let deadline = request.headers().get("grpc-timeout").and_then(deadline);
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let result = answer.await;
+            let result = match deadline {
+                None => answer.await,
+                Some(after) => tokio::time::timeout(after, answer).await.unwrap_or_else(|_| {
+                    let said = "the caller's deadline has passed; what it asked for goes on";
+                    Ok(tonic::Status::deadline_exceeded(said).into_http())
+                }),
+            };
             watch.answered = true;
             if let Ok(response) = &result {
                 // A failed unary call answers with its code in the head; success comes in the trailer.
@@ -69,6 +79,23 @@ where
             result
         })
     }
+}
+
+/// How long a caller waits (gRPC over HTTP2, "Timeout"), less the moment that it takes to tell it.
+fn deadline(header: &http::HeaderValue) -> Option<Duration> {
+    let (number, unit) = header.to_str().ok()?.split_at_checked(header.len().checked_sub(1)?)?;
+    let digits = (1..=8).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| digits)?;
+    let time = match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(time.saturating_sub(Duration::from_millis(2)))
 }
 
 /// A call; one whose caller went away before the answer is logged as well.
@@ -116,5 +143,27 @@ fn code_name(number: &str) -> &'static str {
         "15" => "DATA_LOSS",
         "16" => "UNAUTHENTICATED",
         _ => "UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_deadline_is_read() {
+        for (text, want) in [
+            ("1H", Some(Duration::from_millis(3_599_998))),
+            ("100m", Some(Duration::from_millis(98))),
+            ("5u", Some(Duration::ZERO)),
+            ("99999999S", Some(Duration::from_millis(99_999_998_998))),
+            ("123456789S", None),
+            ("S", None),
+            ("-1S", None),
+            ("1x", None),
+            ("", None),
+        ] {
+            assert_eq!(deadline(&http::HeaderValue::from_static(text)), want, "{text}");
+        }
     }
 }

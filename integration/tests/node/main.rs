@@ -33,3 +33,7 @@ mod restart;
 mod sandboxes;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod streaming;
+#[cfg(test)]
+mod streaming_cli;

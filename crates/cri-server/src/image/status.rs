@@ -19,9 +19,8 @@ pub(super) fn status(
         if request.verbose {
             answer.info.insert("info".to_owned(), render::image_info(&image));
         }
-        let mut shown = render::image(&image);
-        shown.spec = Some(render::image_spec(&spec));
-        answer.image = Some(shown);
+        // The same whichever of its names was asked for.
+        answer.image = Some(render::image(&image));
     }
     Ok(Response::new(answer))
 }

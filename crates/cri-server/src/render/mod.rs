@@ -11,7 +11,7 @@ mod sandbox;
 pub(crate) mod stats;
 
 pub(crate) use container::{container_info, container_item, container_status};
-pub(crate) use image::{filesystem, image, image_info, image_spec};
+pub(crate) use image::{filesystem, image, image_info};
 pub(crate) use sandbox::{sandbox_info, sandbox_item, sandbox_status};
 
 use model::Span;
