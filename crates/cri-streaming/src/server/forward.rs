@@ -124,7 +124,12 @@ async fn forward<R: Runtime>(server: Arc<Server<R>>, request: Arc<PortForward>, 
             let mut client = join(data.reader, data.writer);
             let copied =
                 copy_bidirectional_with_sizes(&mut client, &mut port, BUFFER, BUFFER).await;
-            copied.err().map(|e| e.to_string())
+            if let Err(error) = copied {
+                // A connection that either side resets, as clients do when they have what they wanted, is
+                // none that could not be made: whoever is told of an error gives the other ones up too.
+                tracing::debug!(%error, "a forwarded connection");
+            }
+            None
         }
         Err(failure) => Some(failure),
     };

@@ -52,7 +52,7 @@ pub async fn attend(
         }
         Left::Ended(Ended::Failed(why)) => Err(Failure::new(doing, why)),
         Left::Detached => {
-            print::aside("detached; the container goes on");
+            print::aside("\ndetached; the container goes on");
             Ok(0)
         }
         Left::Signalled(number) => Ok(u8::try_from(128 + number).unwrap_or(u8::MAX)),
