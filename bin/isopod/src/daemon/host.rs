@@ -36,7 +36,7 @@ impl Host for Node {
             },
             Err(error) => Condition {
                 holds: false,
-                reason: error.reason().unwrap_or("RuntimeNotReady").to_owned(),
+                reason: "RuntimeNotReady".to_owned(),
                 message: cri_server::message(&error),
             },
         }
