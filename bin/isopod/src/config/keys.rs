@@ -116,12 +116,11 @@ pub const KEYS: &[Key] = &[
         r#""/etc/isopod/certs.d""#,
         "Directory with one directory for each registry host, with its `hosts.toml`, as containerd reads it.",
     ),
-    key("images.parallel_pulls", Whole(1, 1000), "8", "How many pulls run at once; more wait."),
     key(
         "images.parallel_layers",
         Whole(1, 64),
-        "4",
-        "How many layers of one pull are fetched and unpacked at once.",
+        "6",
+        "How many layers are fetched and unpacked at once, over all pulls; more wait.",
     ),
     key(
         "images.stall",

@@ -142,7 +142,6 @@ impl Reader<'_> {
         let deadline = self.entries.time(&["images", "deadline"]);
         ImageSettings {
             registries: self.entries.path(&["images", "registries"]),
-            parallel_pulls: self.count(&["images", "parallel_pulls"]),
             parallel_layers: self.count(&["images", "parallel_layers"]),
             stall: self.entries.time(&["images", "stall"]),
             deadline: Some(deadline).filter(|time| !time.is_zero()),

@@ -105,9 +105,7 @@ pub enum CgroupChoice {
 pub struct ImageSettings {
     /// Directory of `hosts.toml` files.
     pub registries: Option<PathBuf>,
-    /// Pulls at once.
-    pub parallel_pulls: usize,
-    /// Layers of a pull at once.
+    /// Layers at once, over all pulls.
     pub parallel_layers: usize,
     /// When a connection is given up.
     pub stall: Duration,

@@ -6,8 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Threads that run tasks. They never block, so more would only be more memory.
 pub const WORKERS: usize = 2;
-/// Threads that may block: disk and kernel calls. More work waits.
-pub const BLOCKING: usize = 64;
+/// Threads that may block: disk and kernel calls. They are made when they are needed and end when they are
+/// not; the number is high because a file system that hangs keeps each thread that looked at it.
+pub const BLOCKING: usize = 512;
 /// Stack of each thread. The deepest path, a pull's, needs less than a quarter of it.
 pub const STACK: usize = 1 << 20;
 /// How long a thread that may block stays without work.

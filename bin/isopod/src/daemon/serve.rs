@@ -22,7 +22,7 @@ use crate::config::{Config, Entries};
 
 /// How long operations may go on after SIGTERM. What does not end in this time is taken up by the next
 /// daemon, as after a crash.
-const LAST_WORK: Duration = Duration::from_secs(10);
+const LAST_WORK: Duration = Duration::from_secs(3);
 /// How long connections may stay after that: a subscriber's stream never ends by itself.
 const LAST_CALLS: Duration = Duration::from_millis(500);
 /// After an accept that failed, for example for want of descriptors.

@@ -42,7 +42,7 @@ pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
     let store = ImageStore::open(&config.root, store_options(&config.images))?;
     let registry = Registry::new(registry_config(&config.images)?);
     let limits = PullLimits {
-        layers_at_once: config.images.parallel_layers * config.images.parallel_pulls,
+        layers_at_once: config.images.parallel_layers,
         deadline: config.images.deadline,
         ..PullLimits::default()
     };
