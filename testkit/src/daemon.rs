@@ -25,6 +25,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// How long all pods of a test may take to go, one after the other.
 const PODS_GO_WITHIN: Duration = Duration::from_secs(120);
+/// Bytes of a stream that a client with a narrow channel takes up ahead.
+const NARROW: u32 = 4096;
 /// The last lines of the daemon's log that a failed test shows.
 const LINES_SHOWN: usize = 80;
 
@@ -259,6 +261,14 @@ impl Daemon {
         })
     }
 
+    /// Has it read its configuration again, as systemd does.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn hang_up(&self) {
+        crate::host::run(Command::new("kill").arg("-HUP").arg(self.pid().to_string()));
+    }
+
     /// A command of the command line, on this daemon.
     #[must_use]
     pub fn cli(&self, args: &[&str]) -> Command {
@@ -286,12 +296,22 @@ impl Daemon {
     /// Never.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        let socket = self.socket();
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
+        self.channel_at(&self.socket())
+    }
+
+    /// A connection to another socket of it; made when it is first used.
+    #[must_use]
+    pub fn channel_at(&self, socket: &Path) -> Channel {
+        Endpoint::from_static("http://localhost")
+            .connect_with_connector_lazy(connector(socket.to_owned()))
+    }
+
+    /// A connection whose client takes up as little ahead as HTTP/2 lets it.
+    #[must_use]
+    pub fn narrow_channel(&self) -> Channel {
+        let endpoint = Endpoint::from_static("http://localhost");
+        let endpoint = endpoint.initial_stream_window_size(NARROW);
+        endpoint.connect_with_connector_lazy(connector(self.socket()))
     }
 
     /// Stops and removes all its pods.
@@ -362,6 +382,21 @@ impl Drop for Daemon {
             eprintln!("{}", wrong.join("\n"));
         }
     }
+}
+
+/// Connects to `socket`.
+fn connector(
+    socket: PathBuf,
+) -> impl tower::Service<
+    tonic::transport::Uri,
+    Response = TokioIo<UnixStream>,
+    Error = std::io::Error,
+    Future: Send,
+> + Send {
+    tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    })
 }
 
 /// The program under test: beside the tests' own, where `cargo xtask test` has built it.

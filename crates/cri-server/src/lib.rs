@@ -7,8 +7,9 @@
 //! Callers: the daemon, which serves [`Cri`] on a socket.
 
 mod admin;
-mod calls;
+mod audit;
 mod code;
+mod front;
 mod host;
 mod image;
 mod metrics;
@@ -25,9 +26,10 @@ use images::Images;
 use operations::Operations;
 use pods::Pods;
 
-pub use calls::{CallLog, Logged};
+pub use audit::{Audit, AuditRecord};
 pub use code::{MAX_MESSAGE, code, message, status};
 pub use cri_api::MAX_MESSAGE_BYTES;
+pub use front::{Access, Busy, Front, Fronted, Full, Observer, Peer, Place, Places};
 pub use host::{
     AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
     PortStreams, Reloaded, Streaming,
@@ -48,6 +50,8 @@ pub struct Services {
     pub host: Arc<dyn Host>,
     /// Where streams go; without it Exec, Attach and PortForward are not implemented.
     pub streaming: Option<Arc<dyn Streaming>>,
+    /// Who writes down what was done inside of pods by callers from outside.
+    pub audit: Option<Arc<dyn Audit>>,
 }
 
 /// Both services of CRI v1. Cheap to clone.

@@ -52,6 +52,8 @@ pub(crate) struct LayerCell {
     pub size: u64,
     pub received: AtomicU64,
     state: AtomicU8,
+    /// Of all layers together.
+    pulled: Arc<AtomicU64>,
 }
 
 impl LayerCell {
@@ -62,7 +64,10 @@ impl LayerCell {
             LayerState::Present => 2,
             LayerState::Done => 3,
         };
-        self.state.store(code, Ordering::Relaxed);
+        let before = self.state.swap(code, Ordering::Relaxed);
+        if before != code && state == LayerState::Done {
+            self.pulled.fetch_add(self.received.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     fn snapshot(&self) -> LayerProgress {
@@ -94,6 +99,8 @@ struct State {
     pulls: HashMap<u64, Pull>,
     /// Pulls that bring the same layer at once show the same counters.
     cells: HashMap<Digest, Weak<LayerCell>>,
+    /// Bytes of layers that came since the daemon began.
+    pulled: Arc<AtomicU64>,
 }
 
 /// The pulls that run.
@@ -128,6 +135,7 @@ impl Table {
             size,
             received: AtomicU64::new(0),
             state: AtomicU8::new(0),
+            pulled: Arc::clone(&state.pulled),
         });
         state.cells.insert(chain_id.clone(), Arc::downgrade(&cell));
         cell
@@ -192,5 +200,11 @@ impl crate::Images {
     #[must_use]
     pub fn progress(&self) -> Vec<PullProgress> {
         self.inner.progress.list()
+    }
+
+    /// Bytes of layers that came from registries since the daemon began.
+    #[must_use]
+    pub fn pulled_bytes(&self) -> u64 {
+        self.inner.progress.lock().pulled.load(Ordering::Relaxed)
     }
 }

@@ -7,6 +7,8 @@
 
 mod phases;
 mod table;
+mod watcher;
 
 pub use phases::{PhaseError, Phases};
 pub use table::{Lost, OperationInfo, Operations};
+pub use watcher::{Ended, Watcher};

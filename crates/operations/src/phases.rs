@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use model::{Class, Classified, Span, Timestamp};
 use tokio::time::Instant;
 
+use crate::watcher::Ended;
+
 /// Spans that one operation keeps; an operation has a dozen, one with more says no more about them.
 const MAX_SPANS: usize = 256;
 
@@ -130,6 +132,12 @@ impl Phases {
         let mut spans = self.state().done.clone();
         spans.sort_by_key(|span| span.start_us);
         spans
+    }
+
+    /// What a watcher hears of an operation that ends now.
+    pub(crate) fn ended(&self, kind: &'static str, succeeded: bool) -> Ended {
+        self.leave();
+        Ended { kind, took: self.0.begun.elapsed(), succeeded, spans: self.spans() }
     }
 
     /// The phase that was begun last and has not ended.

@@ -3,13 +3,14 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use model::{Class, Classified, Span, Timestamp};
 use tokio::sync::watch;
 
 use crate::phases::{Phases, now};
+use crate::watcher::Watcher;
 
 /// An operation that ended without an answer: it panicked, or the daemon is going down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,7 @@ struct Table {
 #[derive(Debug, Clone, Default)]
 pub struct Operations {
     table: Arc<Mutex<Table>>,
+    watcher: Arc<OnceLock<Arc<dyn Watcher>>>,
 }
 
 impl Operations {
@@ -84,6 +86,12 @@ impl Operations {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on `watcher` hears of every operation that ends. There is one at most: a second one is not
+    /// taken.
+    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
+        let _ = self.watcher.set(watcher);
     }
 
     /// Runs `work` as the operation of this kind and key, or joins the one that runs already; `work` is
@@ -192,10 +200,14 @@ impl Operations {
         drop(table);
         let entry = Entry { table: Arc::clone(&self.table), name };
         let work_phases = phases.clone();
+        let watcher = Arc::clone(&self.watcher);
         // Boxed: the state of an operation is large, and lives on the heap once instead of moving about.
         let task = Box::pin(async move {
             let entry = entry;
-            let result: Result<T, Arc<E>> = work(work_phases).await.map_err(Arc::new);
+            let result: Result<T, Arc<E>> = work(work_phases.clone()).await.map_err(Arc::new);
+            if let Some(watcher) = watcher.get() {
+                watcher.ended(&work_phases.ended(kind, result.is_ok()));
+            }
             // First out of the table, then the answer: who asks after the answer begins anew.
             drop(entry);
             sender.send_replace(Some(Arc::new(result)));

@@ -36,6 +36,11 @@ pub struct PodsConfig {
     pub apparmor_profile: Option<String>,
     /// Whether containers get SELinux labels where the host has SELinux.
     pub selinux_labels: bool,
+    /// Containers that have ended and that one pod may keep. Past it no more are created in it until some are
+    /// removed: which ones, the kubelet decides.
+    pub dead_containers: usize,
+    /// Events that a subscriber may be behind before it is cut off; rounded up to a power of two.
+    pub events_ahead: usize,
     /// How much a container may log.
     pub log_limits: LogLimits,
     /// How long each phase may take.
@@ -63,6 +68,8 @@ impl PodsConfig {
             capabilities: specgen::default_capabilities(),
             apparmor_profile: None,
             selinux_labels: false,
+            dead_containers: 256,
+            events_ahead: crate::events::EVENTS_AHEAD,
             log_limits: LogLimits::default(),
             deadlines: Deadlines::default(),
         }

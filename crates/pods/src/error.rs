@@ -42,6 +42,16 @@ pub enum PodsError {
         /// Why not.
         problem: String,
     },
+    /// There are too many already.
+    #[error("{operation} {object}: {problem}")]
+    TooMany {
+        /// What was asked for.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Of what, and how many there may be.
+        problem: String,
+    },
     /// A phase failed. What the operation had done is undone, or is on the list of what is owed.
     #[error("{operation} {object}: {phase}")]
     Failed {
@@ -144,6 +154,7 @@ impl Classified for PodsError {
             Self::NoSandbox { .. } | Self::NoContainer { .. } => Class::NotFound,
             Self::State { .. } => Class::FailedPrecondition,
             Self::Invalid { .. } => Class::InvalidArgument,
+            Self::TooMany { .. } => Class::ResourceExhausted,
             Self::Failed { source, .. } => source.class(),
             Self::ExecTimeout { .. } => Class::DeadlineExceeded,
             Self::Open(source) => source.class(),

@@ -3,6 +3,7 @@
 //! Always: events of one object come in their order; an event carries what was true when it happened.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{ContainerId, SandboxId, Timestamp};
 use tokio::sync::broadcast;
@@ -10,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::status::{ContainerStatus, SandboxStatus};
 
-/// Events that a subscriber may be behind. One that falls further behind is cut off and must list again;
+/// Events that a subscriber may be behind, unless it is configured otherwise. One that falls further behind is cut off and must list again;
 /// nothing is skipped unseen.
 pub const EVENTS_AHEAD: usize = 1024;
 
@@ -61,26 +62,34 @@ pub struct Behind {
 
 /// Whom events are told to.
 #[derive(Debug)]
-pub(crate) struct Events(broadcast::Sender<Arc<PodEvent>>);
+pub(crate) struct Events {
+    to: broadcast::Sender<Arc<PodEvent>>,
+    cut: Arc<AtomicU64>,
+}
 
 impl Events {
-    pub(crate) fn new() -> Self {
-        Self(broadcast::channel(EVENTS_AHEAD).0)
+    pub(crate) fn new(ahead: usize) -> Self {
+        Self { to: broadcast::channel(ahead.max(1)).0, cut: Arc::default() }
     }
 
     /// Tells it to all subscribers; never waits.
     pub(crate) fn publish(&self, event: PodEvent) {
         // Nobody listening is no error.
-        let _ = self.0.send(Arc::new(event));
+        let _ = self.to.send(Arc::new(event));
     }
 
     /// Whether anybody listens: else an event need not be made.
     pub(crate) fn has_subscribers(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.to.receiver_count() > 0
     }
 
     pub(crate) fn subscribe(&self) -> Subscription {
-        Subscription { receiver: self.0.subscribe(), is_over: false }
+        Subscription { receiver: self.to.subscribe(), cut: Arc::clone(&self.cut), is_over: false }
+    }
+
+    /// How many subscribers were cut off.
+    pub(crate) fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -88,6 +97,7 @@ impl Events {
 #[derive(Debug)]
 pub struct Subscription {
     receiver: broadcast::Receiver<Arc<PodEvent>>,
+    cut: Arc<AtomicU64>,
     is_over: bool,
 }
 
@@ -108,6 +118,7 @@ impl Subscription {
             }
             Err(RecvError::Lagged(missed)) => {
                 self.is_over = true;
+                self.cut.fetch_add(1, Ordering::Relaxed);
                 Some(Err(Behind { missed }))
             }
         }
@@ -126,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_come_in_order_to_everybody() {
-        let events = Events::new();
+        let events = Events::new(EVENTS_AHEAD);
         assert!(!events.has_subscribers());
         let mut both = [events.subscribe(), events.subscribe()];
         assert!(events.has_subscribers());
@@ -144,12 +155,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_subscriber_that_falls_behind_is_told_once_and_cut_off() {
-        let events = Events::new();
+        let events = Events::new(EVENTS_AHEAD);
         let mut slow = events.subscribe();
         for n in 0..=i64::try_from(EVENTS_AHEAD).unwrap() {
             events.publish(event(n));
         }
         assert_eq!(slow.next().await.unwrap().unwrap_err(), Behind { missed: 1 });
         assert!(slow.next().await.is_none());
+        assert_eq!(events.cut(), 1);
     }
 }

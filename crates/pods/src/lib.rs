@@ -42,8 +42,8 @@ pub use pods::{Pods, Services};
 pub use recover::Recovered;
 pub use runtime_spec::Rlimit;
 pub use status::{
-    ContainerFilter, ContainerStateKind, ContainerStatus, ExecResult, MountStatus, SandboxFilter,
-    SandboxStatus, Usage,
+    ContainerFilter, ContainerStateKind, ContainerStatus, ExecResult, LogLines, MountStatus,
+    SandboxFilter, SandboxStatus, Usage,
 };
 pub use terminal::Terminal;
 

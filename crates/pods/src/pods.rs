@@ -24,7 +24,7 @@ use crate::filters::Filters;
 use crate::owed::Owed;
 use crate::recover::Recovered;
 use crate::status::{
-    ContainerFilter, ContainerStatus, ExecResult, SandboxFilter, SandboxStatus, Usage,
+    ContainerFilter, ContainerStatus, ExecResult, LogLines, SandboxFilter, SandboxStatus, Usage,
 };
 use crate::steps::MayHang;
 use crate::table::{Records, Table};
@@ -77,8 +77,8 @@ impl Pods {
             let path = config.state_dir.join("records").join(name);
             Store::open(&path, Durability::Boot).map_err(PodsError::Open)
         };
-        let table =
-            Table::new(Records { sandboxes: open("sandboxes")?, containers: open("containers")? });
+        let records = Records { sandboxes: open("sandboxes")?, containers: open("containers")? };
+        let table = Table::new(records, config.events_ahead);
         let (owed, mut quarantined) = Owed::open(open("owed")?).map_err(PodsError::Open)?;
         quarantined.extend(recover::load(&table)?);
         let hierarchies = Hierarchies::detect().map_err(PodsError::Cgroups)?;
@@ -116,6 +116,12 @@ impl Pods {
     #[must_use]
     pub fn events(&self) -> Subscription {
         self.inner.table.events().subscribe()
+    }
+
+    /// How many subscribers of events were too slow and were cut off.
+    #[must_use]
+    pub fn events_cut(&self) -> u64 {
+        self.inner.table.events().cut()
     }
 
     /// Whether pods can be run here now.
@@ -333,6 +339,14 @@ impl Pods {
     /// [`PodsError`].
     pub async fn runtime_spec(&self, id: &ContainerId) -> Result<runtime_spec::Spec, PodsError> {
         container::spec::spec(self, id).await
+    }
+
+    /// Log lines of a container that are not in its log, as its monitor counts them. For people.
+    ///
+    /// # Errors
+    /// [`PodsError`].
+    pub async fn log_lines(&self, id: &ContainerId) -> Result<Option<LogLines>, PodsError> {
+        container::log_lines::log_lines(self, id).await
     }
 
     /// What a container uses now. Reads its cgroup, and measures nothing.

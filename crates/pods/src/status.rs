@@ -70,6 +70,15 @@ pub struct ContainerStatus {
     pub warnings: Vec<String>,
 }
 
+/// Log lines that a container wrote and that are not in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct LogLines {
+    /// Could not be written.
+    pub lost: u64,
+    /// Were over the container's limits.
+    pub dropped: u64,
+}
+
 /// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MountStatus {

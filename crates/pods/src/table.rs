@@ -70,8 +70,8 @@ fn key(id: &str) -> Key {
 }
 
 impl Table {
-    pub(crate) fn new(records: Records) -> Self {
-        Self { inner: Mutex::default(), events: Events::new(), records }
+    pub(crate) fn new(records: Records, events_ahead: usize) -> Self {
+        Self { inner: Mutex::default(), events: Events::new(events_ahead), records }
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -442,7 +442,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let open = |name: &str| Store::open(&dir.path().join(name), Durability::Boot).unwrap();
             let records = Records { sandboxes: open("s"), containers: open("c") };
-            Self { table: Table::new(records), dir }
+            Self { table: Table::new(records, crate::events::EVENTS_AHEAD), dir }
         }
 
         fn records(&self, name: &str) -> usize {

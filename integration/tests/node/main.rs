@@ -6,11 +6,17 @@
 #[cfg(test)]
 mod around;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
@@ -26,7 +32,13 @@ mod mounts;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod own_metrics;
+#[cfg(test)]
 mod pulls;
+#[cfg(test)]
+mod read_only;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod port_forward;
 mod print;
 mod ps;
 mod pull;
+mod reload;
 mod run;
 mod sandbox;
 mod save;
@@ -126,6 +127,8 @@ pub enum Verb {
     Status,
     /// Show what the daemon is doing now
     Operations,
+    /// Have the daemon read its configuration again
+    Reload,
     /// Show the versions of this program and of the runtime
     Version,
     /// Print a script that completes verbs and options in a shell
@@ -198,6 +201,7 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
         Verb::Events => events::run(&node, form).await,
         Verb::Status => status::status(&node, form).await,
         Verb::Operations => operations::run(&node, form).await,
+        Verb::Reload => reload::run(&node, form).await,
         // Both were done before there was a connection.
         Verb::Version | Verb::Completions(_) => Ok(0),
     }

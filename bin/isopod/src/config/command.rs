@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::entries::{Entries, Flags};
-use super::keys::{KEYS, Takes};
+use super::keys::{KEYS, Key, Takes};
 use super::kind::Kind;
 use super::mistake::Origin;
 
@@ -25,6 +25,8 @@ enum Verb {
     Check(File),
     /// Print what counts, as one file
     Show(File),
+    /// Print a file with every key, its default and what it does
+    Default,
     /// Print every key with its value, where that comes from, and what it does
     Explain {
         #[command(flatten)]
@@ -45,14 +47,23 @@ struct File {
 /// Does what `args` say.
 pub fn run(args: &Args) -> ExitCode {
     let (file, print): (&File, fn(&Entries, &str) -> String) = match &args.verb {
+        Verb::Default => {
+            // As below.
+            let _ = std::io::stdout().write_all(defaults().as_bytes());
+            return ExitCode::SUCCESS;
+        }
         Verb::Check(file) => (file, checked),
         Verb::Show(file) => (file, shown),
         Verb::Explain { file, .. } => (file, explained),
     };
     let prefix = match &args.verb {
         Verb::Explain { key: Some(key), .. } => key.as_str(),
-        Verb::Explain { key: None, .. } | Verb::Check(_) | Verb::Show(_) => "",
+        Verb::Explain { key: None, .. } | Verb::Check(_) | Verb::Show(_) | Verb::Default => "",
     };
+    if let Some(problem) = unknown(prefix) {
+        eprintln!("{problem}");
+        return ExitCode::FAILURE;
+    }
     match super::load(file.config.as_deref(), &Flags::default()) {
         Ok((_, entries)) => {
             // A reader that has seen enough closes the pipe; that is no failure.
@@ -64,6 +75,36 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with a key that somebody wants explained: no key begins like it.
+fn unknown(prefix: &str) -> Option<String> {
+    let given: Vec<String> = prefix.split('.').map(str::to_owned).collect();
+    let known = |key: &Key| {
+        // Of a name that the user chose in place of the `*`, only the table counts.
+        key.name.starts_with(prefix) || key.is(&given) || key.is_below(&given)
+    };
+    if KEYS.iter().any(known) {
+        return None;
+    }
+    let near = super::keys::near(&given).map(|name| format!(" (did you mean `{name}`?)"));
+    Some(format!("no key begins with `{prefix}`{}", near.unwrap_or_default()))
+}
+
+/// A whole file; keys with a name that the user chooses are comments in it.
+fn defaults() -> String {
+    let mut text = String::from("# Every key of isopod with its default.\n");
+    for key in KEYS {
+        let mark = if key.name.contains('*') { "# " } else { "" };
+        let takes = match key.takes {
+            Takes::Reload => "on reload",
+            Takes::Restart => "at the next start",
+        };
+        let allowed = allowed(key.kind);
+        text.push_str(&format!("\n# {}\n# Allowed: {allowed}; taken up {takes}.\n", key.about));
+        text.push_str(&format!("{mark}{} = {}\n", key.name, key.default));
+    }
+    text
 }
 
 fn checked(entries: &Entries, _prefix: &str) -> String {
@@ -156,6 +197,22 @@ mod tests {
         );
         let again = entries(&shown(&first, ""));
         assert!(first.changed(&again).is_empty(), "{:?}", first.changed(&again));
+    }
+
+    #[test]
+    fn the_file_of_defaults_says_nothing_new() {
+        let all = entries(&defaults());
+        assert!(all.changed(&Entries::default()).is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_not_explained() {
+        for known in ["", "socket", "socket.path", "handlers.crun.program", "handlers.crun", "lim"]
+        {
+            assert_eq!(unknown(known), None, "{known}");
+        }
+        let told = unknown("socket.pth").unwrap();
+        assert!(told.contains("did you mean `socket.path`?"), "{told}");
     }
 
     #[test]

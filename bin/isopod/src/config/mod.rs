@@ -10,6 +10,7 @@
 pub mod command;
 mod document;
 mod entries;
+mod front;
 mod keys;
 mod kind;
 mod mistake;
@@ -18,6 +19,7 @@ mod settings;
 mod streaming;
 
 pub use entries::{Entries, Flags};
+pub use front::{LimitSettings, MetricsAddress};
 pub use keys::Takes;
 pub use mistake::Mistakes;
 pub use settings::{

@@ -14,9 +14,9 @@ use super::entries::Entries;
 use super::mistake::{Mistake, Mistakes};
 use super::settings::{
     CgroupChoice, CniSettings, Config, Credential, Deadlines, HandlerKind, HandlerSettings,
-    ImageSettings, LogFormat, LogSettings, NetworkChoice, SocketSettings, Ulimit,
+    ImageSettings, LogFormat, LogSettings, NetworkChoice, Ulimit,
 };
-use super::streaming;
+use super::{front, streaming};
 
 /// Names of resource limits that the OCI runtime specification knows.
 const ULIMITS: [&str; 16] = [
@@ -42,13 +42,14 @@ const ULIMITS: [&str; 16] = [
 pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
     let mut reader = Reader { entries, mistakes: Vec::new() };
     let state = reader.path(&["state"]);
+    let socket = front::socket(&reader, &state);
     let config = Config {
         root: reader.path(&["root"]),
-        socket: SocketSettings {
-            path: entries.path(&["socket", "path"]).unwrap_or_else(|| state.join("isopod.sock")),
-            mode: u32::try_from(entries.whole(&["socket", "mode"])).unwrap_or(0o660),
-            group: Some(entries.text(&["socket", "group"])).filter(|group| !group.is_empty()),
-        },
+        read_only: front::read_only(&mut reader, &socket),
+        socket,
+        limits: front::limits(&mut reader),
+        audit: entries.path(&["audit", "path"]),
+        metrics: front::metrics(&mut reader),
         log: LogSettings {
             format: match entries.text(&["log", "format"]).as_str() {
                 "json" => LogFormat::Json,
@@ -73,6 +74,7 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
         sysctls: reader.sysctls(),
         ulimits: reader.ulimits(),
         seccomp_profile: entries.path(&["pods", "seccomp_profile"]),
+        dead_containers: reader.count(&["pods", "dead_containers"]),
         log_rate: Some(entries.whole(&["pods", "log_rate"])).filter(|rate| *rate > 0),
         log_total: Some(entries.whole(&["pods", "log_total"])).filter(|total| *total > 0),
         streaming: streaming::settings(&mut reader),
@@ -398,6 +400,12 @@ mod tests {
             ("streaming.certificate = \"/c\"", "c:1: a certificate is of no use without"),
             ("streaming.key = \"/k\"", "c:1: a key is of no use without"),
             ("deadlines.start = \"0s\"", "c:1: `deadlines.start`"),
+            ("limits.handshake = \"0s\"", "c:1: `limits.handshake`"),
+            ("metrics.address = \"9100\"", "c:1: `metrics.address`"),
+            (
+                "socket.path = \"/s\"\nsocket.read_only_path = \"/s\"",
+                "c:2: `socket.read_only_path`",
+            ),
             (
                 "[network]\nmode = \"bridge\"\n[network.bridge]\nipv4 = \"10.0.0.1\"",
                 "c:4: `network.bridge.ipv4`",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 use model::{HandlerName, Secret};
 
+use super::front::{LimitSettings, MetricsAddress};
 use super::streaming::StreamingSettings;
 
 /// The checked configuration.
@@ -22,6 +23,14 @@ pub struct Config {
     pub state: PathBuf,
     /// The socket.
     pub socket: SocketSettings,
+    /// The one for those who only read.
+    pub read_only: Option<SocketSettings>,
+    /// What clients may do at once.
+    pub limits: LimitSettings,
+    /// Where it is written who went into which pod.
+    pub audit: Option<PathBuf>,
+    /// Where the daemon's own metrics are served.
+    pub metrics: Option<MetricsAddress>,
     /// The daemon's own log.
     pub log: LogSettings,
     /// The monitor's program, where it is not the usual one.
@@ -48,6 +57,8 @@ pub struct Config {
     pub ulimits: Vec<Ulimit>,
     /// Seccomp profile in place of the built-in one.
     pub seccomp_profile: Option<PathBuf>,
+    /// Containers that have ended and are kept, for each pod.
+    pub dead_containers: usize,
     /// Bytes a container may log in a second.
     pub log_rate: Option<u64>,
     /// Bytes a container may log in all.

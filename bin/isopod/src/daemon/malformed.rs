@@ -6,6 +6,7 @@ use std::time::Duration;
 use cri_api::v1;
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use cri_server::Access;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use super::front::Fronts;
 use super::reload::{Current, Source};
 use super::{logging, serve, wiring};
 use crate::config::{self, Flags};
@@ -44,11 +46,17 @@ async fn served() -> Served {
     let log = logging::begin(&config.log);
     let source = Source { file: Some(file), flags };
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let cri = serve::services(&parts, &current, None);
+    let cri = serve::services(&parts, &current, None, None);
     let path = at("i.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(serve::answer(cri, Duration::from_secs(1), listener, stopped));
+    let fronts = Fronts::new(config.limits, Duration::from_secs(1), None);
+    tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        fronts.answer(cri, Access::Full, listener, stopped).await
+    });
     let connect = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }

@@ -5,14 +5,19 @@
 //! go on.
 //! Callers: `main`.
 
+mod audit;
+mod connections;
+mod front;
 mod host;
 mod kernel;
 mod limits;
 mod lock;
 mod logging;
+mod metrics;
 mod monitor;
 mod notify;
 mod reload;
+mod self_check;
 mod serve;
 mod signals;
 mod socket;
@@ -105,6 +110,8 @@ fn start(
         Some(listener) => listener,
         None => socket::bind(&config.socket)?,
     };
+    let read_only = config.read_only.as_ref().map(socket::bind).transpose()?;
+    let sockets = serve::Sockets { full: listener, read_only };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::WORKERS)
         .max_blocking_threads(limits::BLOCKING)
@@ -112,7 +119,7 @@ fn start(
         .thread_keep_alive(limits::IDLE_THREAD)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve::serve(config, entries, source, log, listener));
+    let result = runtime.block_on(serve::serve(config, entries, source, log, sockets));
     // Threads that wait for the kernel must not keep the process.
     runtime.shutdown_background();
     drop(lock);

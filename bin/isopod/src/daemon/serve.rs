@@ -1,19 +1,21 @@
 //! The daemon's life: open, serve, recover, end.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cri_server::{CallLog, Cri, Services, Streaming};
+use cri_server::{Audit, Cri, Observer, Services, Streaming};
 use operations::Operations;
 use pods::Pods;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
+use super::audit::AuditLog;
+use super::front::Fronts;
+use super::metrics::{self, Metrics};
 use super::notify::Notify;
 use super::reload::{Current, Source};
+use super::self_check::{self, SelfCheck};
 use super::signals::{Asked, Signals};
 use super::socket::Listener;
 use super::wiring::{self, Parts};
@@ -25,18 +27,22 @@ use crate::config::{Config, Entries};
 const LAST_WORK: Duration = Duration::from_secs(3);
 /// How long connections may stay after that: a subscriber's stream never ends by itself.
 const LAST_CALLS: Duration = Duration::from_millis(500);
-/// After an accept that failed, for example for want of descriptors.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Calls at once on one connection; the kubelet has one connection for everything.
-const CALLS_AT_ONCE: u32 = 4096;
-/// What one call may send ahead, and all calls of a connection.
-const WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long the audit log may take to write what is left.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often what no image uses is collected, and how often writable layers are measured.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// After work that needed much memory for a moment, for example recovery.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
+
+/// The sockets that calls come in on.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For everything.
+    pub full: Listener,
+    /// For reads alone.
+    pub read_only: Option<Listener>,
+}
 
 /// Serves until a signal asks it to stop.
 pub async fn serve(
@@ -44,45 +50,83 @@ pub async fn serve(
     entries: Entries,
     source: Source,
     log: logging::Handle,
-    listener: Listener,
+    sockets: Sockets,
 ) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
     let notify = Notify::from_environment();
     let parts = wiring::open(&config)?;
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let no_more_streams = CancellationToken::new();
-    let streams =
-        streaming::start(&config.streaming, parts.pods.clone(), no_more_streams.clone()).await?;
-    let cri = services(&parts, &current, Some(streams));
-    let path = listener.path.clone();
-    listener.socket.set_nonblocking(true)?;
-    let incoming = UnixListener::from_std(listener.socket.try_clone()?)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut served = tokio::spawn(answer(cri, config.log.slow_call, incoming, stopped));
+    let audit = config.audit.as_deref().map(audit_log).transpose()?;
+    let stop = CancellationToken::new();
+    let metrics = measure(&config, &parts, audit.as_ref(), &stop).await?;
+    let streams = streaming::start(&config.streaming, parts.pods.clone(), stop.clone()).await?;
+    let cri = services(&parts, &current, Some(streams), audit.clone());
+    let observer = metrics.clone().map(|metrics| metrics as Arc<dyn Observer>);
+    let fronts = Fronts::new(config.limits.clone(), config.log.slow_call, observer);
+    let path = sockets.full.path.clone();
+    let full = sockets.full.incoming()?;
+    let read_only = sockets.read_only.as_ref().map(Listener::incoming).transpose()?;
+    let answer = fronts.answer_all(cri, full, read_only, stop.clone());
+    let mut served = tokio::spawn(answer);
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = ?path, ms, "serving");
     notify.say("READY=1");
-    background(&parts);
+    background(&parts, metrics);
+    watch_over(&notify, &sockets.full, &config);
     let early = tokio::select! {
-        () = wait(&mut signals, &notify, &current) => None,
+        () = wait(&mut signals, &notify, &current, audit.as_deref()) => None,
         result = &mut served => Some(result),
     };
     notify.say("STOPPING=1");
     tracing::info!("stopping; pods go on");
-    drop(listener);
-    let _ = stop.send(());
-    no_more_streams.cancel();
+    drop(sockets);
+    stop.cancel();
     finish(&parts.operations).await;
     let result = match early {
-        Some(result) => result,
-        None => match tokio::time::timeout(LAST_CALLS, served).await {
-            Ok(result) => result,
-            // Some stream is still open; its caller sees the connection end.
-            Err(_) => return Ok(()),
-        },
+        Some(result) => Some(result),
+        // None where some stream is still open; its caller sees the connection end.
+        None => tokio::time::timeout(LAST_CALLS, served).await.ok(),
     };
-    Ok(result??)
+    if let Some(audit) = audit {
+        // A disk that hangs must not keep the daemon.
+        let close = tokio::task::spawn_blocking(move || audit.close());
+        let _ = tokio::time::timeout(LAST_LINES, close).await;
+    }
+    Ok(result.transpose()?.transpose().map(|_| ())?)
+}
+
+fn audit_log(path: &Path) -> Result<Arc<AuditLog>, String> {
+    let opened = AuditLog::open(path);
+    opened.map(Arc::new).map_err(|error| {
+        format!("cannot write the audit log {} (audit.path): {error}", path.display())
+    })
+}
+
+/// Counts from now on, where that is configured.
+async fn measure(
+    config: &Config,
+    parts: &Parts,
+    audit: Option<&Arc<AuditLog>>,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<Metrics>>, Box<dyn Error>> {
+    let Some(address) = &config.metrics else { return Ok(None) };
+    let metrics = Metrics::new();
+    parts.operations.watch(metrics.clone());
+    let (shown, audit) = (Arc::clone(&metrics), audit.cloned());
+    metrics::serve(address, shown, parts.clone(), audit, stop.clone()).await?;
+    Ok(Some(metrics))
+}
+
+/// Feeds the watchdog, where there is one.
+fn watch_over(notify: &Notify, listener: &Listener, config: &Config) {
+    let Some(every) = notify.watchdog_interval() else { return };
+    let address = listener.socket.local_addr().ok();
+    let own = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
+    // A socket that was renamed after it was bound is known by its old name to the kernel.
+    let path = listener.path.as_deref().or(own).unwrap_or(&config.socket.path);
+    let check = SelfCheck::new(path, &config.state);
+    tokio::spawn(self_check::feed(notify.clone(), check, every));
 }
 
 /// The services, answering from `parts`.
@@ -90,6 +134,7 @@ pub(super) fn services(
     parts: &Parts,
     current: &Arc<Current>,
     streaming: Option<Arc<dyn Streaming>>,
+    audit: Option<Arc<AuditLog>>,
 ) -> Cri {
     let node = host::Node {
         pods: parts.pods.clone(),
@@ -104,62 +149,27 @@ pub(super) fn services(
         operations: parts.operations.clone(),
         host: Arc::new(node),
         streaming,
-    })
-}
-
-/// Answers calls until `stopped`.
-pub(super) async fn answer(
-    cri: Cri,
-    slow: Duration,
-    incoming: UnixListener,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), tonic::transport::Error> {
-    Server::builder()
-        .max_concurrent_streams(Some(CALLS_AT_ONCE))
-        .initial_stream_window_size(Some(WINDOW))
-        .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .layer(CallLog { slow })
-        .add_service(cri.runtime_service())
-        .add_service(cri.image_service())
-        .add_service(cri.admin_service())
-        .serve_with_incoming_shutdown(connections(incoming), async {
-            // A sender that is gone means the same.
-            let _ = stopped.await;
-        })
-        .await
-}
-
-/// Connections, for ever: an accept that fails is tried again.
-fn connections(
-    listener: UnixListener,
-) -> impl futures_util::Stream<Item = Result<UnixStream, std::io::Error>> {
-    futures_util::stream::unfold(listener, |listener| async {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => return Some((Ok(connection), listener)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            }
-        }
+        audit: audit.map(|audit| audit as Arc<dyn Audit>),
     })
 }
 
 /// What goes on beside the calls.
-fn background(parts: &Parts) {
+fn background(parts: &Parts, metrics: Option<Arc<Metrics>>) {
     let pods = parts.pods.clone();
     tokio::spawn(async move {
-        recover(&pods).await;
+        recover(&pods, metrics.as_deref()).await;
         sys::return_free_memory();
     });
     let images = parts.images.clone();
     tokio::spawn(async move { images.keep_house(COLLECT_EVERY, MEASURE_EVERY).await });
 }
 
-async fn recover(pods: &Pods) {
+async fn recover(pods: &Pods, metrics: Option<&Metrics>) {
     let begun = Instant::now();
     let found = pods.recover().await;
+    if let Some(metrics) = metrics {
+        metrics.recovered(&found, begun.elapsed());
+    }
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     for problem in found.quarantined.iter().chain(&found.problems) {
         tracing::warn!("{problem}");
@@ -168,10 +178,8 @@ async fn recover(pods: &Pods) {
     tracing::info!(alive, lost, undone, ms, "pods of the daemon before were taken up");
 }
 
-/// Waits for the signal to stop; reloads, and pats the watchdog, meanwhile.
-async fn wait(signals: &mut Signals, notify: &Notify, current: &Current) {
-    let every = notify.watchdog_interval().unwrap_or(TRIM_EVERY);
-    let mut watchdog = tokio::time::interval(every);
+/// Waits for the signal to stop; reloads meanwhile.
+async fn wait(signals: &mut Signals, notify: &Notify, current: &Current, audit: Option<&AuditLog>) {
     let mut trim = tokio::time::interval(TRIM_EVERY);
     loop {
         tokio::select! {
@@ -179,13 +187,15 @@ async fn wait(signals: &mut Signals, notify: &Notify, current: &Current) {
                 Asked::Stop => return,
                 Asked::Reload => {
                     notify.say("RELOADING=1");
+                    if let Some(audit) = audit {
+                        audit.reopen();
+                    }
                     if let Err(mistakes) = current.reload() {
                         tracing::error!("the configuration has mistakes, nothing changes:\n{mistakes}");
                     }
                     notify.say("READY=1");
                 }
             },
-            _ = watchdog.tick() => notify.say("WATCHDOG=1"),
             _ = trim.tick() => sys::return_free_memory(),
         }
     }

@@ -23,6 +23,14 @@ pub struct Listener {
     pub path: Option<PathBuf>,
 }
 
+impl Listener {
+    /// The socket, for a runtime.
+    pub fn incoming(&self) -> io::Result<tokio::net::UnixListener> {
+        self.socket.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(self.socket.try_clone()?)
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(path) = &self.path {

@@ -20,7 +20,7 @@ use crate::config::{
 };
 
 /// Everything that answers requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The daemon's table of operations.
     pub operations: Operations,
@@ -149,6 +149,8 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
         .map(|(name, settings)| (name.clone(), handler(name, settings, kernel, state)))
         .collect();
     pods.shm_size = config.shm_size;
+    pods.dead_containers = config.dead_containers;
+    pods.events_ahead = config.limits.events_ahead;
     pods.sysctls.clone_from(&config.sysctls);
     pods.seccomp_profile.clone_from(&config.seccomp_profile);
     pods.log_limits =

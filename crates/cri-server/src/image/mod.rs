@@ -10,8 +10,8 @@ use cri_api::v1;
 use cri_api::v1::image_service_server::ImageService;
 use tonic::{Request, Response, Status};
 
-use crate::Cri;
 use crate::stream::Streamed;
+use crate::{Cri, front};
 
 #[tonic::async_trait]
 impl ImageService for Cri {
@@ -35,7 +35,8 @@ impl ImageService for Cri {
         &self,
         request: Request<v1::ImageStatusRequest>,
     ) -> Result<Response<v1::ImageStatusResponse>, Status> {
-        status::status(&self.inner.services, request.into_inner())
+        let request = front::shown(request, |request| &mut request.verbose);
+        status::status(&self.inner.services, request)
     }
 
     async fn pull_image(

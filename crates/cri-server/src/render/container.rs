@@ -2,7 +2,7 @@
 
 use cri_api::v1;
 use model::{Access, ContainerMetadata, MountSource, Propagation, Signal, State, User};
-use pods::{ContainerStatus, MountStatus, SandboxStatus};
+use pods::{ContainerStatus, LogLines, MountStatus, SandboxStatus};
 use serde_json::json;
 
 use super::image::image_spec;
@@ -78,6 +78,7 @@ pub(crate) fn container_info(
     given: &ContainerStatus,
     sandbox: Option<&SandboxStatus>,
     spec: serde_json::Value,
+    lines: Option<LogLines>,
 ) -> String {
     json!({
         "sandboxID": given.sandbox,
@@ -86,6 +87,7 @@ pub(crate) fn container_info(
         "netns": sandbox.and_then(|sandbox| sandbox.netns.as_ref()),
         "cgroup": given.cgroup,
         "warnings": given.warnings,
+        "logLines": lines,
         "timeline": spans(&given.spans),
         "runtimeSpec": spec,
     })

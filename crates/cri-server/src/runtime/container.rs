@@ -85,7 +85,9 @@ pub(crate) async fn info(services: &Services, container: &ContainerStatus) -> St
     let sandbox = services.pods.sandbox_status(&container.sandbox).await.ok();
     let spec = services.pods.runtime_spec(&container.id).await.ok();
     let spec = spec.and_then(|spec| serde_json::to_value(spec).ok()).unwrap_or_default();
-    render::container_info(container, sandbox.as_ref().map(|(sandbox, _)| &**sandbox), spec)
+    let lines = services.pods.log_lines(&container.id).await.ok().flatten();
+    let sandbox = sandbox.as_ref().map(|(sandbox, _)| &**sandbox);
+    render::container_info(container, sandbox, spec, lines)
 }
 
 fn listed(

@@ -12,9 +12,10 @@ use cri_api::v1::runtime_service_server::RuntimeService;
 use model::{ContainerId, SandboxId};
 use tonic::{Request, Response, Status};
 
+use crate::audit::Audited;
 use crate::parse::{self, At, Given};
 use crate::stream::Streamed;
-use crate::{Cri, code, metrics, unimplemented};
+use crate::{Cri, code, front, metrics, unimplemented};
 
 /// What a unary call answers.
 type Answer<T> = Result<Response<T>, Status>;
@@ -44,7 +45,8 @@ impl RuntimeService for Cri {
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        node::status(&self.inner.services, request.into_inner())
+        let request = front::shown(request, |request| &mut request.verbose);
+        node::status(&self.inner.services, request)
     }
 
     async fn runtime_config(
@@ -86,7 +88,11 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Answer<v1::PodSandboxStatusResponse> {
-        sandbox::status(&self.inner.services, &request.into_inner()).await
+        sandbox::status(
+            &self.inner.services,
+            &front::shown(request, |request| &mut request.verbose),
+        )
+        .await
     }
 
     async fn list_pod_sandbox(
@@ -160,7 +166,11 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ContainerStatusRequest>,
     ) -> Answer<v1::ContainerStatusResponse> {
-        container::status(&self.inner.services, &request.into_inner()).await
+        container::status(
+            &self.inner.services,
+            &front::shown(request, |request| &mut request.verbose),
+        )
+        .await
     }
 
     async fn update_container_resources(
@@ -181,22 +191,45 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
-        exec::exec_sync(&self.inner.services, request.into_inner()).await
+        let services = &self.inner.services;
+        let (_, caller, request) = request.into_parts();
+        let v1::ExecSyncRequest { container_id, cmd, .. } = &request;
+        let audited = Audited::container(services, &caller, "ExecSync", container_id, cmd);
+        let answer = exec::exec_sync(services, request).await;
+        audited.end(&answer, |done| Some(done.exit_code));
+        answer
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        exec::exec(&self.inner.services, request.into_inner()).await
+        let services = &self.inner.services;
+        let (_, caller, request) = request.into_parts();
+        let v1::ExecRequest { container_id, cmd, .. } = &request;
+        let audited = Audited::container(services, &caller, "Exec", container_id, cmd);
+        let answer = exec::exec(services, request).await;
+        audited.end(&answer, |_| None);
+        answer
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        exec::attach(&self.inner.services, &request.into_inner()).await
+        let services = &self.inner.services;
+        let (_, caller, request) = request.into_parts();
+        let audited = Audited::container(services, &caller, "Attach", &request.container_id, &[]);
+        let answer = exec::attach(services, &request).await;
+        audited.end(&answer, |_| None);
+        answer
     }
 
     async fn port_forward(
         &self,
         request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        exec::port_forward(&self.inner.services, &request.into_inner()).await
+        let services = &self.inner.services;
+        let (_, caller, request) = request.into_parts();
+        let v1::PortForwardRequest { pod_sandbox_id, port } = &request;
+        let audited = Audited::ports(services, &caller, "PortForward", pod_sandbox_id, port);
+        let answer = exec::port_forward(services, &request).await;
+        audited.end(&answer, |_| None);
+        answer
     }
 
     type GetContainerEventsStream = Streamed<v1::ContainerEventResponse>;

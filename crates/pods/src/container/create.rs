@@ -15,6 +15,7 @@ use runtime_spec::Spec;
 use specgen::{Features, Inputs, Launcher};
 
 use super::host_paths::{self, OnHost};
+use super::log_limits::log_limits;
 use super::rootfs::{self, Prepared};
 use super::{bundle, checks};
 use crate::cgroup;
@@ -56,16 +57,36 @@ pub(crate) async fn create(
     if let Some(problem) = checks::contradiction(&config, &pod.config) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
+    let limits = log_limits(inner.config.log_limits, &config.annotations, &pod.config.annotations);
+    if let Err(problem) = limits {
+        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+    }
     let operations = inner.services.operations.clone();
     let (key, inner, name) = (key(sandbox, &config.metadata), Arc::clone(inner), object.clone());
     let work = move |phases: Phases| async move {
         if let Some(there) = inner.table.container_of(&pod.id, &config.metadata) {
             return Ok(there.id.clone());
         }
+        if let Some(problem) = too_many(&inner, &pod.id) {
+            return Err(PodsError::TooMany { operation: OPERATION, object: name, problem });
+        }
         let made = make(&inner, &pod, config, &phases, &name).await;
         made.map_err(|failure| failure.of(OPERATION, &name))
     };
     Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+/// Why a pod gets no more containers.
+fn too_many(inner: &Inner, sandbox: &SandboxId) -> Option<String> {
+    let most = inner.config.dead_containers;
+    let all = inner.table.containers_of(sandbox);
+    let dead = all.iter().filter(|one| matches!(one.state, State::Exited { .. })).count();
+    (dead >= most).then(|| {
+        format!(
+            "its pod keeps {dead} containers that have ended, and may keep {most} \
+             (pods.dead_containers); some have to be removed first"
+        )
+    })
 }
 
 async fn make(
@@ -313,7 +334,11 @@ async fn create_in(
 }
 
 fn request(reserved: &Reserved<'_>, prepared: Prepared) -> Create {
-    let Reserved { inner, handler, record, bundle, .. } = reserved;
+    let Reserved { inner, pod, handler, record, bundle, .. } = reserved;
+    // They were looked at when the operation began.
+    let node = inner.config.log_limits;
+    let limits = log_limits(node, &record.config.annotations, &pod.config.annotations);
+    let limits = limits.unwrap_or(node);
     Create {
         container: record.id.clone(),
         bundle: bundle.clone(),
@@ -335,8 +360,8 @@ fn request(reserved: &Reserved<'_>, prepared: Prepared) -> Create {
         },
         volumes: prepared.volumes,
         log_limits: LogLimits {
-            bytes_per_second: inner.config.log_limits.bytes_per_second,
-            total_bytes: inner.config.log_limits.total_bytes,
+            bytes_per_second: limits.bytes_per_second,
+            total_bytes: limits.total_bytes,
         },
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod exec_sync;
 pub(crate) mod list;
+pub(crate) mod log_lines;
 pub(crate) mod remove;
 pub(crate) mod reopen_log;
 pub(crate) mod spec;
@@ -16,6 +17,7 @@ pub(crate) mod update_resources;
 mod bundle;
 mod checks;
 mod host_paths;
+mod log_limits;
 mod rootfs;
 
 use std::sync::Arc;

@@ -1,0 +1,112 @@
+//! Which calls only read.
+
+/// What may be asked on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    Full,
+    /// Lists, statuses, stats, events and versions; no verbose parts.
+    ReadOnly,
+}
+
+/// The call whose answer never ends.
+pub(super) const EVENTS: &str = "GetContainerEvents";
+
+/// Calls that change nothing and show no more of a container than the kubelet publishes.
+const READS: [&str; 26] = [
+    "Version",
+    "Status",
+    "RuntimeConfig",
+    "ListPodSandbox",
+    "StreamPodSandboxes",
+    "PodSandboxStatus",
+    "ListContainers",
+    "StreamContainers",
+    "ContainerStatus",
+    EVENTS,
+    "ContainerStats",
+    "ListContainerStats",
+    "StreamContainerStats",
+    "PodSandboxStats",
+    "ListPodSandboxStats",
+    "StreamPodSandboxStats",
+    "ListMetricDescriptors",
+    "ListPodSandboxMetrics",
+    "StreamPodSandboxMetrics",
+    "ListImages",
+    "StreamImages",
+    "ImageStatus",
+    "ImageFsInfo",
+    "ListOperations",
+    "PullProgress",
+    "ServerReflectionInfo",
+];
+
+/// All others.
+const WRITES: [&str; 25] = [
+    "UpdateRuntimeConfig",
+    "RunPodSandbox",
+    "StopPodSandbox",
+    "RemovePodSandbox",
+    "UpdatePodSandboxResources",
+    "CreateContainer",
+    "StartContainer",
+    "StopContainer",
+    "RemoveContainer",
+    "UpdateContainerResources",
+    "ReopenContainerLog",
+    "ExecSync",
+    "Exec",
+    "Attach",
+    "PortForward",
+    "CheckpointContainer",
+    "CheckpointPod",
+    "RestorePod",
+    "PullImage",
+    "RemoveImage",
+    "LoadImage",
+    "SaveImage",
+    "TagImage",
+    "ReloadConfig",
+    "Explain",
+];
+
+pub(super) fn only_reads(method: &str) -> bool {
+    READS.contains(&method)
+}
+
+/// The method's name out of the list: a caller cannot make up names that are kept.
+pub(super) fn known(method: &str) -> &'static str {
+    let found = READS.iter().chain(&WRITES).find(|name| **name == method);
+    found.copied().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_call_of_the_cri_is_known() {
+        let set = prost_types::FileDescriptorSet::decode(cri_api::FILE_DESCRIPTOR_SET).unwrap();
+        let methods: Vec<String> = set
+            .file
+            .iter()
+            .flat_map(|file| &file.service)
+            .flat_map(|service| service.method.iter().map(|m| m.name().to_owned()))
+            .collect();
+        assert_eq!(methods.len(), 43);
+        for method in methods {
+            assert_eq!(known(&method), method);
+        }
+    }
+
+    #[test]
+    fn no_call_is_on_both_lists() {
+        assert!(READS.iter().all(|read| !WRITES.contains(read)));
+        for (method, reads) in [("Status", true), ("Exec", false), ("", false), ("status", false)] {
+            assert_eq!(only_reads(method), reads, "{method}");
+        }
+    }
+}
