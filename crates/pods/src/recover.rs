@@ -106,12 +106,12 @@ enum Outcome {
     Stopped,
 }
 
-/// Takes up every pod, then clears away what belongs to none.
+/// Takes up every pod that an earlier daemon has left, then clears away what belongs to none.
 pub(crate) async fn recover(pods: &Pods) -> Recovered {
     let inner = &pods.inner;
     let mut recovered =
         Recovered { quarantined: inner.quarantined.clone(), ..Recovered::default() };
-    let known: Vec<SandboxId> = inner.table.sandbox_ids();
+    let known: Vec<SandboxId> = inner.table.unsettled_ids();
     let deadline = inner.config.deadlines.recover;
     // Each has its id to itself: a borrowed one would keep this future from being sent to a task.
     let each = known.iter().cloned().map(|id| async move {

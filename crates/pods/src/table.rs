@@ -106,6 +106,14 @@ impl Table {
         self.lock().sandboxes.keys().cloned().collect()
     }
 
+    /// Those that an earlier daemon has left and that nobody has taken up yet; not those that were begun
+    /// since, which are another operation's.
+    pub(crate) fn unsettled_ids(&self) -> Vec<SandboxId> {
+        let inner = self.lock();
+        let left = inner.sandboxes.iter().filter(|(_, entry)| !*entry.settled.borrow());
+        left.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The sandbox that was asked for by this name and has not been stopped.
     pub(crate) fn sandbox_of(&self, metadata: &SandboxMetadata) -> Option<Arc<SandboxRecord>> {
         let inner = self.lock();
@@ -546,6 +554,8 @@ mod tests {
         let (late_id, settled_id) = (late.0.id.clone(), settled.0.id.clone());
         place.table.add_sandbox(late.0, late.1);
         place.table.add_sandbox(settled.0, settled.1);
+        // What was begun since is not taken up: that would undo it while it is made.
+        assert_eq!(place.table.unsettled_ids(), [late_id.clone()]);
         place.table.settled(&settled_id).await;
         place.table.settled(&SandboxId::from_random([9; 32])).await;
         let soon = std::time::Duration::from_millis(20);
