@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 use crate::error::{Cause, PodsError};
 
 /// Blocking calls into file systems that may hang, at once. A hung one keeps its thread, so those that wait
-/// behind it run into their deadline and the daemon's other threads stay free.
-const HUNG_MAX: usize = 64;
+/// behind it run into their deadline. They are a small part of the threads that the daemon has for
+/// blocking work, so that all of them may hang for good and cgroups, records and images still have theirs.
+const HUNG_MAX: usize = 16;
 
 /// A failed phase of an operation that is not named here.
 #[derive(Debug)]
