@@ -12,9 +12,17 @@ use crate::start::{Identity, connect_to, identity_of};
 
 impl Identity {
     /// Whether the process runs still. One that has ended and was not waited for does not.
+    ///
+    /// # Errors
+    /// Why it cannot be told; then it may run.
+    pub fn is_alive(self) -> io::Result<bool> {
+        Ok(is_still(self)? && !is_zombie(self.pid)?)
+    }
+
+    /// Whether it is certain that the process does not run any more.
     #[must_use]
-    pub fn is_alive(self) -> bool {
-        identity_of(self.pid).ok() == Some(self) && !is_zombie(self.pid)
+    pub fn has_ended(self) -> bool {
+        matches!(self.is_alive(), Ok(false))
     }
 
     /// Sends SIGKILL to the process, and to no other that has its id now. Succeeds for one that has ended.
@@ -29,7 +37,7 @@ impl Identity {
             Err(e) => return Err(e.into()),
         };
         // The descriptor stands for whoever has the id now; only then is looked who that is.
-        if identity_of(self.pid).ok() != Some(self) {
+        if !is_still(self)? {
             return Ok(());
         }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -39,11 +47,30 @@ impl Identity {
     }
 }
 
-fn is_zombie(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+/// Whether the process that has the id now is the same.
+fn is_still(identity: Identity) -> io::Result<bool> {
+    match identity_of(identity.pid) {
+        Ok(found) => Ok(found == identity),
+        Err(error) if is_nobody(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `error` says that there is no such process; any other says nothing about it.
+fn is_nobody(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::SRCH].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| gone.contains(&errno))
+}
+
+fn is_zombie(pid: i32) -> io::Result<bool> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if is_nobody(&error) => return Ok(true),
+        Err(error) => return Err(error),
+    };
     // The name in parentheses may contain anything, so look behind the last one.
     let state = stat.rfind(')').and_then(|end| stat[end + 1..].trim_start().chars().next());
-    matches!(state, Some('Z' | 'X'))
+    Ok(matches!(state, Some('Z' | 'X')))
 }
 
 /// Connects to whichever monitor serves the pod in `directory`: for a pod whose monitor was started and not
@@ -69,13 +96,26 @@ mod tests {
         let pid = Pid::from_child(&child).as_raw_nonzero().get();
         let identity = identity_of(pid).unwrap();
         let other = Identity { start_time: identity.start_time + 1, ..identity };
-        assert!(identity.is_alive());
-        assert!(!other.is_alive());
+        assert!(identity.is_alive().unwrap());
+        assert!(other.has_ended());
         other.kill().unwrap();
-        assert!(identity.is_alive());
+        assert!(!identity.has_ended());
         identity.kill().unwrap();
         child.wait().unwrap();
-        assert!(!identity.is_alive());
+        assert!(identity.has_ended());
         identity.kill().unwrap();
+    }
+
+    #[test]
+    fn only_an_error_that_says_so_means_that_there_is_no_process() {
+        for (errno, expected) in [
+            (Errno::NOENT, true),
+            (Errno::SRCH, true),
+            (Errno::MFILE, false),
+            (Errno::ACCESS, false),
+        ] {
+            assert_eq!(is_nobody(&errno.into()), expected, "{errno}");
+        }
+        assert!(!is_nobody(&io::ErrorKind::InvalidData.into()));
     }
 }

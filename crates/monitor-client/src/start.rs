@@ -121,7 +121,7 @@ pub(crate) fn connect_to(directory: &Path) -> Result<(Monitor, MonitorEvents), M
 
 /// The process `pid` as it is now.
 pub(crate) fn identity_of(pid: i32) -> io::Result<Identity> {
-    let process = Pid::from_raw(pid).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let process = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
     Ok(Identity { pid, start_time: sys::start_time(process)? })
 }
 

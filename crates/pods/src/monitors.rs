@@ -5,6 +5,7 @@
 //! exit records that it has left.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use model::{ContainerId, Event, Exit, ExitReason, SandboxId, State, Timestamp};
 use monitor_client::api::ExitRecord;
@@ -12,7 +13,6 @@ use monitor_client::{Monitor, MonitorEvent, MonitorEvents};
 
 use crate::clock;
 use crate::error::chain;
-use crate::events::EventKind;
 use crate::pods::{Inner, Pods};
 use crate::reconnect;
 use crate::records::SandboxStage;
@@ -30,7 +30,7 @@ pub(crate) fn find_and_follow(pods: &Pods, sandbox: &SandboxId) {
     tokio::spawn(async move { follow_on(&pods.inner, &sandbox, None).await });
 }
 
-async fn follow_on(inner: &Inner, sandbox: &SandboxId, events: Option<MonitorEvents>) {
+async fn follow_on(inner: &Arc<Inner>, sandbox: &SandboxId, events: Option<MonitorEvents>) {
     let mut events = events;
     loop {
         if let Some(events) = events.take() {
@@ -41,7 +41,7 @@ async fn follow_on(inner: &Inner, sandbox: &SandboxId, events: Option<MonitorEve
         tracing::warn!(sandbox = %sandbox, "a monitor was found again");
         let (monitor, more, reports) = *found;
         inner.table.set_monitor(sandbox, Some(monitor));
-        reconnect::compare(inner, sandbox, reports).await;
+        reconnect::compare(inner, sandbox, reports);
         events = Some(more);
     }
     lost(inner, sandbox).await;
@@ -147,17 +147,10 @@ pub(crate) async fn lost(inner: &Inner, sandbox: &SandboxId) {
             }
         }
     }
-    let kind = was_ready.then_some(EventKind::Stopped);
-    inner.table.change_and_tell(sandbox, kind, |record| {
-        record.monitor = None;
-        if record.stage == SandboxStage::Ready {
-            record.stage = SandboxStage::Stopped;
-        }
-    });
+    inner.table.monitor_lost(sandbox);
     if let Err(error) = inner.table.save_sandbox(sandbox) {
         tracing::error!(error = %chain(&error), sandbox = %sandbox, "a sandbox's state is not recorded");
     }
-    inner.table.set_monitor(sandbox, None);
 }
 
 #[cfg(test)]

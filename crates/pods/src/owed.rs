@@ -92,26 +92,46 @@ impl Owed {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what could not be undone for `object`; nothing if all was.
+    /// Adds what could not be undone for `object`; nothing if all was, or is owed already.
     pub(crate) fn add(&self, object: &str, undos: Vec<Undo>) {
-        if undos.is_empty() {
-            return;
+        if self.enter(object, undos, false).is_some() {
+            self.added.notify_one();
         }
-        let debt = Debt { object: object.to_owned(), undos };
-        let number = {
+    }
+
+    /// Undoes what there is of `object` now. It is owed before anything is undone, so that neither an end of
+    /// the daemon nor a caller that gives up in the middle leaves any of it behind.
+    pub(crate) async fn undo(&self, object: &str, undos: Vec<Undo>, hands: &impl Hands) {
+        let Some((number, debt)) = self.enter(object, undos, true) else { return };
+        let _out = Out { owed: self, number };
+        let left = carry_all_out(hands, debt.undos).await;
+        self.tried(number, left);
+        self.added.notify_one();
+    }
+
+    /// A new entry of those undos that no entry of the same object has.
+    fn enter(&self, object: &str, mut undos: Vec<Undo>, is_out: bool) -> Option<(u64, Debt)> {
+        let (number, debt) = {
             let mut inner = self.lock();
+            let known: Vec<&Debt> =
+                inner.entries.values().map(|e| &e.debt).filter(|d| d.object == object).collect();
+            undos.retain(|undo| !known.iter().any(|debt| debt.undos.contains(undo)));
+            if undos.is_empty() {
+                return None;
+            }
+            let debt = Debt { object: object.to_owned(), undos };
             inner.last += 1;
             let number = inner.last;
             let due = Instant::now() + pause(0);
-            let entry = Entry { debt: debt.clone(), attempts: 1, due, is_out: false };
-            inner.entries.insert(number, entry);
-            number
+            let attempts = if is_out { 0 } else { 1 };
+            inner.entries.insert(number, Entry { debt: debt.clone(), attempts, due, is_out });
+            (number, debt)
         };
         if let Err(error) = self.store.put(&key(number), &debt) {
             // It is in memory still, and tried again as long as this daemon lives.
             tracing::error!(error = %crate::error::chain(&error), object, "what is owed is not recorded");
         }
-        self.added.notify_one();
+        Some((number, debt))
     }
 
     /// Whether there is too much of it for more pods to be made.
@@ -193,6 +213,26 @@ impl Owed {
     }
 }
 
+/// An entry that is being tried; when whoever tries it gives up, it is due again.
+struct Out<'a> {
+    owed: &'a Owed,
+    number: u64,
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        let is_given_up = self
+            .owed
+            .lock()
+            .entries
+            .get_mut(&self.number)
+            .is_some_and(|entry| std::mem::replace(&mut entry.is_out, false));
+        if is_given_up {
+            self.owed.added.notify_one();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -233,6 +273,49 @@ mod tests {
         assert_eq!(hands.done.lock().unwrap().last(), Some(&second), "only what was left");
         assert!(owed.describe().is_empty());
         assert!(opened(dir.path()).describe().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_already_is_not_owed_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|p| Undo::RemoveDirectory(p.into()));
+        let owed = opened(dir.path());
+        owed.add("pod", vec![one.clone()]);
+        owed.add("pod", vec![one.clone()]);
+        assert_eq!(owed.describe().len(), 1);
+        owed.add("pod", vec![one.clone(), two.clone()]);
+        let all = owed.describe();
+        assert_eq!(all.len(), 2);
+        assert!(!all[1].contains("one"), "{all:?}");
+        owed.add("other", vec![one]);
+        assert_eq!(owed.describe().len(), 3, "of another object it is another debt");
+    }
+
+    /// Hands that never finish.
+    struct Hanging;
+
+    impl Hands for Hanging {
+        async fn carry_out(&self, _: &Undo) -> Result<(), crate::error::Cause> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_in_the_middle_is_owed_and_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let undo = Undo::RemoveDirectory("a".into());
+        let owed = opened(dir.path());
+        let hung = owed.undo("pod", vec![undo.clone()], &Hanging);
+        assert!(tokio::time::timeout(Duration::from_millis(20), hung).await.is_err());
+        assert_eq!(opened(dir.path()).describe().len(), 1, "the next daemon knows of it");
+        make_due(&owed);
+        owed.due().await;
+        let hands = Noting::default();
+        owed.work(&hands).await;
+        assert_eq!(*hands.done.lock().unwrap(), std::slice::from_ref(&undo));
+        assert!(owed.describe().is_empty());
+        owed.undo("pod", vec![undo], &hands).await;
+        assert!(owed.describe().is_empty() && opened(dir.path()).describe().is_empty());
     }
 
     #[test]

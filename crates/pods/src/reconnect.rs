@@ -1,9 +1,11 @@
 //! Finding the monitor of a pod again, after a restart of the daemon or when its connection broke.
 //!
-//! Always: a monitor that lives is looked for until it answers, for at most [`PATIENCE`]; only one whose
-//! process has ended is taken for gone, so that a slow machine costs no pod its life.
+//! Always: a monitor that lives is looked for until it answers; one that does not for [`PATIENCE`] is killed.
+//! Only one whose process has certainly ended is taken for gone, so that neither a slow machine nor one
+//! without free descriptors costs a pod its life.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{ContainerId, SandboxId};
@@ -17,7 +19,7 @@ use crate::monitors::{Truth, apply, catch_up, exit_record};
 use crate::pods::Inner;
 use crate::records::{ContainerStage, SandboxStage};
 use crate::steps::bounded;
-use crate::undo::{Undo, carry_all_out};
+use crate::undo::Undo;
 
 /// How long a monitor that lives and does not answer is left alone.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -46,58 +48,61 @@ pub(crate) async fn attempt(inner: &Inner, sandbox: &SandboxId, identity: Identi
         Ok((monitor, events, welcome)) => {
             Attempt::Found(Box::new((monitor, events, welcome.containers)))
         }
-        Err(_) if !identity.is_alive() => Attempt::Ended,
+        Err(_) if identity.has_ended() => Attempt::Ended,
         Err(cause) => Attempt::Silent(cause),
     }
 }
 
-/// Looks for the monitor of a pod that should run until it answers; `None` once it has ended, or the pod is
-/// not to run any more.
+/// Looks for the monitor of a pod until it answers; `None` once its process has ended, or it has none. That of
+/// a pod which is not to run any more is left to whoever ends it, and only its end is waited for.
 pub(crate) async fn until_found(inner: &Inner, sandbox: &SandboxId) -> Option<Box<Found>> {
     let give_up = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
         let record = inner.table.sandbox(sandbox)?;
-        let identity = record.monitor.filter(|_| record.stage == SandboxStage::Ready)?;
-        match attempt(inner, sandbox, identity).await {
-            Attempt::Found(found) => return Some(found),
-            Attempt::Ended => return None,
-            Attempt::Silent(cause) if Instant::now() >= give_up => {
-                tracing::error!(
-                    error = %chain(&cause), sandbox = %sandbox,
-                    "a monitor that does not answer is killed"
-                );
-                if let Err(error) = identity.kill() {
-                    tracing::error!(%error, sandbox = %sandbox, "and cannot be");
-                }
-                return None;
+        let identity = record.monitor?;
+        if record.stage == SandboxStage::Ready {
+            match attempt(inner, sandbox, identity).await {
+                Attempt::Found(found) => return Some(found),
+                Attempt::Ended => return None,
+                Attempt::Silent(cause) => silent(sandbox, identity, &cause, give_up),
             }
-            Attempt::Silent(cause) => {
-                tracing::warn!(
-                    error = %chain(&cause), sandbox = %sandbox,
-                    "a monitor lives and does not answer"
-                );
-            }
+        } else if identity.has_ended() {
+            return None;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// What the monitor has against what the records say.
-pub(crate) async fn compare(inner: &Inner, sandbox: &SandboxId, reports: Vec<ContainerReport>) {
+/// A monitor that lives has not answered; past `give_up` it is killed.
+fn silent(sandbox: &SandboxId, identity: Identity, cause: &Cause, give_up: Instant) {
+    let error = chain(cause);
+    if Instant::now() < give_up {
+        tracing::warn!(error, sandbox = %sandbox, "a monitor lives and does not answer");
+        return;
+    }
+    tracing::error!(error, sandbox = %sandbox, "a monitor that does not answer is killed");
+    if let Err(error) = identity.kill() {
+        tracing::error!(%error, sandbox = %sandbox, "and cannot be");
+    }
+}
+
+/// What the monitor has against what the records say. What has happened to containers is known when this
+/// returns; what is left of unfinished ones is undone meanwhile, because that takes its time.
+pub(crate) fn compare(inner: &Arc<Inner>, sandbox: &SandboxId, reports: Vec<ContainerReport>) {
     let mut reports: HashMap<ContainerId, ContainerReport> =
         reports.into_iter().map(|r| (r.container.clone(), r)).collect();
     let directory = inner.pod_dir(sandbox);
+    let mut leftovers: Vec<(String, Vec<Undo>)> = Vec::new();
     for container in inner.table.containers_of(sandbox) {
         let report = reports.remove(&container.id);
         match container.stage {
+            // Those of this daemon have somebody who finishes them.
             ContainerStage::Making | ContainerStage::Removing => {
-                // Those of this daemon have somebody who finishes them.
                 if inner.inherited.contains(&container.id) {
                     let undos = leavings(inner, &container).into_iter().map(|(_, undo)| undo);
-                    let left = carry_all_out(inner, undos.collect()).await;
-                    inner.owed.add(&container.config.metadata.name, left);
+                    leftovers.push((container.id.to_string(), undos.collect()));
                 }
             }
             ContainerStage::Made => {
@@ -112,10 +117,16 @@ pub(crate) async fn compare(inner: &Inner, sandbox: &SandboxId, reports: Vec<Con
     }
     for container in reports.into_keys() {
         tracing::warn!(container = %container, "a monitor has a container that no record knows");
+        let object = container.to_string();
         let undo = Undo::RemoveFromMonitor { sandbox: sandbox.clone(), container };
-        let left = carry_all_out(inner, vec![undo]).await;
-        inner.owed.add("a container without a record", left);
+        leftovers.push((object, vec![undo]));
     }
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        for (object, undos) in leftovers {
+            inner.owed.undo(&object, undos, inner.as_ref()).await;
+        }
+    });
 }
 
 fn truth(

@@ -21,7 +21,7 @@ use crate::records::{ContainerRecord, PodNetwork, SandboxRecord, SandboxStage};
 use crate::sandbox::stop::owed_network;
 use crate::steps::{bounded, unblocked};
 use crate::table::Table;
-use crate::undo::{Undo, carry_all_out};
+use crate::undo::Undo;
 
 /// Pods that are taken up at once.
 const AT_ONCE: usize = 32;
@@ -116,6 +116,9 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
     // Each has its id to itself: a borrowed one would keep this future from being sent to a task.
     let each = known.iter().cloned().map(|id| async move {
         let outcome = bounded("recover", deadline, Box::pin(take_up(pods, &id))).await;
+        if outcome.is_err() {
+            go_on(pods, &id);
+        }
         inner.table.settle(&id);
         (id, outcome)
     });
@@ -168,8 +171,8 @@ async fn take_up(pods: &Pods, id: &SandboxId) -> Result<Outcome, Cause> {
         Decision::Undo => {
             let containers = inner.table.containers_of(id);
             let undos = half_made(inner, &record, &containers);
-            let left = carry_all_out(inner.as_ref(), undos).await;
-            inner.owed.add(&record.config.metadata.to_string(), left);
+            // What is not undone in time is owed, and nobody waits for it any more.
+            inner.owed.undo(id.as_str(), undos, inner.as_ref()).await;
             Ok(Outcome::Undone)
         }
         Decision::Stop => {
@@ -180,6 +183,17 @@ async fn take_up(pods: &Pods, id: &SandboxId) -> Result<Outcome, Cause> {
             carry_on(pods, id, Carry::Remove);
             Ok(Outcome::Undone)
         }
+    }
+}
+
+/// A pod that was not taken up in time: one that should run is looked for until it is found or has certainly
+/// ended, while nobody waits for it any more. What is to be undone is owed already.
+fn go_on(pods: &Pods, id: &SandboxId) {
+    let table = &pods.inner.table;
+    let Some(record) = table.sandbox(id) else { return };
+    // With a connection, its events are being taken.
+    if decide(&record) == Decision::TakeUp && table.monitor(id).is_none() {
+        monitors::find_and_follow(pods, id);
     }
 }
 
@@ -225,8 +239,7 @@ fn half_made(
     undos
 }
 
-/// Finds a pod's monitor and hears from it what has happened meanwhile. One that lives and does not answer at
-/// once is looked for on, while nobody waits for it any more.
+/// Finds a pod's monitor and hears from it what has happened meanwhile.
 async fn connect(pods: &Pods, record: &SandboxRecord) -> Result<Outcome, Cause> {
     let inner = &pods.inner;
     let id = &record.id;
@@ -238,7 +251,7 @@ async fn connect(pods: &Pods, record: &SandboxRecord) -> Result<Outcome, Cause> 
         Attempt::Found(found) => {
             let (monitor, events, reports) = *found;
             monitors::follow(pods, id, monitor, events);
-            reconnect::compare(inner, id, reports).await;
+            reconnect::compare(inner, id, reports);
             Ok(Outcome::Alive)
         }
         Attempt::Ended => {
@@ -246,10 +259,7 @@ async fn connect(pods: &Pods, record: &SandboxRecord) -> Result<Outcome, Cause> 
             monitors::lost(inner, id).await;
             Ok(Outcome::Lost)
         }
-        Attempt::Silent(cause) => {
-            monitors::find_and_follow(pods, id);
-            Err(cause)
-        }
+        Attempt::Silent(cause) => Err(cause),
     }
 }
 
@@ -284,8 +294,7 @@ async fn orphans(inner: &Inner) -> Result<(), Cause> {
             undos.push(Undo::ReleaseRootfs(id));
         }
     }
-    let left = carry_all_out(inner, undos).await;
-    inner.owed.add("leftovers without a record", left);
+    inner.owed.undo("leftovers without a record", undos, inner).await;
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{
-    ContainerId, ContainerMetadata, Effect, Event, SandboxId, SandboxMetadata, State, Timestamp,
+    ContainerId, ContainerMetadata, Effect, Event, SandboxId, SandboxMetadata, Span, State,
+    Timestamp,
 };
 use monitor_client::Monitor;
 use store::{Key, Store, StoreError};
@@ -70,8 +71,8 @@ fn key(id: &str) -> Key {
 }
 
 impl Table {
-    pub(crate) fn new(records: Records, events_ahead: usize) -> Self {
-        Self { inner: Mutex::default(), events: Events::new(events_ahead), records }
+    pub(crate) fn new(records: Records) -> Self {
+        Self { inner: Mutex::default(), events: Events::new(), records }
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -114,15 +115,15 @@ impl Table {
         left.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The sandbox that was asked for by this name and has not been stopped.
+    /// The sandbox that was asked for by this name and has not been stopped. One that is ready goes before
+    /// what is left of attempts to make it.
     pub(crate) fn sandbox_of(&self, metadata: &SandboxMetadata) -> Option<Arc<SandboxRecord>> {
         let inner = self.lock();
-        let mut all = inner.sandboxes.values().map(|e| &e.record);
-        let found = all.find(|r| {
-            r.config.metadata == *metadata
-                && matches!(r.stage, SandboxStage::Ready | SandboxStage::Making)
-        });
-        found.map(Arc::clone)
+        let named = |stage: SandboxStage| {
+            let mut all = inner.sandboxes.values().map(|e| &e.record);
+            all.find(|r| r.stage == stage && r.config.metadata == *metadata).map(Arc::clone)
+        };
+        named(SandboxStage::Ready).or_else(|| named(SandboxStage::Making))
     }
 
     /// Statuses of all that can be seen: not of those that are still being made.
@@ -172,6 +173,40 @@ impl Table {
             self.tell(&inner, Subject::Sandbox(id.clone()), kind, id);
         }
         Some(record)
+    }
+
+    /// A sandbox is ready, unless its monitor has ended meanwhile; false then.
+    pub(crate) fn sandbox_ready(&self, id: &SandboxId, spans: Vec<Span>) -> bool {
+        let mut inner = self.lock();
+        let Some(entry) = inner.sandboxes.get_mut(id) else { return false };
+        if entry.record.monitor.is_none() {
+            return false;
+        }
+        let record = Arc::make_mut(&mut entry.record);
+        record.stage = SandboxStage::Ready;
+        record.spans = spans;
+        entry.status = Arc::new(record.status());
+        for kind in [EventKind::Created, EventKind::Started] {
+            self.tell(&inner, Subject::Sandbox(id.clone()), kind, id);
+        }
+        true
+    }
+
+    /// A sandbox has no monitor any more, and is not ready then.
+    pub(crate) fn monitor_lost(&self, id: &SandboxId) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.sandboxes.get_mut(id) else { return };
+        let record = Arc::make_mut(&mut entry.record);
+        record.monitor = None;
+        let was_ready = record.stage == SandboxStage::Ready;
+        if was_ready {
+            record.stage = SandboxStage::Stopped;
+        }
+        entry.status = Arc::new(record.status());
+        entry.monitor.send_replace(None);
+        if was_ready {
+            self.tell(&inner, Subject::Sandbox(id.clone()), EventKind::Stopped, id);
+        }
     }
 
     /// Writes the newest record of a sandbox; one that is gone is not written.
@@ -433,133 +468,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use model::{Exit, ExitReason};
-    use store::Durability;
-
-    use super::*;
-    use crate::records::tests::{container_record, sandbox_record};
-
-    struct Place {
-        table: Table,
-        dir: tempfile::TempDir,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let open = |name: &str| Store::open(&dir.path().join(name), Durability::Boot).unwrap();
-            let records = Records { sandboxes: open("s"), containers: open("c") };
-            Self { table: Table::new(records, crate::events::EVENTS_AHEAD), dir }
-        }
-
-        fn records(&self, name: &str) -> usize {
-            std::fs::read_dir(self.dir.path().join(name)).unwrap().count()
-        }
-    }
-
-    fn exit() -> Event {
-        let (finished_at, message) = (Timestamp(9), String::new());
-        Event::Exited(Exit { code: 0, finished_at, reason: ExitReason::Completed, message })
-    }
-
-    #[test]
-    fn what_is_being_made_is_seen_by_nobody_and_holds_its_name() {
-        let place = Place::new();
-        let record = sandbox_record(1, SandboxStage::Making);
-        let (id, metadata) = (record.id.clone(), record.config.metadata.clone());
-        place.table.add_sandbox(record, true);
-        assert!(place.table.sandbox_statuses().is_empty());
-        assert!(place.table.pod_status(&id).is_none());
-        assert!(place.table.sandbox_of(&metadata).is_some());
-        place.table.change_sandbox(&id, |r| r.stage = SandboxStage::Ready);
-        assert_eq!(place.table.sandbox_statuses().len(), 1);
-        place.table.change_sandbox(&id, |r| r.stage = SandboxStage::Stopped);
-        assert!(place.table.sandbox_of(&metadata).is_none(), "a stopped one holds no name");
-        assert_eq!(place.table.sandbox_statuses().len(), 1);
-    }
-
-    #[test]
-    fn a_container_is_made_only_in_a_sandbox_that_is_ready() {
-        let place = Place::new();
-        let sandbox = sandbox_record(1, SandboxStage::Ready);
-        let mut container = container_record(2, &sandbox.id, State::Created);
-        container.stage = ContainerStage::Making;
-        place.table.add_sandbox(sandbox.clone(), true);
-        place.table.add_container(container.clone());
-        assert!(place.table.container_status(&container.id).is_none());
-        place.table.change_sandbox(&sandbox.id, |r| r.stage = SandboxStage::Stopped);
-        assert!(!place.table.made(&container.id, |_| {}));
-        place.table.change_sandbox(&sandbox.id, |r| r.stage = SandboxStage::Ready);
-        assert!(place.table.made(&container.id, |r| r.pid = Some(42)));
-        assert_eq!(place.table.container_status(&container.id).unwrap().pid, Some(42));
-    }
-
-    #[test]
-    fn records_are_the_newest_and_nothing_that_is_gone_comes_back() {
-        let place = Place::new();
-        let sandbox = sandbox_record(1, SandboxStage::Ready);
-        let id = sandbox.id.clone();
-        place.table.add_sandbox(sandbox, true);
-        place.table.save_sandbox(&id).unwrap();
-        place.table.change_sandbox(&id, |r| r.stage = SandboxStage::Stopped);
-        place.table.save_sandbox(&id).unwrap();
-        let read: Option<SandboxRecord> =
-            place.table.records().sandboxes.get(&key(id.as_str())).unwrap();
-        assert_eq!(read.unwrap().stage, SandboxStage::Stopped);
-        place.table.forget_sandbox(&id).unwrap();
-        place.table.save_sandbox(&id).unwrap();
-        assert_eq!(place.records("s"), 0);
-        place.table.forget_sandbox(&id).unwrap();
-    }
-
-    #[tokio::test]
-    async fn events_of_a_container_come_in_order_with_the_pod_as_it_was() {
-        let place = Place::new();
-        let sandbox = sandbox_record(1, SandboxStage::Ready);
-        let mut container = container_record(2, &sandbox.id, State::Created);
-        container.stage = ContainerStage::Making;
-        let id = container.id.clone();
-        place.table.add_sandbox(sandbox.clone(), true);
-        let mut events = place.table.events().subscribe();
-        place.table.add_container(container);
-        assert!(place.table.made(&id, |_| {}));
-        let waiting = place.table.watch_state(&id).unwrap();
-        for event in [Event::Started(Timestamp(5)), exit()] {
-            assert!(place.table.happened(&id, &event), "it has to be written");
-            assert!(!place.table.happened(&id, &event), "nothing happens twice");
-        }
-        assert!(matches!(*waiting.borrow(), State::Exited { .. }));
-        place.table.forget_container(&id).unwrap();
-        place.table.forget_sandbox(&sandbox.id).unwrap();
-        use EventKind::{Created, Deleted, Started, Stopped};
-        for (kind, containers) in [(Created, 1), (Started, 1), (Stopped, 1), (Deleted, 0)] {
-            let event = events.next().await.unwrap().unwrap();
-            assert_eq!((event.kind, event.containers.len()), (kind, containers));
-            assert_eq!(event.subject, Subject::Container(id.clone()));
-            if kind == Started {
-                assert!(matches!(event.containers[0].state, State::Running { .. }));
-            }
-        }
-        let event = events.next().await.unwrap().unwrap();
-        assert_eq!((event.kind, event.subject.clone()), (Deleted, Subject::Sandbox(sandbox.id)));
-        assert!(event.sandbox.is_some(), "with what it was last");
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_a_pod_waits_for_that_pod_alone() {
-        let place = Place::new();
-        let [late, settled] =
-            [(1, false), (2, true)].map(|(n, is)| (sandbox_record(n, SandboxStage::Ready), is));
-        let (late_id, settled_id) = (late.0.id.clone(), settled.0.id.clone());
-        place.table.add_sandbox(late.0, late.1);
-        place.table.add_sandbox(settled.0, settled.1);
-        // What was begun since is not taken up: that would undo it while it is made.
-        assert_eq!(place.table.unsettled_ids(), [late_id.clone()]);
-        place.table.settled(&settled_id).await;
-        place.table.settled(&SandboxId::from_random([9; 32])).await;
-        let soon = std::time::Duration::from_millis(20);
-        assert!(tokio::time::timeout(soon, place.table.settled(&late_id)).await.is_err());
-        tokio::join!(place.table.settled(&late_id), async { place.table.settle(&late_id) });
-    }
-}
+mod tests;

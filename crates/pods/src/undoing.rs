@@ -175,13 +175,26 @@ impl Inner {
                 let will_end = asked.or_else(gone_is_fine).is_ok();
                 will_end && tokio::time::timeout(deadlines.kill, drained(events)).await.is_ok()
             }
-            // Nobody listens: without an identity, it has never been or has ended.
-            Err(Cause::Monitor(MonitorError::Unreachable { .. } | MonitorError::Gone)) => {
-                identity.is_none_or(|i| !i.is_alive())
-            }
-            Err(_) => false,
+            Err(cause) => match identity {
+                Some(identity) => identity.has_ended(),
+                // Where nobody listens, it has never been or has ended.
+                None => nobody_listens(&cause),
+            },
         }
     }
+}
+
+/// Whether there is no socket, or nobody at it; any other failure says nothing about that.
+fn nobody_listens(cause: &Cause) -> bool {
+    let Cause::Monitor(error) = cause else { return false };
+    matches!(error, MonitorError::Gone)
+        || matches!(
+            error,
+            MonitorError::Unreachable { source, .. } if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            )
+        )
 }
 
 fn no_answer() -> Cause {
@@ -222,7 +235,7 @@ fn gone_is_fine(cause: Cause) -> Result<(), Cause> {
 
 async fn until_dead(identity: Identity, patience: Duration) -> bool {
     let dead = async {
-        while identity.is_alive() {
+        while !identity.has_ended() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
