@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use operations::{PhaseError, Phases};
@@ -57,6 +58,25 @@ pub(crate) async fn blocking_step<T: Send + 'static, E: Into<Cause> + Send + 'st
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Failure> {
     step(phases, phase, deadline, unblocked(work)).await
+}
+
+/// Tells work that goes on unheard past its deadline that nobody waits for it any more, so that it takes back
+/// itself what it makes too late for the undo. Dropped, it is given up.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Arc<AtomicBool>);
+
+impl Waiting {
+    /// To be asked by the work, after it has made something.
+    pub(crate) fn is_given_up(&self) -> impl Fn() -> bool + Send + 'static {
+        let given_up = Arc::clone(&self.0);
+        move || given_up.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Without an operation's phases: for undoing and recovering.
@@ -125,6 +145,25 @@ mod tests {
         let fine = may_hang.run(|| Ok(5));
         assert_eq!(step(&phases, "next", Duration::from_secs(60), fine).await.unwrap(), 5);
         drop(go);
+    }
+
+    #[tokio::test]
+    async fn work_past_its_deadline_knows_that_nobody_waits_for_it() {
+        let phases = Phases::begin();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiting = Waiting::default();
+        let is_given_up = waiting.is_given_up();
+        let work = move || {
+            let _ = gate.recv();
+            tell.send(is_given_up()).unwrap();
+            Ok::<_, Cause>(())
+        };
+        assert!(blocking_step(&phases, "late", Duration::from_millis(1), work).await.is_err());
+        drop(waiting);
+        drop(go);
+        assert!(told.recv().unwrap());
+        assert!(!Waiting::default().0.load(Ordering::SeqCst));
     }
 
     #[tokio::test]

@@ -76,6 +76,17 @@ impl fmt::Display for Undo {
     }
 }
 
+impl Undo {
+    /// Whether this cannot be done any more after `other`.
+    fn needs(&self, other: &Self) -> bool {
+        let (Self::EndMonitor { directory, .. }, Self::RemoveDirectory(removed)) = (self, other)
+        else {
+            return false;
+        };
+        directory.starts_with(removed)
+    }
+}
+
 /// Whoever can undo things.
 pub(crate) trait Hands: Sync {
     /// Carries one undo out, in bounded time.
@@ -92,6 +103,15 @@ impl Undos {
         self.0.push(undo);
     }
 
+    /// The monitor that is to be ended is this process, now that it is known.
+    pub(crate) fn monitor_is(&mut self, process: Identity) {
+        for undo in &mut self.0 {
+            if let Undo::EndMonitor { identity, .. } = undo {
+                *identity = Some(process);
+            }
+        }
+    }
+
     /// Undoes everything, newest first; what could not be undone comes back in that order.
     pub(crate) async fn unwind(mut self, hands: &impl Hands) -> Vec<Undo> {
         self.0.reverse();
@@ -99,10 +119,15 @@ impl Undos {
     }
 }
 
-/// Carries all undos out in their order; what could not be carried out comes back.
+/// Carries all undos out in their order; what could not be carried out comes back. The directory of a monitor
+/// that could not be ended stays: without the socket in it, the next attempt could not find that monitor.
 pub(crate) async fn carry_all_out(hands: &impl Hands, undos: Vec<Undo>) -> Vec<Undo> {
-    let mut left = Vec::new();
+    let mut left: Vec<Undo> = Vec::new();
     for undo in undos {
+        if left.iter().any(|earlier| earlier.needs(&undo)) {
+            left.push(undo);
+            continue;
+        }
         if let Err(cause) = hands.carry_out(&undo).await {
             tracing::warn!(error = %crate::error::chain(&cause), "could not {undo}");
             left.push(undo);
@@ -148,6 +173,30 @@ pub(crate) mod tests {
         let done = hands.done.lock().unwrap().clone();
         assert_eq!(done, steps.iter().rev().cloned().collect::<Vec<_>>());
         assert_eq!(left, [steps[2].clone(), steps[1].clone()]);
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_could_not_be_ended_keeps_its_directory_and_can_be_found_again() {
+        let (directory, other) = (PathBuf::from("/run/pods/a"), PathBuf::from("/run/pods/b"));
+        let end = |identity| Undo::EndMonitor {
+            sandbox: SandboxId::from_random([3; 32]),
+            directory: directory.clone(),
+            identity,
+        };
+        let identity = Identity { pid: 3, start_time: 9 };
+        let hands = Noting::default();
+        hands.failing.lock().unwrap().push(end(Some(identity)));
+        let mut undos = Undos::default();
+        for path in [&other, &directory] {
+            undos.push(Undo::RemoveDirectory(path.clone()));
+        }
+        undos.push(end(None));
+        undos.monitor_is(identity);
+        let left = undos.unwind(&hands).await;
+        assert_eq!(left, [end(Some(identity)), Undo::RemoveDirectory(directory.clone())]);
+        assert_eq!(hands.done.lock().unwrap().last(), Some(&Undo::RemoveDirectory(other)));
+        hands.failing.lock().unwrap().clear();
+        assert!(carry_all_out(&hands, left).await.is_empty());
     }
 
     #[test]

@@ -13,11 +13,10 @@ use super::{files, limits, setup};
 use crate::cgroup;
 use crate::clock;
 use crate::error::{Cause, PodsError};
-use crate::events::EventKind;
 use crate::monitors;
 use crate::pods::{Inner, Pods, file_failed};
 use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
-use crate::steps::{Failure, blocking_step, step};
+use crate::steps::{Failure, Waiting, blocking_step, step};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "RunPodSandbox";
@@ -188,9 +187,15 @@ impl<'a> Reserved<'a> {
         let limits = specgen::resources(&self.record.resources, &self.inner.host)
             .map_err(|e| Failure::new("cgroup", e))?;
         let hierarchies = self.inner.hierarchies.clone();
+        // The undo begins when this returns.
+        let waiting = Waiting::default();
+        let is_given_up = waiting.is_given_up();
         let make = move || {
             let is_there = Cgroup::at(&hierarchies, &cgroup.path).exists();
             let made = Cgroup::create(&hierarchies, &cgroup.path)?;
+            if cgroup.is_own && is_given_up() {
+                return made.remove();
+            }
             if cgroup.is_own || !is_there { made.apply(&limits) } else { Ok(()) }
         };
         blocking_step(phases, "cgroup", self.inner.config.deadlines.cgroup, make).await
@@ -213,7 +218,9 @@ impl<'a> Prepared<'a> {
         });
         let (started, network) = match netns {
             NetnsPlan::Hosts => {
-                (start_monitor(inner, record, None, phases).await?, PodNetwork::Host)
+                let started = start_monitor(inner, record, None, phases).await?;
+                undos.monitor_is(started.identity);
+                (started, PodNetwork::Host)
             }
             NetnsPlan::Made(netns) => {
                 // Both are waited for also when one fails: nothing may come to be after it was undone.
@@ -221,10 +228,13 @@ impl<'a> Prepared<'a> {
                     attach(inner, record, &netns, phases),
                     start_monitor(inner, record, Some(&netns), phases),
                 );
-                (started?, network?)
+                let started = started?;
+                undos.monitor_is(started.identity);
+                (started, network?)
             }
             NetnsPlan::ByMonitor => {
                 let mut started = start_monitor(inner, record, None, phases).await?;
+                undos.monitor_is(started.identity);
                 let netns = pin(inner, record, started.netns.take(), phases).await?;
                 let network = attach(inner, record, &netns, phases).await?;
                 (started, network)
@@ -311,12 +321,9 @@ impl Running<'_> {
         let identity = started.identity;
         inner.table.change_sandbox(&id, |r| r.monitor = Some(identity));
         monitors::follow(pods, &id, started.monitor, started.events);
-        let spans = phases.spans();
-        for kind in [EventKind::Created, EventKind::Started] {
-            inner.table.change_and_tell(&id, Some(kind), |r| {
-                r.stage = SandboxStage::Ready;
-                r.spans.clone_from(&spans);
-            });
+        if !inner.table.sandbox_ready(&id, phases.spans()) {
+            let message = "the monitor has ended while the sandbox was made";
+            return Err(Failure::new("monitor", Cause::other(Class::Unavailable, message)));
         }
         inner.table.save_sandbox(&id).map_err(|e| Failure::new("record", e))?;
         Ok(id)
