@@ -127,7 +127,8 @@ async fn a_terminal_has_the_clients_size_and_follows_it() {
     let with = with_pod().await;
     let id = sleeping(&with).await;
     for transport in BOTH {
-        let mut session = exec(with.daemon(), &id, "sh -i", TERMINAL, transport).await;
+        let script = "while read x && [ $x = look ]; do busybox stty -a | head -1; done; exit 7";
+        let mut session = exec(with.daemon(), &id, script, TERMINAL, transport).await;
         let mut stdin = session.stdin.take().unwrap();
         let mut stdout = session.stdout.take().unwrap();
         for (width, height) in [(101, 41), (102, 42)] {
@@ -136,12 +137,12 @@ async fn a_terminal_has_the_clients_size_and_follows_it() {
             let wanted = format!("rows {height}; columns {width}");
             // A size and what is typed go on streams of their own: nothing says which one is there first.
             until(&wanted, SOON, async || {
-                stdin.write_all(b"busybox stty -a | head -1\n").await.unwrap();
+                stdin.write_all(b"look\n").await.unwrap();
                 see(&mut stdout, "line = ").await.contains(&wanted).then_some(())
             })
             .await;
         }
-        stdin.write_all(b"exit 7\n").await.unwrap();
+        stdin.write_all(b"enough\n").await.unwrap();
         let rest = all_of(Some(stdout)).await;
         assert_eq!(ended(session).await, Outcome::ExitCode(7), "{rest}");
     }
@@ -154,8 +155,9 @@ async fn a_client_that_leaves_takes_its_terminal_with_it() {
     for (count, transport) in BOTH.into_iter().enumerate() {
         for (kind, streams) in [("pipes", ALL), ("terminal", TERMINAL)] {
             let file = format!("/tmp/{kind}-{count}");
+            // A shell that says who was hung up would do so into a pipe that nobody reads any more.
             let script = format!(
-                "trap 'touch {file}; exit' HUP; echo up; while :; do sleep 1000 & wait $!; done"
+                "exec 2>/dev/null; trap 'touch {file}; exit' HUP; echo up; while :; do sleep 1000 & wait $!; done"
             );
             let mut session = exec(with.daemon(), &id, &script, streams, transport).await;
             see(session.stdout.as_mut().unwrap(), "up").await;

@@ -64,8 +64,7 @@ async fn exec_passes_input_on_and_ends_as_its_command_does() {
 async fn a_signal_ends_exec_and_its_command() {
     let with = with_sleeper().await;
     for transport in TRANSPORTS {
-        let script =
-            "trap 'touch /tmp/hup; exit' HUP; echo up; while :; do sleep 1000 & wait $!; done";
+        let script = "exec 2>/dev/null; trap 'touch /tmp/hup; exit' HUP; echo up; while :; do sleep 1000 & wait $!; done";
         let mut command = with.daemon().cli(&["exec", transport, "main", "sh", "-c", script]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
