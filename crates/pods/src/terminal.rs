@@ -21,13 +21,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct Terminal(Arc<AsyncFd<OwnedFd>>);
 
 impl Terminal {
-    /// The terminal whose controlling end this is; it must not block.
+    /// The terminal whose controlling end this is. It does not block from here on: a thread that waits for
+    /// it would be one that the daemon is missing.
     #[expect(
         deprecated,
         reason = "the safe way in: an OwnedFd is one descriptor until it is dropped, which is what the \
                   unsafe way asks to be promised"
     )]
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self(Arc::new(AsyncFd::new(fd)?)))
     }
 
@@ -114,7 +116,6 @@ mod tests {
         let mut raw = tcgetattr(&user).unwrap();
         raw.make_raw();
         tcsetattr(&user, OptionalActions::Now, &raw).unwrap();
-        rustix::io::ioctl_fionbio(&controller, true).unwrap();
         (Terminal::new(controller).unwrap(), File::from(user))
     }
 
