@@ -1,6 +1,6 @@
 //! What one client, or one pod, may have at once.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ fn others_are_served(daemon: &Daemon) {
 #[tokio::test]
 async fn whoever_opens_too_many_connections_loses_its_own() {
     testkit::isolate_network();
-    let daemon = Setup::new().toml("limits.connections = 64").start().await;
+    let daemon =
+        Setup::new().toml("limits.connections = 64\nlimits.handshake = \"10m\"").start().await;
     let mut all: Vec<UnixStream> = Vec::new();
     for _ in 0..300 {
         // A backlog that is full for a moment is no refusal.
@@ -37,8 +38,9 @@ async fn whoever_opens_too_many_connections_loses_its_own() {
     // The oldest ones have made room; the last one is still there.
     let mut oldest = all.swap_remove(0);
     oldest.set_read_timeout(Some(PATIENCE)).unwrap();
-    let ended = oldest.read(&mut [0; 64]);
-    assert!(!matches!(&ended, Ok(count) if *count > 24), "{ended:?}");
+    // What the server said first, then the end.
+    let ended = oldest.read_to_end(&mut Vec::new());
+    assert!(!matches!(&ended, Err(e) if e.kind() == ErrorKind::WouldBlock), "{ended:?}");
     let count = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     assert!(count < 200, "{count} descriptors");
     drop(all);
@@ -59,7 +61,7 @@ async fn a_connection_that_never_begins_is_closed() {
         let _ = connection.read_to_end(&mut said);
         let gone = connection.read(&mut [0; 1]);
         assert!(
-            !matches!(&gone, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock),
+            !matches!(&gone, Err(e) if e.kind() == ErrorKind::WouldBlock),
             "still open: {gone:?}"
         );
     }
@@ -130,5 +132,5 @@ async fn an_annotation_bounds_what_a_container_logs() {
     .await;
     assert!(dropped < 2000, "some were logged");
     let logged = daemon.logged(&id).await;
-    assert!(logged.starts_with("1\n2\n") && logged.len() <= 1024, "{}", logged.len());
+    assert!(logged.starts_with("1\n2\n") && logged.len() < 2048, "{}", logged.len());
 }

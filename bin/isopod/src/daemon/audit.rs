@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +101,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-fn write(path: &PathBuf, mut file: File, from: &Receiver<Word>, lost: &AtomicU64) {
+fn write(path: &Path, mut file: File, from: &Receiver<Word>, lost: &AtomicU64) {
     for word in from {
         let done = match word {
             Word::Line(line) => {

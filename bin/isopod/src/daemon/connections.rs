@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_server::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +21,8 @@ use tonic::transport::server::Connected;
 
 /// After an accept that failed, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Who opens too many does so quickly, and must not fill the log.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;
 
@@ -36,6 +38,8 @@ pub struct Connections {
 struct Open {
     last: u64,
     all: BTreeMap<u64, Entry>,
+    /// When it was said last that there are too many.
+    said: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -82,7 +86,10 @@ impl Connections {
         if open.all.len() >= self.most {
             let all = open.all.iter().map(|(id, entry)| (*id, entry.peer.pid, entry.peer.calls()));
             let victim = victim(all);
-            tracing::warn!(most = self.most, ?pid, ?victim, "too many connections");
+            if open.said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+                open.said = Some(Instant::now());
+                tracing::warn!(most = self.most, ?pid, "too many connections; some are closed");
+            }
             let entry = open.all.remove(&victim?)?;
             // One that is just ending needs no word.
             let _ = entry.close.send(());
