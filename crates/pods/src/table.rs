@@ -71,8 +71,8 @@ fn key(id: &str) -> Key {
 }
 
 impl Table {
-    pub(crate) fn new(records: Records) -> Self {
-        Self { inner: Mutex::default(), events: Events::new(), records }
+    pub(crate) fn new(records: Records, events_ahead: usize) -> Self {
+        Self { inner: Mutex::default(), events: Events::new(events_ahead), records }
     }
 
     pub(crate) fn events(&self) -> &Events {

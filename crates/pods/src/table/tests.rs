@@ -14,7 +14,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let open = |name: &str| Store::open(&dir.path().join(name), Durability::Boot).unwrap();
         let records = Records { sandboxes: open("s"), containers: open("c") };
-        Self { table: Table::new(records), dir }
+        Self { table: Table::new(records, crate::events::EVENTS_AHEAD), dir }
     }
 
     fn records(&self, name: &str) -> usize {
