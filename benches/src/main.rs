@@ -10,12 +10,13 @@ mod memory;
 mod pods;
 mod restart;
 mod samples;
+mod soak;
 
 use std::process::ExitCode;
 
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
-const USAGE: &str = "usage: bench [pods | memory | restart | recovery [PODS] | lists [CONTAINERS]]   (all but the last two where none is named)";
+const USAGE: &str = "usage: bench [pods | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]   (all but the last three where none is named)";
 
 fn main() -> ExitCode {
     // Before there are threads: only this one moves, and what it starts goes with it.
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
             ["lists"] => lists::measure(500).await,
             ["lists", containers] if count(containers).is_some() => {
                 lists::measure(count(containers).unwrap_or(500)).await;
+            }
+            ["soak"] => return soak::measure(2000).await,
+            ["soak", pods] if count(pods).is_some() => {
+                return soak::measure(count(pods).unwrap_or(2000)).await;
             }
             [..] => {
                 eprintln!("{USAGE}");

@@ -53,7 +53,7 @@ fn monitors(daemon: &Daemon) -> Vec<u32> {
 }
 
 /// The number in KiB behind a word of a file in /proc.
-fn field(path: &str, name: &str) -> u64 {
+pub fn field(path: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());

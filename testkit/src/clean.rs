@@ -10,6 +10,9 @@ use crate::host::run;
 /// The variable in the environment of everything that a test's daemon starts.
 pub const MARK: &str = "ISOPOD_TEST_MARK";
 
+/// The variable with the directory in which faults of a daemon and its monitors are armed.
+pub const FAULTS: &str = "ISOPOD_FAULTS";
+
 /// By what the things of one daemon are known.
 #[derive(Debug)]
 pub struct Traces {
@@ -39,6 +42,19 @@ impl Traces {
         found.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
         found.extend(veths().difference(&self.links).map(|name| format!("link {name}")));
         found
+    }
+
+    /// The monitor of a pod: its command line has the beginning of the pod's id. Containers that wait for
+    /// their start have it too, and are its children.
+    pub fn monitor(&self, pod_id: &str) -> Option<u32> {
+        let of_pod = self.processes().into_iter().filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|byte| *byte == 0);
+            let of_pod = |word: &[u8]| !word.is_empty() && pod_id.as_bytes().starts_with(word);
+            words.next() == Some(b"isopod-monitor") && words.next().is_some_and(of_pod)
+        });
+        let of_pod: BTreeSet<u32> = of_pod.collect();
+        of_pod.iter().copied().find(|pid| parent_of(*pid).is_none_or(|p| !of_pod.contains(&p)))
     }
 
     /// Kills, unmounts and removes it all.
@@ -122,6 +138,11 @@ pub fn veths() -> BTreeSet<String> {
     // 3: veth0@if2: <...
     let names = list.lines().filter_map(|line| line.split(": ").nth(1));
     names.filter_map(|name| name.split('@').next()).map(str::to_owned).collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn command_of(pid: u32) -> String {

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::clean::{MARK, Traces, veths};
+use crate::clean::{FAULTS, MARK, Traces, veths};
+use crate::faults::Faults;
 use crate::poll::{eventually, until};
 use crate::registry::Registry;
 
@@ -213,7 +214,25 @@ impl Daemon {
         let mut command = Command::new(program());
         command.arg("daemon").arg("--config").arg(self.at.join("config.toml"));
         command.env(MARK, &self.traces.mark).stdin(Stdio::null());
+        command.env(FAULTS, self.at.join("faults"));
         command
+    }
+
+    /// Faults of it and of its monitors.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.at.join("faults"))
+    }
+
+    /// Waits until it has ended by itself, or was killed by a fault.
+    ///
+    /// # Panics
+    /// Where it does not run, or does not end.
+    pub fn wait_for_its_end(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("a daemon that runs");
+        let over =
+            eventually(ENDS_WITHIN, || process.try_wait().expect("a child can be waited for"));
+        over.unwrap_or_else(|| panic!("the daemon does not end\n{}", self.log_end()))
     }
 
     /// Starts it where it does not run, and waits until it serves.
@@ -244,6 +263,28 @@ impl Daemon {
         let mut process = self.process.take().expect("a daemon that runs");
         process.kill().expect("a child can be killed");
         process.wait().expect("a child can be waited for");
+    }
+
+    /// The process that holds a pod, if it is there.
+    #[must_use]
+    pub fn monitor(&self, pod_id: &str) -> Option<u32> {
+        self.traces.monitor(pod_id)
+    }
+
+    /// What a machine does that goes down: every process ends, and what is in memory only is gone. To be
+    /// started again.
+    ///
+    /// # Panics
+    /// Where the daemon does not run, or its state cannot be removed.
+    pub fn lose_all_but_the_disk(&mut self) {
+        self.kill();
+        self.traces.remove();
+        for place in ["state", "netns"] {
+            match fs::remove_dir_all(self.at.join(place)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{place}: {e}"),
+                Ok(()) | Err(_) => {}
+            }
+        }
     }
 
     /// Asks it to end, as systemd does, and waits until it has; its pods go on.

@@ -11,6 +11,7 @@
 pub mod archive;
 mod clean;
 mod daemon;
+mod faults;
 mod host;
 mod http;
 mod image;
@@ -20,6 +21,7 @@ mod poll;
 mod registry;
 
 pub use daemon::{Daemon, Network, Setup};
+pub use faults::Faults;
 pub use host::{Mounted, isolate_network};
 pub use image::{Image, Index, busybox};
 pub use layer::{Blob, Compression, Layer, digest};

@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod hours;
 mod leftovers;
 mod lint;
 mod run;
@@ -21,6 +22,10 @@ usage: cargo xtask VERB
   test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
   lint             format, clippy, cargo-deny, documentation; all without a warning
   bench [WHAT…]    build a release and measure what SPECIFICATION.md promises
+  faults           kill the daemon and its monitors at every point, fill and break the disk at each
+  model [--minutes N] [--seed N]
+                   random calls and deaths beside a model of what must be true
+  soak [--pods N]  pods that come and go on a release; fails where memory, files or mounts grow
   demo             build, start a daemon in a temporary directory, run a pod, show it, clean up
 ";
 
@@ -36,6 +41,9 @@ fn main() -> ExitCode {
         "lint" => lint::lint(),
         "bench" => bench::bench(rest),
         "demo" => demo::demo(rest),
+        "faults" => hours::faults(rest),
+        "model" => hours::model(rest),
+        "soak" => hours::soak(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

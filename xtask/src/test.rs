@@ -28,16 +28,25 @@ pub fn test(args: &[String]) -> Outcome {
     }
 }
 
+/// With the points at which tests end a process; in everything that tests build, or cargo would build it
+/// all twice.
+pub const FEATURES: [&str; 2] = ["--features", "isopod/faults,isopod-monitor/faults"];
+
 /// Builds the daemon and, beside it, the monitor.
-fn build() -> Outcome {
-    run(&mut cargo(["build", "--package", "isopod", "--package", "isopod-monitor"]))
+pub fn build() -> Outcome {
+    let mut build = cargo(["build", "--package", "isopod", "--package", "isopod-monitor"]);
+    run(build.args(FEATURES))
 }
 
 /// nextest where it is installed, for its limits on each test; else what every Rust has.
 fn runner() -> Command {
     if succeeds(&mut cargo(["nextest", "--version"])) {
-        cargo(["nextest", "run", "--workspace"])
+        let mut nextest = cargo(["nextest", "run", "--workspace"]);
+        nextest.args(FEATURES);
+        nextest
     } else {
-        cargo(["test", "--workspace", "--all-targets"])
+        let mut test = cargo(["test", "--workspace", "--all-targets"]);
+        test.args(FEATURES);
+        test
     }
 }

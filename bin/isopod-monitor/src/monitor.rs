@@ -236,6 +236,7 @@ impl Monitor {
     /// Writes the record of a container's end, then tells it to every daemon.
     pub fn exited(&mut self, key: Key, exit: Exit) {
         let Some(container) = self.containers.get_mut(&key) else { return };
+        fault::point!("monitor.exit.before");
         container.output.drain(&mut self.scratch);
         container.stdin = None;
         container.terminal = None;
@@ -260,6 +261,7 @@ impl Monitor {
         for daemon in daemons {
             self.tell(daemon, Event::Exited { container: id.clone(), exit: exit.clone() });
         }
+        fault::point!("monitor.exit.told");
     }
 
     /// Waits for every child that has ended: processes of containers and execs, commands, and orphans that

@@ -84,6 +84,7 @@ pub async fn start(
     else {
         return Err(nonsense("setup"));
     };
+    fault::point!("monitor-client.setup.after");
     let netns = made.into_iter().next();
     if let Some(child) = unready.0.take() {
         reap(child);
@@ -141,7 +142,10 @@ fn spawn(program: &MonitorProgram, directory: &Path, name: &str) -> io::Result<S
     let mut command = Command::new(program.path());
     command.arg0("isopod-monitor").arg(name).env_clear();
     command.stdin(OwnedFd::from(monitors)).stdout(Stdio::null()).stderr(log);
+    command.envs(fault::environment());
+    fault::check!("monitor-client.spawn.before")?;
     let child = command.spawn()?;
+    fault::point!("monitor-client.spawn.after");
     let pid = child
         .id()
         .and_then(|id| i32::try_from(id).ok())

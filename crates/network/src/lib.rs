@@ -12,6 +12,8 @@ mod bridge;
 mod cni;
 mod config;
 mod error;
+#[cfg(test)]
+mod golden;
 mod join;
 mod limits;
 mod locks;

@@ -109,6 +109,7 @@ pub(crate) fn pin(namespace: BorrowedFd<'_>, path: &Path) -> Result<(), NetworkE
     })?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
     drop(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?);
+    fault::point!("netns.pin.file-made");
     let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     rustix::mount::mount_bind(source, path).map_err(|e| {
         // The file is ours and empty; the mount's error is what counts.
@@ -129,6 +130,7 @@ pub(crate) fn unpin(path: &Path) -> Result<(), NetworkError> {
         rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
             .map_err(|e| failed(e.into()))?;
     }
+    fault::point!("netns.unpin.unmounted");
     match rustix::fs::unlink(path) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(e) => Err(failed(e.into())),

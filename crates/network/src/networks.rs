@@ -75,7 +75,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
     operation: &'static str,
     work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
 ) -> Result<T, NetworkError> {
+    fault::check!("network.", operation, ".before").map_err(|source| NetworkError::Kernel {
+        operation,
+        object: String::new(),
+        source,
+    })?;
     let done = tokio::task::spawn_blocking(work).await;
+    fault::point!("network.", operation, ".after");
     done.unwrap_or(Err(NetworkError::Lost { operation }))
 }
 

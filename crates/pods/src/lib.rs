@@ -13,6 +13,8 @@ mod container;
 mod error;
 mod events;
 mod filters;
+#[cfg(test)]
+mod golden;
 mod host;
 mod monitors;
 mod owed;

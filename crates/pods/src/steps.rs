@@ -1,6 +1,8 @@
 //! A phase of an operation: bounded, named, and away from the async threads where it blocks.
 
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,10 +46,21 @@ pub(crate) async fn step<T, E: Into<Cause>>(
     deadline: Duration,
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
-    match phases.within(phase, deadline, future).await {
+    at_fault(fault::check!("step.", phase, ".before"), phase)?;
+    let done = match phases.within(phase, deadline, future).await {
         Ok(result) => result.map_err(|e| Failure::new(phase, e)),
         Err(late) => Err(Failure::new(phase, late)),
-    }
+    };
+    at_fault(fault::check!("step.", phase, ".after"), phase)?;
+    done
+}
+
+/// The failure that a test has armed here; none in a release.
+fn at_fault(reached: io::Result<()>, phase: &'static str) -> Result<(), Failure> {
+    reached.map_err(|source| {
+        let (what, path) = ("pass the point of", PathBuf::from(phase));
+        Failure::new(phase, Cause::File { what, path, source })
+    })
 }
 
 /// The same for `work` that blocks. Past its deadline it goes on unheard.

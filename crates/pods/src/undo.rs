@@ -85,6 +85,21 @@ impl Undo {
         };
         directory.starts_with(removed)
     }
+
+    /// Its kind, in a word.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::ForgetSandbox(_) => "forget-sandbox",
+            Self::ForgetContainer(_) => "forget-container",
+            Self::RemoveDirectory(_) => "remove-directory",
+            Self::RemoveNetns(_) => "remove-netns",
+            Self::Detach { .. } => "detach",
+            Self::RemoveCgroup(_) => "remove-cgroup",
+            Self::EndMonitor { .. } => "end-monitor",
+            Self::ReleaseRootfs(_) => "release-rootfs",
+            Self::RemoveFromMonitor { .. } => "remove-from-monitor",
+        }
+    }
 }
 
 /// Whoever can undo things.

@@ -20,6 +20,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Hands for Inner {
     async fn carry_out(&self, undo: &Undo) -> Result<(), Cause> {
+        fault::check!("undo.", undo.name(), ".before")
+            .map_err(file_failed("pass the point of", Path::new(undo.name())))?;
+        let undone = self.carry_out_now(undo).await;
+        fault::point!("undo.", undo.name(), ".after");
+        undone
+    }
+}
+
+impl Inner {
+    async fn carry_out_now(&self, undo: &Undo) -> Result<(), Cause> {
         let deadlines = &self.config.deadlines;
         match undo {
             Undo::ForgetSandbox(id) => Ok(self.table.forget_sandbox(id)?),

@@ -141,6 +141,7 @@ impl Store {
     /// [`StoreError::Write`]; what was there before is there still.
     pub fn put<R: Record>(&self, key: &Key, record: &R) -> Result<(), StoreError> {
         let write = || -> io::Result<()> {
+            fault::check!("store.", R::KIND, ".put.before")?;
             let bytes = encode(record)?;
             let temporary = format!("{NEW_PREFIX}{key}");
             let flags = OFlags::WRONLY
@@ -155,6 +156,7 @@ impl Store {
                 Durability::Boot => Ok(()),
             });
             let done = written
+                .and_then(|()| fault::check!("store.", R::KIND, ".put.written"))
                 .and_then(|()| {
                     Ok(rustix::fs::renameat(&self.dir, &temporary, &self.dir, key.as_str())?)
                 })
@@ -163,6 +165,7 @@ impl Store {
                 // The name may be gone already; what counts is the error of the write.
                 let _ = rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
             }
+            fault::point!("store.", R::KIND, ".put.after");
             done
         };
         write().map_err(|source| StoreError::Write { path: self.path.join(key.as_str()), source })
@@ -188,11 +191,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Remove`].
     pub fn remove(&self, key: &Key) -> Result<(), StoreError> {
-        let done = match rustix::fs::unlinkat(&self.dir, key.as_str(), AtFlags::empty()) {
+        let remove = || match rustix::fs::unlinkat(&self.dir, key.as_str(), AtFlags::empty()) {
             Ok(()) => self.sync_dir(),
             Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),
         };
+        let done = fault::check!("store.", self.name(), ".remove.before").and_then(|()| remove());
+        fault::point!("store.", self.name(), ".remove.after");
         done.map_err(|source| StoreError::Remove { path: self.path.join(key.as_str()), source })
     }
 
@@ -231,6 +236,11 @@ impl Store {
             }
         }
         Ok(loaded)
+    }
+
+    /// The last part of its path, which tells stores apart where a record's kind is not known.
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
     }
 
     fn quarantine(&self, name: &str) -> io::Result<PathBuf> {

@@ -20,13 +20,21 @@ mod events;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod handlers;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod kubelet;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lines;
+#[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]
@@ -37,6 +45,10 @@ mod own_metrics;
 mod pulls;
 #[cfg(test)]
 mod read_only;
+#[cfg(test)]
+mod reboot;
+#[cfg(test)]
+mod records;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::around::{Around, around, plain};
 
 /// Debian's plugins, as a node is set up with them; `@` is the daemon's own directory.
-const CONFLIST: &str = r#"{ "cniVersion": "1.0.0", "name": "tests", "plugins": [
+pub const CONFLIST: &str = r#"{ "cniVersion": "1.0.0", "name": "tests", "plugins": [
   { "type": "bridge", "bridge": "cni-tests", "isGateway": true, "ipMasq": true,
     "ipam": { "type": "host-local", "dataDir": "@", "ranges": [[{ "subnet": "10.77.0.0/24" }]],
               "routes": [{ "dst": "0.0.0.0/0" }] } },

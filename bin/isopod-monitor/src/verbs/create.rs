@@ -416,6 +416,7 @@ pub fn started(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) {
         container.stage = Stage::Running;
         container.state = State::Running { started_at: at };
     }
+    fault::point!("monitor.started");
     monitor.reply(reply, Ok(Reply::Started { at }));
 }
 
@@ -427,6 +428,7 @@ fn set_up(
     mut spans: Vec<Span>,
     report: Report,
 ) {
+    fault::point!("monitor.set-up");
     let Some(mut container) = monitor.containers.remove(&key) else { return };
     let refusal = match report {
         Report::Ready { spans: childs, warnings, terminal } => {

@@ -33,11 +33,37 @@ enum Outcome {
 
 /// Carries a request out, or begins to.
 pub fn dispatch(monitor: &mut Monitor, reply: ReplyTo, request: Request, fds: Vec<OwnedFd>) {
-    match carry_out(monitor, reply, request, fds) {
+    let verb = verb(&request);
+    fault::point!("monitor.", verb, ".before");
+    let outcome = carry_out(monitor, reply, request, fds);
+    fault::point!("monitor.", verb, ".done");
+    match outcome {
         Ok(Outcome::Answer(answer)) => monitor.reply(reply, Ok(answer)),
         Ok(Outcome::AnswerWith(answer, fds)) => monitor.reply_with(reply, Ok(answer), fds),
         Ok(Outcome::Later) => {}
         Err(refusal) => monitor.reply(reply, Err(refusal)),
+    }
+}
+
+/// What a request asks for, in a word.
+fn verb(request: &Request) -> &'static str {
+    match request {
+        Request::Hello { .. } => "hello",
+        Request::Setup(_) => "setup",
+        Request::Create(_) => "create",
+        Request::Start { .. } => "start",
+        Request::Kill { .. } => "kill",
+        Request::ReopenLog { .. } => "reopen-log",
+        Request::Exec(_) => "exec",
+        Request::KillExec { .. } => "kill-exec",
+        Request::HangUp { .. } => "hang-up",
+        Request::Attach(_) => "attach",
+        Request::Detach { .. } => "detach",
+        Request::CloseStdin { .. } => "close-stdin",
+        Request::Resize { .. } => "resize",
+        Request::Sockets => "sockets",
+        Request::Remove { .. } => "remove",
+        Request::Shutdown => "shutdown",
     }
 }
 

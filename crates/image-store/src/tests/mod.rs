@@ -3,6 +3,7 @@
 mod archives;
 mod containers;
 mod faults;
+mod golden;
 mod images;
 mod layers;
 mod support;

@@ -62,6 +62,7 @@ pub(super) fn connect(
     route
         .all(vec![new_veth(&veth), name_port(&lease.link, attachment.sandbox.as_str())])
         .map_err(|failed| kernel("make link", &lease.link)(failed.source))?;
+    fault::check!("bridge.link.made").map_err(kernel("make link", &lease.link))?;
     let mut inside = in_namespace(netns.as_fd(), Socket::route)
         .and_then(|socket| socket)
         .map_err(|e| netns_error("enter", attachment, e))?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ContainerId, Event, Signal, State};
-use monitor_client::api::KillScope;
+use model::{ContainerId, Event, Signal, State, Timestamp};
+use monitor_client::api::{ContainerReport, KillScope};
 use operations::Phases;
 
 use super::{name, there};
@@ -62,6 +62,10 @@ async fn begin(inner: &Inner, record: &ContainerRecord, phases: &Phases) -> Resu
             Ok(())
         }
         Err(failure) => {
+            if let Some(at) = runs_already(inner, record).await {
+                monitors::apply(inner, id, &[Event::Started(at)]);
+                return Ok(());
+            }
             if matches!(*failure.cause, Cause::Deadline(_)) {
                 // It must not begin to run after it was said that it does not.
                 let kill = monitor.kill(id.clone(), Signal::KILL, KillScope::All);
@@ -75,14 +79,26 @@ async fn begin(inner: &Inner, record: &ContainerRecord, phases: &Phases) -> Resu
     }
 }
 
+/// Since when a container runs whose start has come to nothing: an earlier start may have succeeded although
+/// its answer was lost, and then this one is refused.
+async fn runs_already(inner: &Inner, record: &ContainerRecord) -> Option<Timestamp> {
+    match report(inner, record).await?.state {
+        State::Running { started_at } => Some(started_at),
+        State::Created | State::Exited { .. } => None,
+    }
+}
+
+/// What the monitor says of a container.
+async fn report(inner: &Inner, record: &ContainerRecord) -> Option<ContainerReport> {
+    let monitor = inner.table.monitor(&record.sandbox)?;
+    let welcome = bounded("hello", inner.config.deadlines.answer, monitor.hello()).await.ok()?;
+    welcome.containers.into_iter().find(|c| c.container == record.id)
+}
+
 /// An external runtime makes the process at the start, so its id is known only now.
 async fn learn_pid(inner: &Inner, record: &ContainerRecord) {
-    let Some(monitor) = inner.table.monitor(&record.sandbox) else { return };
-    let Ok(welcome) = bounded("hello", inner.config.deadlines.answer, monitor.hello()).await else {
-        return;
-    };
-    let report = welcome.containers.into_iter().find(|c| c.container == record.id);
-    let pid = report.and_then(|report| report.pid);
+    let Some(report) = report(inner, record).await else { return };
+    let pid = report.pid;
     inner.table.change_container(&record.id, |r| r.pid = pid);
     if let Err(error) = inner.table.save_container(&record.id) {
         tracing::warn!(error = %chain(&error), container = %record.id, "its process id is not recorded");
