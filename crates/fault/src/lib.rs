@@ -2,7 +2,7 @@
 //!
 //! Owns: the points' meaning, and the directory by which a test arms them.
 //! Always: without the feature `on` a point is nothing at all, and no name of one is in the program; with
-//! it, and without the variable [`DIRECTORY`], a point does nothing. An armed fault strikes once, in one
+//! it, and without the variable `ISOPOD_FAULTS`, a point does nothing. An armed fault strikes once, in one
 //! process.
 //! Callers: every crate that touches the kernel or the disk, at each boundary; `cargo xtask test` builds
 //! with the feature.
@@ -50,7 +50,6 @@ macro_rules! point {
 /// None.
 #[cfg(not(feature = "on"))]
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "a point is to be nothing")]
 pub const fn nothing() -> std::io::Result<()> {
     Ok(())
 }
