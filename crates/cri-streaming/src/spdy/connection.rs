@@ -211,16 +211,21 @@ impl Opener {
     /// A connection that has ended, or a peer that refuses the stream.
     pub async fn open(&self, headers: Headers) -> io::Result<Stream> {
         let (replied, reply) = oneshot::channel();
-        let (id, stream) = {
+        let place = self.shared.commands.reserve().await;
+        let place = place.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let stream = {
             let mut table = self.shared.table();
             if table.is_over {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             let id = table.next_id;
             table.next_id = id.checked_add(2).ok_or(io::ErrorKind::QuotaExceeded)?;
-            (id, self.shared.new_stream(&mut table, id, headers.clone(), Some(replied), false))
+            let stream =
+                self.shared.new_stream(&mut table, id, headers.clone(), Some(replied), false);
+            // Under the lock: a peer refuses a number that comes behind a higher one.
+            place.send(Command::Open { stream: id, headers, fin: false });
+            stream
         };
-        self.shared.command(Command::Open { stream: id, headers, fin: false }).await?;
         reply.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(stream)
     }
