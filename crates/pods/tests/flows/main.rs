@@ -22,15 +22,19 @@ fn main() -> ExitCode {
     }
     let stories: Vec<Story> =
         [sandboxes::STORIES, containers::STORIES, execs::STORIES, restarts::STORIES].concat();
-    if args.iter().any(|arg| arg == "--list") {
-        for (name, _) in &stories {
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if has("--list") {
+        // None is ignored; a runner that asks for those must not be told of all.
+        let listed: &[Story] = if has("--ignored") { &[] } else { &stories };
+        for (name, _) in listed {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<&String> = args.iter().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let is_wanted =
-        |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let is_wanted = |name: &str| {
+        wanted.is_empty() || wanted.iter().any(|part| matches(name, part, has("--exact")))
+    };
     let mut failed = 0;
     for (name, story) in stories.iter().filter(|(name, _)| is_wanted(name)) {
         let went_well = catch_unwind(story).is_ok();
@@ -39,4 +43,8 @@ fn main() -> ExitCode {
     }
     println!("{failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn matches(name: &str, part: &str, exactly: bool) -> bool {
+    if exactly { name == part } else { name.contains(part) }
 }
