@@ -160,6 +160,9 @@ pub enum LayerError {
         /// Why not.
         source: io::Error,
     },
+    /// The layer's record cannot be written.
+    #[error("cannot record the layer")]
+    Record(#[source] store::StoreError),
     /// The layer's directory cannot be made, synced or put in its place.
     #[error("cannot {action}")]
     Store {
@@ -183,6 +186,7 @@ impl Classified for LayerError {
             | Self::DiffId { .. }
             | Self::Archive(_) => Class::DataLoss,
             Self::TooBig { .. } => Class::ResourceExhausted,
+            Self::Record(source) => source.class(),
             Self::Write { source, .. } | Self::Store { source, .. } => Class::of_io(source),
         }
     }

@@ -94,11 +94,10 @@ impl Inner {
     }
 
     fn record_layer(&self, info: &LayerInfo, is_settled: bool) -> Result<(), LayerError> {
-        let action = "record the layer";
-        self.hook(Step::RecordLayer, action)?;
+        self.hook(Step::RecordLayer, "record the layer")?;
         self.layer_records
             .put(&records::key(&info.chain_id), &LayerRecord::new(info, is_settled))
-            .map_err(|e| LayerError::Store { action, source: std::io::Error::other(e) })
+            .map_err(LayerError::Record)
     }
 
     /// The one pass. A second thread decompresses; it ends before this does.
@@ -261,7 +260,7 @@ impl<'a> Staging<'a> {
         let layout = &self.inner.layout;
         let steps = &*self.inner.options.steps;
         trash::trash(layout, steps, Area::Images, &layout.layers_fd, hex.as_ref())
-            .map_err(|e| LayerError::Store { action, source: std::io::Error::other(e) })?;
+            .map_err(|e| LayerError::Store { action, source: as_io(e) })?;
         renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex).map_err(store(action))?;
         self.is_placed.set(true);
         fsync(&layout.layers_fd).map_err(store(action))
@@ -283,4 +282,14 @@ impl Drop for Staging<'_> {
             Err(error) => tracing::warn!(%error, "a staging directory stays until the next start"),
         }
     }
+}
+
+/// The same failure as an I/O error, whose kind still says what class it has.
+fn as_io(error: ImageStoreError) -> std::io::Error {
+    let kind = if let ImageStoreError::Io { source, .. } = &error {
+        source.kind()
+    } else {
+        std::io::ErrorKind::Other
+    };
+    std::io::Error::new(kind, error)
 }

@@ -163,8 +163,7 @@ fn what_a_plugin_does_wrong_is_told_and_undone() {
         conf("10-net.conflist", &list("net", "1.0.0", &["good", "bad"]));
         plugin("good", GOOD, "");
         plugin("bad", GOOD, "");
-        // Long enough for a shell on a busy machine, short enough to wait for the one that hangs.
-        let networks = start(CniConfig { plugin_timeout: Duration::from_secs(8), ..cni() });
+        let networks = start(CniConfig { plugin_timeout: Duration::from_secs(2), ..cni() });
         until(&networks, |status| status.ready).await;
         let netns = networks.new_netns(&id(1)).await.unwrap();
         let attachment = pod(&id(1), &netns);
@@ -184,7 +183,7 @@ fn what_a_plugin_does_wrong_is_told_and_undone() {
             ("echo '{\"ips\":[{\"address\":\"x\"}]}'", "no address with a prefix", Class::Internal),
             (later, "try later (code 11): full moon", Class::Unavailable),
             (full, "no IP addresses", Class::ResourceExhausted),
-            (hang, "killed at ADD after 8 s", Class::DeadlineExceeded),
+            (hang, "killed at ADD after 2 s", Class::DeadlineExceeded),
         ] {
             plugin("bad", add, "");
             let error = networks.attach(&attachment).await.unwrap_err();
