@@ -52,8 +52,9 @@ struct Pending {
 #[derive(Debug)]
 struct Shared {
     socket: UnixStream,
-    /// One message is written at a time.
-    writing: AsyncMutex<()>,
+    /// What is still to be written of the last message: whoever wrote it has given up in the middle. One message
+    /// is written at a time, and none before this.
+    unwritten: AsyncMutex<Vec<u8>>,
     pending: Mutex<Pending>,
     last_id: AtomicU64,
 }
@@ -83,7 +84,7 @@ impl Monitor {
         socket.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             socket: UnixStream::from_std(socket)?,
-            writing: AsyncMutex::new(()),
+            unwritten: AsyncMutex::default(),
             pending: Mutex::default(),
             last_id: AtomicU64::new(0),
         });
@@ -267,19 +268,34 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a message. Whoever gives up in the middle leaves the rest of it to the next one: half a message
+    /// would make nonsense of everything after it.
     async fn write(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let _one_at_a_time = self.writing.lock().await;
-        let mut sent = 0;
-        while sent < message.len() {
-            let fds = if sent == 0 { fds } else { &[] };
-            let write = || sys::send(self.socket.as_fd(), &message[sent..], fds);
-            match self.socket.try_io(Interest::WRITABLE, write) {
-                Ok(count) => sent += count,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
-                Err(e) => return Err(e),
-            }
+        let mut unwritten = self.unwritten.lock().await;
+        self.write_rest(&mut unwritten).await?;
+        // The descriptors go with the first piece.
+        let count = self.write_piece(message, fds).await?;
+        unwritten.extend_from_slice(&message[count..]);
+        self.write_rest(&mut unwritten).await
+    }
+
+    async fn write_rest(&self, rest: &mut Vec<u8>) -> io::Result<()> {
+        while !rest.is_empty() {
+            let count = self.write_piece(rest, &[]).await?;
+            rest.drain(..count);
         }
         Ok(())
+    }
+
+    /// Writes some of `bytes`, or nothing if this is dropped before its end.
+    async fn write_piece(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        loop {
+            let write = || sys::send(self.socket.as_fd(), bytes, fds);
+            match self.socket.try_io(Interest::WRITABLE, write) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
+                result => return result,
+            }
+        }
     }
 
     async fn read(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
@@ -378,4 +394,32 @@ async fn deliver(
 async fn over(shared: &Shared, events: &mpsc::Sender<MonitorEvent>) {
     *shared.pending() = Pending { is_over: true, ..Pending::default() };
     let _ = events.send(MonitorEvent::Gone).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_that_was_given_up_in_the_middle_is_whole_before_the_next_one() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (monitor, _events) = Monitor::over(ours).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut theirs = UnixStream::from_std(theirs).unwrap();
+        // More than the socket holds, and nobody reads yet.
+        let (long, short) = (vec![b'a'; 4 << 20], vec![b'b'; 10]);
+        let soon = Duration::from_millis(20);
+        let write = monitor.shared.write(&long, &[]);
+        assert!(tokio::time::timeout(soon, write).await.is_err());
+        let mut read = vec![0; long.len() + short.len()];
+        let (written, all) =
+            tokio::join!(monitor.shared.write(&short, &[]), theirs.read_exact(&mut read));
+        written.unwrap();
+        all.unwrap();
+        assert!(read[..long.len()] == long && read[long.len()..] == short);
+    }
 }
