@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use model::ContainerId;
-use monitor_client::{ExecStreams, Monitor, MonitorError, RunningExec};
+use monitor_client::{ExecStreams, MonitorError, RunningExec};
 use operations::Phases;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{monitor_of_running, name, there};
 use crate::EXEC_OUTPUT_MAX;
@@ -41,53 +41,20 @@ pub(crate) async fn exec_sync(
     }
     let (streams, stdout, stderr) =
         streams().map_err(|e| failed(Failure::new("streams", Cause::pipes(e))))?;
-    let mut starting = Starting::new(monitor, id.clone(), command, streams);
+    // The time of the probe that asks includes the time that its process takes to begin; zero is no bound, and
+    // neither is what lies beyond all clocks.
+    let until = (!timeout.is_zero()).then(|| Instant::now().checked_add(timeout)).flatten();
     let phases = Phases::begin();
-    let started = step(&phases, "exec", deadlines.start, starting.exec());
-    // The time of the probe that asks includes the time that its process takes to begin.
-    let started = match bounded_by(timeout, started).await {
+    let started =
+        step(&phases, "exec", deadlines.start, monitor.exec(id.clone(), command, streams));
+    // Given up while it starts, it is killed by whoever starts it.
+    let started = match bounded_by(until, started).await {
         Some(started) => started.map_err(failed)?,
         None => return Err(expired(id, timeout)),
     };
     let mut exec = Kill(Some(started));
     let (mut stdout, mut stderr) = (Captured::new(stdout), Captured::new(stderr));
-    let run = async {
-        // Whoever fills a pipe must not wait for us while we wait for its end.
-        let (out, err) = (stdout.take_all(), stderr.take_all());
-        tokio::pin!(out, err);
-        let (mut out_over, mut err_over) = (false, false);
-        let ended = async {
-            match exec.0.as_mut() {
-                Some(exec) => exec.ended().await,
-                None => Err(MonitorError::Gone),
-            }
-        };
-        tokio::pin!(ended);
-        let code = loop {
-            tokio::select! {
-                code = &mut ended => break code,
-                () = &mut out, if !out_over => out_over = true,
-                () = &mut err, if !err_over => err_over = true,
-            }
-        };
-        // A grandchild may keep a pipe open; it does not keep the call.
-        let rest = async {
-            if !out_over {
-                out.await;
-            }
-        };
-        let rest = async {
-            tokio::join!(rest, async {
-                if !err_over {
-                    err.await
-                }
-            })
-        };
-        let drained = tokio::time::timeout(deadlines.drain, rest).await;
-        tracing::trace!(drained = drained.is_ok(), "the output of an exec");
-        code
-    };
-    let code = bounded_by(timeout, run).await;
+    let code = run(until, deadlines.drain, exec.ended(), &mut stdout, &mut stderr).await;
     let Some(code) = code else {
         exec.kill(deadlines.answer).await;
         return Err(expired(id, timeout));
@@ -98,16 +65,47 @@ pub(crate) async fn exec_sync(
     Ok(ExecResult { stdout: stdout.bytes, stderr: stderr.bytes, exit_code, was_cut })
 }
 
+/// Reads both outputs until `ended` gives its answer, which it has to before `until`, and what is left of them for
+/// at most `drain` longer: a grandchild that keeps a pipe open neither keeps the call nor costs it its answer.
+async fn run<T>(
+    until: Option<Instant>,
+    drain: Duration,
+    ended: impl Future<Output = T>,
+    stdout: &mut Captured,
+    stderr: &mut Captured,
+) -> Option<T> {
+    // Whoever fills a pipe must not wait for us while we wait for its end.
+    let reading = async { tokio::join!(stdout.take_all(), stderr.take_all()) };
+    tokio::pin!(reading);
+    let mut all_read = false;
+    let ended = async {
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut ended => return answer,
+                _ = &mut reading, if !all_read => all_read = true,
+            }
+        }
+    };
+    let answer = bounded_by(until, ended).await?;
+    if !all_read {
+        let drained = tokio::time::timeout(drain, &mut reading).await;
+        tracing::trace!(drained = drained.is_ok(), "the output of an exec");
+    }
+    Some(answer)
+}
+
 fn expired(id: &ContainerId, timeout: Duration) -> PodsError {
     PodsError::ExecTimeout { container: id.clone(), seconds: timeout.as_secs() }
 }
 
-/// What `future` gives, unless `timeout` passes; zero is no timeout.
-async fn bounded_by<T>(timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
-    if timeout.is_zero() {
-        return Some(future.await);
+/// What `future` gives, unless `until` comes first.
+async fn bounded_by<T>(until: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, future).await.ok(),
+        None => Some(future.await),
     }
-    tokio::time::timeout(timeout, future).await.ok()
 }
 
 /// No input, and two pipes with our ends of them.
@@ -151,44 +149,17 @@ impl Captured {
     }
 }
 
-/// A process that is being started. One that comes after nobody waits any more is killed.
-struct Starting(Option<JoinHandle<Result<RunningExec, MonitorError>>>);
-
-impl Starting {
-    fn new(monitor: Monitor, id: ContainerId, command: Vec<String>, streams: ExecStreams) -> Self {
-        Self(Some(tokio::spawn(async move { monitor.exec(id, command, streams).await })))
-    }
-
-    async fn exec(&mut self) -> Result<RunningExec, Cause> {
-        let Some(task) = self.0.as_mut() else { return Err(MonitorError::Gone.into()) };
-        let started = task.await;
-        self.0 = None;
-        match started {
-            Ok(started) => Ok(started?),
-            Err(error) => Err(Cause::panicked(&error)),
-        }
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move {
-                if let Ok(Ok(late)) = task.await {
-                    // Its connection may be gone, and the process with it.
-                    let _ = late.kill().await;
-                }
-            });
-        }
-    }
-}
-
 /// Kills its process when it is dropped before the process has ended.
 struct Kill(Option<RunningExec>);
 
 impl Kill {
+    async fn ended(&mut self) -> Result<i32, MonitorError> {
+        match self.0.as_mut() {
+            Some(exec) => exec.ended().await,
+            None => Err(MonitorError::Gone),
+        }
+    }
+
     async fn kill(mut self, patience: Duration) {
         let Some(mut exec) = self.0.take() else { return };
         if let Err(cause) = bounded("kill", patience, exec.kill()).await {
@@ -247,10 +218,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_timeout_of_zero_is_none() {
-        let soon = async { tokio::task::yield_now().await };
-        assert_eq!(bounded_by(Duration::ZERO, soon).await, Some(()));
-        let never = std::future::pending::<()>();
-        assert_eq!(bounded_by(Duration::from_millis(1), never).await, None);
+    async fn an_output_that_is_kept_open_does_not_count_against_the_time_of_the_process() {
+        let (streams, stdout, stderr) = streams().unwrap();
+        let mut out = File::from(streams.stdout.try_clone().unwrap());
+        out.write_all(b"said").unwrap();
+        let (mut stdout, mut stderr) = (Captured::new(stdout), Captured::new(stderr));
+        // The time is over before the drain is.
+        let until = Some(Instant::now() + Duration::from_millis(1));
+        let drain = Duration::from_millis(50);
+        let ended = std::future::ready(3);
+        assert_eq!(run(until, drain, ended, &mut stdout, &mut stderr).await, Some(3));
+        assert_eq!(stdout.bytes, b"said");
+        let never = std::future::pending::<i32>();
+        assert_eq!(run(until, drain, never, &mut stdout, &mut stderr).await, None);
+        drop(streams);
     }
 }
