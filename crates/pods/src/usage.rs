@@ -1,4 +1,9 @@
 //! What containers and pods use.
+//!
+//! Always: nothing here waits for a pod to be taken up after a restart, and each object is read within a bound,
+//! because lists of all of them are made from this.
+
+use std::time::Duration;
 
 use cgroups::{Cgroup, CgroupPath, Stats};
 use model::{ContainerId, SandboxId};
@@ -6,16 +11,20 @@ use network::InterfaceStats;
 use operations::Phases;
 
 use crate::clock;
-use crate::container::{name, there};
+use crate::container::name;
 use crate::error::PodsError;
 use crate::pods::{Inner, Pods};
-use crate::records::SandboxStage;
+use crate::records::{ContainerStage, SandboxStage};
 use crate::status::Usage;
 use crate::steps::{Failure, blocking_step, step};
 
+/// How long reading one object may take. It is files of the kernel and one exchange with it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage, PodsError> {
     let inner = &pods.inner;
-    let record = there(inner, id).await?;
+    let record = inner.table.container(id).filter(|r| r.stage != ContainerStage::Making);
+    let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
     let cgroup = read(inner, &record.cgroup).await;
     let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
     Ok(Usage { at: clock::now(), cgroup, writable: inner.services.images.usage(id) })
@@ -26,7 +35,6 @@ pub(crate) async fn of_sandbox(
     id: &SandboxId,
 ) -> Result<(Usage, Vec<InterfaceStats>), PodsError> {
     let inner = &pods.inner;
-    inner.table.settled(id).await;
     let record = inner.table.sandbox(id).filter(|r| r.stage != SandboxStage::Making);
     let record = record.ok_or_else(|| PodsError::NoSandbox { id: id.clone() })?;
     let object = record.config.metadata.to_string();
@@ -37,7 +45,7 @@ pub(crate) async fn of_sandbox(
                 let networks = &inner.services.networks;
                 let netns = networks.netns(id);
                 let stats = Box::pin(networks.interface_stats(&netns));
-                step(&Phases::begin(), "network", inner.config.deadlines.answer, stats).await?
+                step(&Phases::begin(), "network", PATIENCE, stats).await?
             }
             Some(_) | None => Vec::new(),
         };
@@ -50,5 +58,5 @@ pub(crate) async fn of_sandbox(
 async fn read(inner: &Inner, path: &CgroupPath) -> Result<Option<Stats>, Failure> {
     let cgroup = Cgroup::at(&inner.hierarchies, path);
     let read = move || if cgroup.exists() { cgroup.stats().map(Some) } else { Ok(None) };
-    blocking_step(&Phases::begin(), "cgroup", inner.config.deadlines.cgroup, read).await
+    blocking_step(&Phases::begin(), "cgroup", PATIENCE, read).await
 }
