@@ -23,6 +23,9 @@ use crate::status::{ContainerStatus, SandboxStatus};
 /// Held by those that change what is in a pod, as a whole by those that end it.
 pub(crate) type Gate = Arc<RwLock<()>>;
 
+/// Held by whoever changes the limits of one object, from reading the old ones to having written the new ones.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
+
 #[derive(Debug)]
 struct SandboxEntry {
     record: Arc<SandboxRecord>,
@@ -33,6 +36,7 @@ struct SandboxEntry {
     settled: watch::Sender<bool>,
     gate: Gate,
     saving: Arc<Mutex<()>>,
+    updating: Turn,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,7 @@ struct ContainerEntry {
     status: Arc<ContainerStatus>,
     state: watch::Sender<State>,
     saving: Arc<Mutex<()>>,
+    updating: Turn,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +100,7 @@ impl Table {
             settled: watch::Sender::new(settled),
             gate: Gate::default(),
             saving: Arc::default(),
+            updating: Turn::default(),
         };
         self.lock().sandboxes.insert(entry.record.id.clone(), entry);
     }
@@ -241,6 +247,14 @@ impl Table {
         self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.gate))
     }
 
+    pub(crate) fn sandbox_turn(&self, id: &SandboxId) -> Option<Turn> {
+        self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.updating))
+    }
+
+    pub(crate) fn container_turn(&self, id: &ContainerId) -> Option<Turn> {
+        self.lock().containers.get(id).map(|e| Arc::clone(&e.updating))
+    }
+
     pub(crate) fn monitor(&self, id: &SandboxId) -> Option<Monitor> {
         self.lock().sandboxes.get(id).and_then(|e| e.monitor.borrow().clone())
     }
@@ -279,6 +293,7 @@ impl Table {
             state: watch::Sender::new(record.state.clone()),
             record: Arc::new(record),
             saving: Arc::default(),
+            updating: Turn::default(),
         };
         self.lock().containers.insert(entry.record.id.clone(), entry);
     }

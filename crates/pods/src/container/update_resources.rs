@@ -4,6 +4,7 @@ use cgroups::Cgroup;
 use model::{ContainerId, Resources, State};
 use operations::Phases;
 use runtime_spec::Resources as Limits;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{bundle, name, there};
 use crate::error::{Cause, PodsError};
@@ -20,6 +21,10 @@ pub(crate) async fn update_resources(
     resources: Resources,
 ) -> Result<(), PodsError> {
     let inner = &pods.inner;
+    let gone = || PodsError::NoContainer { id: id.clone() };
+    there(inner, id).await?;
+    // The limits that hold are read once it is this update's turn.
+    let turn = inner.table.container_turn(id).ok_or_else(gone)?.lock_owned().await;
     let record = there(inner, id).await?;
     let object = name(inner, &record);
     match record.state {
@@ -35,27 +40,32 @@ pub(crate) async fn update_resources(
         let limits =
             specgen::resources(&resources, &inner.host).map_err(|e| Failure::new("limits", e))?;
         let all = specgen::resources(&merged, &inner.host);
-        apply(inner, &record, limits, all.map_err(|e| Failure::new("limits", e))?).await?;
+        let all = all.map_err(|e| Failure::new("limits", e))?;
+        let _turn = apply(inner, &record, limits, all, turn).await?;
         inner.table.change_container(id, |r| r.resources = merged);
         inner.table.save_container(id).map_err(|e| Failure::new("record", e))
     };
     updated.await.map_err(|failure| failure.of(OPERATION, &object))
 }
 
-/// `new` is what is asked for now, `all` what holds together with what was said before.
+/// `new` is what is asked for now, `all` what holds together with what was said before. The turn ends no sooner
+/// than the work, also where nobody waits for that any more.
 async fn apply(
     inner: &Inner,
     record: &ContainerRecord,
     new: Limits,
     all: Limits,
-) -> Result<(), Failure> {
+    turn: OwnedMutexGuard<()>,
+) -> Result<OwnedMutexGuard<()>, Failure> {
     let cgroup = Cgroup::at(&inner.hierarchies, &record.cgroup);
     let directory = inner.bundle(&record.sandbox, &record.id);
-    let apply = move || -> Result<(), Cause> {
+    let apply = move || -> Result<_, Cause> {
         if cgroup.exists() {
-            return Ok(cgroup.apply(&new)?);
+            cgroup.apply(&new)?;
+        } else {
+            bundle::change_limits(&directory, &all)?;
         }
-        bundle::change_limits(&directory, &all)
+        Ok(turn)
     };
     let phases = Phases::begin();
     blocking_step(&phases, "cgroup", inner.config.deadlines.cgroup, apply).await

@@ -3,10 +3,11 @@
 use cgroups::Cgroup;
 use model::{Resources, SandboxId};
 use operations::Phases;
+use tokio::sync::OwnedMutexGuard;
 
 use super::limits;
 use crate::error::PodsError;
-use crate::pods::Pods;
+use crate::pods::{Inner, Pods};
 use crate::records::SandboxStage;
 use crate::steps::{Failure, blocking_step};
 
@@ -22,9 +23,12 @@ pub(crate) async fn update_resources(
 ) -> Result<(), PodsError> {
     let inner = &pods.inner;
     inner.table.settled(id).await;
+    let gone = || PodsError::NoSandbox { id: id.clone() };
+    // The limits that hold are read once it is this update's turn.
+    let turn = inner.table.sandbox_turn(id).ok_or_else(gone)?.lock_owned().await;
     let visible = |r: &_| r != &SandboxStage::Making;
     let record = inner.table.sandbox(id).filter(|r| visible(&r.stage));
-    let record = record.ok_or_else(|| PodsError::NoSandbox { id: id.clone() })?;
+    let record = record.ok_or_else(gone)?;
     let object = record.config.metadata.to_string();
     let mut merged = record.resources.clone();
     merged.merge(&limits::of_pod(&overhead, &resources));
@@ -35,10 +39,23 @@ pub(crate) async fn update_resources(
         if record.cgroup.is_own && record.stage == SandboxStage::Ready {
             let cgroup = Cgroup::at(&inner.hierarchies, &record.cgroup.path);
             let deadline = inner.config.deadlines.cgroup;
-            blocking_step(&phases, "cgroup", deadline, move || cgroup.apply(&limits)).await?;
+            // The turn ends no sooner than the work, also where nobody waits for that any more.
+            let apply = move || cgroup.apply(&limits).map(|()| turn);
+            let turn = blocking_step(&phases, "cgroup", deadline, apply).await?;
+            return remember(inner, id, merged, turn);
         }
-        inner.table.change_sandbox(id, |r| r.resources = merged);
-        inner.table.save_sandbox(id).map_err(|e| Failure::new("record", e))
+        remember(inner, id, merged, turn)
     };
-    updated.await.map_err(|failure| failure.of(OPERATION, &object))
+    updated.await.map_err(|failure: Failure| failure.of(OPERATION, &object))
+}
+
+/// Writes the limits down, before it is the turn of the next update.
+fn remember(
+    inner: &Inner,
+    id: &SandboxId,
+    resources: Resources,
+    _turn: OwnedMutexGuard<()>,
+) -> Result<(), Failure> {
+    inner.table.change_sandbox(id, |r| r.resources = resources);
+    inner.table.save_sandbox(id).map_err(|e| Failure::new("record", e))
 }
