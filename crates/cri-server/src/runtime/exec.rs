@@ -13,7 +13,9 @@ use crate::{
     AttachStreams, ExecStreams, MAX_MESSAGE_BYTES, PortStreams, Services, code, unimplemented,
 };
 
-/// What both outputs may have together, so that the answer fits into one message.
+/// Said where output is missing.
+const CUT: &[u8] = b"\nisopod: the output was longer than an answer can be, and is cut\n";
+/// What both outputs may have together, so that the answer fits into one message, with [`CUT`].
 const MAX_OUTPUT: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
 pub(super) async fn exec_sync(
@@ -28,15 +30,19 @@ pub(super) async fn exec_sync(
     let id = known_container(&request.container_id)?;
     let run = services.pods.exec_sync(&id, command, Duration::from_secs(timeout));
     let done = run.await.map_err(|error| code::status(&error))?;
-    let (stdout, stderr) = fitting(done.stdout, done.stderr);
+    let (stdout, stderr) = fitting(done.stdout, done.stderr, done.was_cut);
     Ok(Response::new(v1::ExecSyncResponse { stdout, stderr, exit_code: done.exit_code }))
 }
 
-/// Each output keeps at least half of the room; what one does not need the other one has.
-fn fitting(mut stdout: Vec<u8>, mut stderr: Vec<u8>) -> (Bytes, Bytes) {
-    let half = MAX_OUTPUT / 2;
+/// Each output keeps at least half of the room; what one does not need the other one has. That something is
+/// missing, here or already before, is said on the last line of the standard error.
+fn fitting(mut stdout: Vec<u8>, mut stderr: Vec<u8>, was_cut: bool) -> (Bytes, Bytes) {
+    let (half, came) = (MAX_OUTPUT / 2, stdout.len() + stderr.len());
     stdout.truncate(MAX_OUTPUT - stderr.len().min(half));
     stderr.truncate(MAX_OUTPUT - stdout.len());
+    if was_cut || stdout.len() + stderr.len() < came {
+        stderr.extend_from_slice(CUT);
+    }
     (stdout.into(), stderr.into())
 }
 
@@ -129,9 +135,14 @@ mod tests {
             (full, full, full / 2, full / 2),
             (5, 2 * full, 5, full - 5),
         ] {
-            let (stdout, stderr) = fitting(vec![0; out], vec![0; err]);
+            let (stdout, stderr) = fitting(vec![0; out], vec![0; err], false);
+            let is_cut = want_out + want_err < out + err;
+            let want_err = want_err + if is_cut { CUT.len() } else { 0 };
             assert_eq!((stdout.len(), stderr.len()), (want_out, want_err), "{out} {err}");
+            assert_eq!(stderr.ends_with(CUT), is_cut);
         }
+        let (_, stderr) = fitting(vec![0; 10], Vec::new(), true);
+        assert_eq!(stderr, CUT, "also what was cut before is said");
     }
 
     #[test]
