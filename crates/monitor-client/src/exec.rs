@@ -194,10 +194,12 @@ mod tests {
             let count = theirs.read(&mut buffer).await.unwrap();
             decoder.push(&buffer[..count]);
             while let Some(message) = decoder.take::<ToMonitor>().unwrap() {
-                match message.request {
-                    Request::Exec(exec) => numbers.push(("exec", exec.exec)),
-                    Request::KillExec { exec } => numbers.push(("kill", exec)),
-                    other => unreachable!("{other:?}"),
+                if let Request::Exec(exec) = &message.request {
+                    numbers.push(("exec", exec.exec));
+                } else if let Request::KillExec { exec } = message.request {
+                    numbers.push(("kill", exec));
+                } else {
+                    panic!("{:?} was not expected", message.request);
                 }
             }
         }

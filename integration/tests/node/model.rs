@@ -228,7 +228,15 @@ impl World {
                 let there = containers.entry(c).or_insert(new);
                 assert!(!there.id.is_empty());
             }
-            _ => {}
+            Step::Start(..)
+            | Step::Exec(..)
+            | Step::Stop(..)
+            | Step::Remove(..)
+            | Step::StopPod(_)
+            | Step::RemovePod(_)
+            | Step::Kill
+            | Step::Restart
+            | Step::KillMonitor(_) => {}
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ async fn whoever_waits_for_a_pod_waits_for_that_pod_alone() {
     place.table.add_sandbox(late.0, late.1);
     place.table.add_sandbox(settled.0, settled.1);
     // What was begun since is not taken up: that would undo it while it is made.
-    assert_eq!(place.table.unsettled_ids(), [late_id.clone()]);
+    assert_eq!(place.table.unsettled_ids(), std::slice::from_ref(&late_id));
     place.table.settled(&settled_id).await;
     place.table.settled(&SandboxId::from_random([9; 32])).await;
     let soon = std::time::Duration::from_millis(20);
