@@ -11,7 +11,7 @@ const ROUNDS: usize = 20;
 
 pub async fn measure(containers: usize) {
     let (daemon, _registry, image) = crate::daemon(Network::None).await;
-    crate::memory::fill(&daemon, &image, containers).await;
+    let _ = crate::memory::fill(&daemon, &image, containers).await;
     let mut runtime = daemon.runtime();
     let (mut lists, mut stats) = (Samples::default(), Samples::default());
     for _ in 0..ROUNDS {

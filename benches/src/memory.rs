@@ -8,7 +8,7 @@ const PODS: usize = 10;
 
 pub async fn measure() {
     let (daemon, _registry, image) = crate::daemon(Network::None).await;
-    fill(&daemon, &image, PODS).await;
+    let pods = fill(&daemon, &image, PODS).await;
     let rss = field(&format!("/proc/{}/status", daemon.pid()), "VmRSS:");
     let mb = rss as f64 * 1024.0 / 1e6;
     let verdict = if mb <= 25.0 { "kept" } else { "BROKEN" };
@@ -17,8 +17,9 @@ pub async fn measure() {
         &format!("{mb:.1} MB"),
         Some(format!("promised 25 MB: {verdict}")),
     );
-    let monitors: Vec<u64> = monitors(&daemon)
-        .into_iter()
+    let monitors: Vec<u64> = pods
+        .iter()
+        .filter_map(|pod| daemon.monitor(pod))
         .map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
         .collect();
     let mean = monitors.iter().sum::<u64>() / monitors.len().max(1) as u64;
@@ -30,26 +31,16 @@ pub async fn measure() {
     );
 }
 
-/// Pods with one container each.
-pub async fn fill(daemon: &Daemon, image: &str, count: usize) {
+/// Pods with one container each; their ids.
+pub async fn fill(daemon: &Daemon, image: &str, count: usize) -> Vec<String> {
+    let mut pods = Vec::new();
     for number in 0..count {
         let pod = testkit::host_network(testkit::pod(daemon, &format!("pod-{number}")));
         let id = daemon.run_pod(&pod, "").await.expect("a pod");
         daemon.launch(&id, &pod, &testkit::sleeper("main", image)).await.expect("a container");
+        pods.push(id);
     }
-}
-
-/// The processes that the daemon's pods are held by.
-fn monitors(daemon: &Daemon) -> Vec<u32> {
-    let own = daemon.pid().to_string();
-    let all = std::fs::read_dir("/proc").expect("/proc");
-    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let is_monitor = status.starts_with("Name:\tisopod-monitor");
-        is_monitor && status.lines().any(|l| l.strip_prefix("PPid:\t") == Some(own.as_str()))
-    })
-    .collect()
+    pods
 }
 
 /// The number in KiB behind a word of a file in /proc.

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn measure(pods: usize, rounds: usize) {
     let (mut daemon, _registry, image) = crate::daemon(Network::None).await;
-    crate::memory::fill(&daemon, &image, pods).await;
+    let _ = crate::memory::fill(&daemon, &image, pods).await;
     let mut first = Samples::default();
     let mut all = Samples::default();
     for _ in 0..rounds {

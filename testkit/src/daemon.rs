@@ -160,7 +160,8 @@ impl Setup {
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
         let traces = Traces { cgroup: mark.clone(), mark, directory: at.clone(), links: veths() };
-        Daemon { at, traces, process: None, directory: Some(self.directory) }
+        let program = program();
+        Daemon { at, traces, program, process: None, directory: Some(self.directory) }
     }
 }
 
@@ -169,6 +170,7 @@ impl Setup {
 pub struct Daemon {
     at: PathBuf,
     traces: Traces,
+    program: PathBuf,
     process: Option<Child>,
     /// Until it is removed, last of all.
     directory: Option<TempDir>,
@@ -208,10 +210,21 @@ impl Daemon {
         self.process.as_ref().expect("a daemon that runs").id()
     }
 
+    /// Has it started from another file from now on.
+    pub fn install(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// The file that it is started from.
+    #[must_use]
+    pub fn installed(&self) -> &Path {
+        &self.program
+    }
+
     /// The daemon's command, ready to be run by hand: for starts that are to fail.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.arg("daemon").arg("--config").arg(self.at.join("config.toml"));
         command.env(MARK, &self.traces.mark).stdin(Stdio::null());
         command.env(FAULTS, self.at.join("faults"));

@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// Why a verb stopped, for people.
 pub type Outcome = Result<(), String>;
 
-/// The top of the checkout.
+/// The top of the checkout: cargo says where it is each time, so that a moved checkout is found.
 pub fn top() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    static TOP: OnceLock<PathBuf> = OnceLock::new();
+    TOP.get_or_init(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        here.parent().map(Path::to_owned).unwrap_or(here)
+    })
 }
 
 /// Where cargo puts what it builds.

@@ -134,8 +134,8 @@ fn path_of(spec: &Spec) -> Result<Option<cgroups::CgroupPath>, Refusal> {
 fn seated<T>(cgroup: Option<&Cgroup>, launch: impl FnOnce(Seat<'_>) -> T) -> T {
     let Some(cgroup) = cgroup else { return launch(Seat::Stay) };
     let join = |pid: Pid| cgroup.join(pid).map_err(into_io);
-    match cgroup.open() {
-        Ok(Some(dir)) => launch(Seat::Born(std::os::fd::AsFd::as_fd(&dir))),
+    match cgroup.entrance() {
+        Ok(Some(way)) => launch(Seat::Entered(&way)),
         // What is wrong with it is said by the failure to join.
         Ok(None) | Err(_) => launch(Seat::Moved(&join)),
     }

@@ -1,14 +1,13 @@
 //! One cgroup in all hierarchies: make it, find it, put processes into it.
 
-use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runtime_spec::Resources;
 use rustix::process::Pid;
 
+use crate::entrance::Entrance;
 use crate::error::CgroupError;
 use crate::file::{read_if_there, subdirectories, write};
 use crate::hierarchy::{Controller, Hierarchies};
@@ -191,22 +190,15 @@ impl Cgroup {
         crate::devices::apply(self, &resources.devices)
     }
 
-    /// A descriptor of its directory for CLONE_INTO_CGROUP, where that alone seats a process: on v2
-    /// without hierarchies of v1, unless systemd is to make a unit around it. Else `None`, and
-    /// [`Cgroup::join`] is to be called.
+    /// The way in for a process that is about to be born, which costs less than to [`Cgroup::join`] it.
+    /// `None` where systemd is to make a unit around the process: then it is to be joined.
     ///
     /// # Errors
-    /// [`CgroupError::Read`].
-    pub fn open(&self) -> Result<Option<OwnedFd>, CgroupError> {
-        if self.unit.as_ref().is_some_and(|unit| unit.awaits_process()) {
-            return Ok(None);
-        }
-        match self.dirs.as_slice() {
-            [Dir { path, kind: Kind::Unified, .. }] => match File::open(path) {
-                Ok(dir) => Ok(Some(dir.into())),
-                Err(source) => Err(CgroupError::Read { path: path.clone(), source }),
-            },
-            _ => Ok(None),
+    /// [`CgroupError::Read`] and [`CgroupError::Write`] for what cannot be opened.
+    pub fn entrance(&self) -> Result<Option<Entrance>, CgroupError> {
+        match self.unit.as_ref().is_some_and(|unit| unit.awaits_process()) {
+            true => Ok(None),
+            false => Entrance::open(self).map(Some),
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod devices;
+mod entrance;
 mod error;
 mod file;
 mod hierarchy;
@@ -21,6 +22,7 @@ mod stats;
 mod systemd;
 
 pub use cgroup::Cgroup;
+pub use entrance::{Doors, Entrance};
 pub use error::CgroupError;
 pub use hierarchy::{Controller, Hierarchies, Legacy, Mode, Shown};
 pub use oom::OomCounts;

@@ -284,14 +284,6 @@ fn devices_are_used_as_the_last_rules_say() {
 }
 
 #[test]
-fn a_process_can_be_born_in_a_cgroup_of_v2_alone() {
-    let all = hierarchies();
-    let own = Own::new(&all, "born");
-    let can = own.0.open().unwrap().is_some();
-    assert_eq!(can, all.mode() == Mode::Unified);
-}
-
-#[test]
 fn what_this_machine_has_is_found() {
     let all = hierarchies();
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use cgroups::Doors;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 use sys::{MountAttr, Namespaces, SingleThreaded};
@@ -41,7 +42,7 @@ pub(crate) fn run(
     born: Born,
     origin: Instant,
 ) -> Infallible {
-    let Born { control, seated, note } = born;
+    let Born { control, doors, seated, note } = born;
     let mut setup = Setup {
         proof,
         request,
@@ -51,7 +52,7 @@ pub(crate) fn run(
         warnings: Vec::new(),
     };
     setup.timeline.skip();
-    let terminal = match setup.all() {
+    let terminal = match setup.all(doors) {
         Ok(terminal) => terminal,
         Err(error) => give_up(&control, error),
     };
@@ -71,7 +72,12 @@ pub(crate) fn run(
     }
 }
 
-/// What every launched process does first.
+/// First of all: what the process makes and uses from now on is its cgroup's.
+pub(crate) fn enter_cgroup(doors: Doors) -> Result<(), Failure> {
+    doors.enter().map_err(Failure::at("move the process into its cgroup"))
+}
+
+/// What every launched process does next.
 pub(crate) fn clean_slate(
     process: &ProcessPlan,
     warnings: &mut Vec<String>,
@@ -121,8 +127,11 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn all(&mut self) -> Result<Option<OwnedFd>, LaunchError> {
+    fn all(&mut self, doors: Doors) -> Result<Option<OwnedFd>, LaunchError> {
         let Create { plan, users, .. } = *self.request;
+        if !doors.is_empty() {
+            self.step(Phase::JoinCgroup, |_| enter_cgroup(doors))?;
+        }
         self.step(Phase::JoinNamespaces, |s| clean_slate(&plan.process, &mut s.warnings))?;
         let mut trees = self.step(Phase::Mounts, |s| {
             HostTrees::open(plan, s.request.host_mounts, s.request.own_tree)

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;
 
+use cgroups::{Doors, Entrance};
 use model::Rootfs;
 use rustix::process::Pid;
 use sys::{Child, CloneFlags, HandOver, Namespaces, SingleThreaded, clone_child};
@@ -24,9 +25,9 @@ use crate::users::{Users, end};
 /// How a new process comes into its cgroup.
 #[derive(Clone, Copy)]
 pub enum Seat<'a> {
-    /// It is born there (v2).
-    Born(BorrowedFd<'a>),
-    /// It is moved there by this function, once it exists (v1).
+    /// It is born there (v2), and goes there itself before it does anything else (v1).
+    Entered(&'a Entrance),
+    /// It is moved there by this function, once it exists, and makes the kernel wait for that.
     Moved(&'a dyn Fn(Pid) -> io::Result<()>),
     /// It stays where the launcher is.
     Stay,
@@ -35,7 +36,7 @@ pub enum Seat<'a> {
 impl std::fmt::Debug for Seat<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Born(_) => "Born",
+            Self::Entered(_) => "Entered",
             Self::Moved(_) => "Moved",
             Self::Stay => "Stay",
         })
@@ -155,10 +156,10 @@ pub fn create(proof: &SingleThreaded, request: &Create<'_>) -> Result<Launched, 
 const BORN_WITH: [Namespaces; 4] =
     [Namespaces::MOUNT, Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS];
 
-/// Whether the child is in its cgroup from the beginning, or must wait for word.
+/// Whether the child comes into its cgroup by itself, or must wait for word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seated {
-    FromBirth,
+    ByItself,
     OnOrder,
 }
 
@@ -182,6 +183,8 @@ pub(crate) struct Order<'a> {
 /// What a child has of its own.
 pub(crate) struct Born {
     pub(crate) control: ChildControl,
+    /// What it opens to come into its cgroup.
+    pub(crate) doors: Doors,
     pub(crate) seated: Seated,
     pub(crate) note: Option<HandOver>,
 }
@@ -199,17 +202,20 @@ pub(crate) fn launch(
         HandsOver::Yes => Some(HandOver::new().map_err(failed("get memory for a hand-over"))?),
         HandsOver::No => None,
     });
-    let (cgroup, seated) = match order.seat {
-        Seat::Born(fd) => (Some(fd), Seated::FromBirth),
-        Seat::Moved(_) => (None, Seated::OnOrder),
-        Seat::Stay => (None, Seated::FromBirth),
+    let (cgroup, doors, seated) = match order.seat {
+        Seat::Entered(way) => (way.birth(), way.take_doors(), Seated::ByItself),
+        Seat::Moved(_) => (None, Doors::default(), Seated::OnOrder),
+        Seat::Stay => (None, Doors::default(), Seated::ByItself),
     };
+    let doors = Cell::new(doors);
     let flags = CloneFlags { namespaces: order.namespaces, cgroup };
     let child = clone_child(proof, flags, |in_child| match ends.take() {
         Some((_ours, control)) => {
-            let kept: Vec<_> = order.keep.iter().copied().chain([control.as_fd()]).collect();
+            let doors = doors.take();
+            let given = order.keep.iter().copied().chain([control.as_fd()]);
+            let kept: Vec<_> = given.chain(doors.descriptors()).collect();
             match in_child.close_all_but(&kept) {
-                Ok(()) => body(Born { control, seated, note: note.take() }),
+                Ok(()) => body(Born { control, doors, seated, note: note.take() }),
                 Err(e) => give_up(&control, failed("close what is the parent's")(e)),
             }
         }

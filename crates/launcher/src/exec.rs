@@ -8,10 +8,11 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use cgroups::Doors;
 use rustix::fs::OFlags;
 use sys::{Namespaces, SingleThreaded};
 
-use crate::child::{clean_slate, give_up, outside_uid};
+use crate::child::{clean_slate, enter_cgroup, give_up, outside_uid};
 use crate::control::{ChildControl, Order};
 use crate::create::{self as launch, Born, HandsOver, Launched, Seat, Seated, Tracers};
 use crate::error::{Failure, LaunchError, Phase};
@@ -68,9 +69,9 @@ pub fn exec(proof: &SingleThreaded, request: &Exec<'_>) -> Result<Launched, Laun
 }
 
 fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
-    let Born { control, seated, note } = born;
+    let Born { control, doors, seated, note } = born;
     let last = identity::Last { process: request.process, filter: request.filter };
-    let result = enter(request, &control, seated).and_then(|()| match note {
+    let result = enter(request, &control, doors, seated).and_then(|()| match note {
         Some(note) => identity::hand_over(proof, note, last, request.tracers, &control)
             .map_err(|f| f.during(Phase::Exec)),
         None => Err(Failure::new("make the process", "it has no way in").during(Phase::Exec)),
@@ -80,8 +81,14 @@ fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
     }
 }
 
-fn enter(request: &Exec<'_>, control: &ChildControl, seated: Seated) -> Result<(), LaunchError> {
+fn enter(
+    request: &Exec<'_>,
+    control: &ChildControl,
+    doors: Doors,
+    seated: Seated,
+) -> Result<(), LaunchError> {
     let mut warnings = Vec::new();
+    enter_cgroup(doors).map_err(|f| f.during(Phase::JoinCgroup))?;
     clean_slate(request.process, &mut warnings).map_err(|f| f.during(Phase::JoinNamespaces))?;
     if seated == Seated::OnOrder {
         control.wait_for(Order::Joined);

@@ -61,3 +61,5 @@ mod security;
 mod streaming;
 #[cfg(test)]
 mod streaming_cli;
+#[cfg(test)]
+mod upgrade;

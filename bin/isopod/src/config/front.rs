@@ -16,6 +16,8 @@ pub struct LimitSettings {
     pub calls: usize,
     /// Calls on one connection.
     pub calls_per_connection: u32,
+    /// Bytes of requests whose calls are open, on all sockets.
+    pub request_bytes: usize,
     /// Streams of events, on all sockets.
     pub event_streams: usize,
     /// Events that a subscriber may be behind.
@@ -71,11 +73,22 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitSettings {
         connections: reader.count(&["limits", "connections"]),
         calls: reader.count(&["limits", "calls"]),
         calls_per_connection: u32::try_from(calls).unwrap_or(u32::MAX),
+        request_bytes: request_bytes(reader),
         event_streams: reader.count(&["limits", "event_streams"]),
         events_ahead: reader.count(&["limits", "events_ahead"]),
         handshake: more_than_nothing(reader, "handshake"),
         keepalive: more_than_nothing(reader, "keepalive"),
     }
+}
+
+/// One process has half of them, and needs as many as the longest request has.
+fn request_bytes(reader: &mut Reader<'_>) -> usize {
+    let bytes = reader.entries.whole(&["limits", "request_bytes"]);
+    if bytes < 32 << 20 {
+        let problem = "`limits.request_bytes` is below 32MiB: a long request would never be read";
+        reader.mistake(&["limits", "request_bytes"], problem.to_owned());
+    }
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn more_than_nothing(reader: &mut Reader<'_>, key: &str) -> Duration {

@@ -111,6 +111,12 @@ pub const KEYS: &[Key] = &[
         "Calls at once on one connection; its client holds more back.",
     ),
     key(
+        "limits.request_bytes",
+        Size,
+        r#""256MiB""#,
+        "Bytes of requests whose calls are open, on all sockets, half of them from one process; at least 32MiB.",
+    ),
+    key(
         "limits.event_streams",
         Whole(2, 65_536),
         "128",

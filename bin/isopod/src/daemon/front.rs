@@ -29,6 +29,7 @@ pub struct Fronts {
     slow: Duration,
     calls: Arc<Places>,
     subscribers: Arc<Places>,
+    bytes: Arc<Places>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -37,7 +38,8 @@ impl Fronts {
     pub fn new(limits: LimitSettings, slow: Duration, observer: Option<Arc<dyn Observer>>) -> Self {
         let calls = Places::new("calls", limits.calls);
         let subscribers = Places::new("streams of events", limits.event_streams);
-        Self { limits, slow, calls, subscribers, observer }
+        let bytes = Places::new("bytes of requests", limits.request_bytes);
+        Self { limits, slow, calls, subscribers, bytes, observer }
     }
 
     /// Answers calls on `listener` until `stopped`.
@@ -53,6 +55,7 @@ impl Fronts {
             slow: self.slow,
             calls: Arc::clone(&self.calls),
             subscribers: Arc::clone(&self.subscribers),
+            bytes: Arc::clone(&self.bytes),
             observer: self.observer.clone(),
         };
         let connections = Connections::new(self.limits.connections, self.limits.handshake);

@@ -12,6 +12,9 @@ pub enum Access {
 /// The call whose answer never ends.
 pub(super) const EVENTS: &str = "GetContainerEvents";
 
+/// The call whose request is a stream that is never in memory as a whole.
+pub(super) const LOAD: &str = "LoadImage";
+
 /// Calls that change nothing and show no more of a container than the kubelet publishes.
 const READS: [&str; 26] = [
     "Version",
@@ -64,7 +67,7 @@ const WRITES: [&str; 25] = [
     "RestorePod",
     "PullImage",
     "RemoveImage",
-    "LoadImage",
+    LOAD,
     "SaveImage",
     "TagImage",
     "ReloadConfig",

@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 pub use access::Access;
-use body::Watched;
+use body::{Watched, Weighed};
 pub use peer::{Busy, Peer};
 pub use places::{Full, Place, Places};
 
@@ -48,6 +48,8 @@ pub struct Front {
     pub calls: Arc<Places>,
     /// Places for streams of events, of all sockets together.
     pub subscribers: Arc<Places>,
+    /// Places for the bytes of requests whose calls are open, of all sockets together.
+    pub bytes: Arc<Places>,
     /// Who hears of calls.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -132,6 +134,11 @@ where
             }
         };
         request.extensions_mut().insert(self.front.access);
+        let weight = Arc::new(Mutex::new(self.front.bytes.none(peer.pid)));
+        if call.known != access::LOAD {
+            let counted = Arc::clone(&weight);
+            request = request.map(|body| Body::new(Weighed { body, weight: counted }));
+        }
         let deadline = request.headers().get("grpc-timeout").and_then(deadline::deadline);
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -147,7 +154,7 @@ where
             if let Some(code) = code(response.headers()) {
                 call.over(code);
             }
-            Ok(response.map(|body| Body::new(Watched { body, call, _held: held })))
+            Ok(response.map(|body| Body::new(Watched { body, call, _held: (held, weight) })))
         })
     }
 }
@@ -211,7 +218,7 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use http_body_util::BodyExt as _;
 
     use super::*;
 
@@ -233,6 +240,7 @@ mod tests {
             slow: Duration::from_secs(1),
             calls: Places::new("calls", places),
             subscribers: Places::new("subscribers", 2),
+            bytes: Places::new("bytes", 64),
             observer: Some(heard.clone()),
         };
         (front, heard)
@@ -281,5 +289,30 @@ mod tests {
         }
         let count = |code| heard.0.lock().unwrap().iter().filter(|one| one.1 == code).count();
         assert_eq!((count(Code::ResourceExhausted), count(Code::NotFound)), (1, 5));
+    }
+
+    /// A service that reads the whole request, and says what came of it.
+    async fn reads(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let read = request.into_body().collect().await;
+        let answer = || Body::new(http_body_util::Full::new(bytes::Bytes::from_static(b"answer")));
+        Ok(read.map_or_else(Status::into_http, |_| http::Response::new(answer())))
+    }
+
+    #[tokio::test]
+    async fn bytes_of_open_calls_are_bounded_and_come_back() {
+        let (front, _) = front(Access::Full, 8);
+        let send = async |method: &str, length: usize| {
+            let body = http_body_util::Full::new(bytes::Bytes::from(vec![0; length]));
+            let request = request(method).map(|_| Body::new(body));
+            front.layer(tower::service_fn(reads)).call(request).await.unwrap()
+        };
+        let answers = [send("Status", 20).await, send("Status", 12).await];
+        assert_eq!(front.bytes.in_use(), 32, "until the answers are sent");
+        let refused = send("Status", 1).await;
+        assert_eq!(code(refused.headers()), Some(Code::ResourceExhausted));
+        assert_eq!(code(send("LoadImage", 1000).await.headers()), None, "it is not kept");
+        drop(answers);
+        assert_eq!(front.bytes.in_use(), 0);
+        assert_eq!(code(send("Status", 32).await.headers()), None);
     }
 }

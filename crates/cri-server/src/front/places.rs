@@ -39,20 +39,15 @@ impl Places {
     /// # Errors
     /// [`Full`], which says whose bound was met.
     pub fn take(self: &Arc<Self>, process: Option<i32>) -> Result<Place, Full> {
-        let full = |by, bound| Full { what: self.what, by, bound };
-        let half = self.all.div_ceil(2);
-        let mut taken = self.taken();
-        if taken.all >= self.all {
-            return Err(full("all clients together", self.all));
-        }
-        let own = taken.by_process.entry(process).or_default();
-        if *own >= half {
-            return Err(full("one process", half));
-        }
-        *own += 1;
-        taken.all += 1;
-        drop(taken);
-        Ok(Place { places: Arc::clone(self), process })
+        let mut place = self.none(process);
+        place.grow(1)?;
+        Ok(place)
+    }
+
+    /// No place yet for the process; see [`Place::grow`].
+    #[must_use]
+    pub fn none(self: &Arc<Self>, process: Option<i32>) -> Place {
+        Place { places: Arc::clone(self), process, count: 0 }
     }
 
     /// How many are taken.
@@ -67,19 +62,44 @@ impl Places {
     }
 }
 
-/// A place that is taken.
+/// Places that are taken.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
     process: Option<i32>,
+    count: usize,
+}
+
+impl Place {
+    /// So many more of them, or none of these. Never waits.
+    ///
+    /// # Errors
+    /// [`Full`], which says whose bound was met.
+    pub fn grow(&mut self, more: usize) -> Result<(), Full> {
+        let full = |by, bound| Full { what: self.places.what, by, bound };
+        let all = self.places.all;
+        let half = all.div_ceil(2);
+        let mut taken = self.places.taken();
+        if taken.all.saturating_add(more) > all {
+            return Err(full("all clients together", all));
+        }
+        let own = taken.by_process.get(&self.process).copied().unwrap_or_default();
+        if own + more > half {
+            return Err(full("one process", half));
+        }
+        taken.by_process.insert(self.process, own + more);
+        taken.all += more;
+        self.count += more;
+        Ok(())
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
-        taken.all -= 1;
+        taken.all -= self.count;
         if let Some(own) = taken.by_process.get_mut(&self.process) {
-            *own -= 1;
+            *own -= self.count;
             if *own == 0 {
                 taken.by_process.remove(&self.process);
             }
