@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be made ends the program")]
 
+mod images;
 mod lists;
 mod memory;
 mod pods;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
-const USAGE: &str = "usage: bench [pods | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]   (all but the last three where none is named)";
+const USAGE: &str = "usage: bench [pods | images | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]   (pods, memory and restart where none is named)";
 
 fn main() -> ExitCode {
     // Before there are threads: only this one moves, and what it starts goes with it.
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
                 restart::measure(10, 10).await;
             }
             ["pods"] => pods::measure().await,
+            ["images"] => images::measure().await,
             ["memory"] => memory::measure().await,
             ["restart"] => restart::measure(10, 10).await,
             ["recovery"] => restart::measure(500, 3).await,

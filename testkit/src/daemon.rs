@@ -49,6 +49,7 @@ pub struct Setup {
     network: Network,
     root: Option<PathBuf>,
     extra: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Default for Setup {
@@ -66,7 +67,13 @@ impl Setup {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("isopod-").tempdir();
         let directory = directory.expect("a temporary directory");
-        Self { directory, network: Network::None, root: None, extra: String::new() }
+        Self {
+            directory,
+            network: Network::None,
+            root: None,
+            extra: String::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// The directory that the daemon will have everything in.
@@ -122,6 +129,13 @@ impl Setup {
         self
     }
 
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts it, and waits until it serves.
     ///
     /// # Panics
@@ -160,8 +174,9 @@ impl Setup {
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
         let traces = Traces { cgroup: mark.clone(), mark, directory: at.clone(), links: veths() };
-        let program = program();
-        Daemon { at, traces, program, process: None, directory: Some(self.directory) }
+        let (program, environment) = (program(), self.environment);
+        let directory = Some(self.directory);
+        Daemon { at, traces, program, process: None, directory, environment }
     }
 }
 
@@ -174,6 +189,7 @@ pub struct Daemon {
     process: Option<Child>,
     /// Until it is removed, last of all.
     directory: Option<TempDir>,
+    environment: Vec<(String, String)>,
 }
 
 impl Daemon {
@@ -228,6 +244,7 @@ impl Daemon {
         command.arg("daemon").arg("--config").arg(self.at.join("config.toml"));
         command.env(MARK, &self.traces.mark).stdin(Stdio::null());
         command.env(FAULTS, self.at.join("faults"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

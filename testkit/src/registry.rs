@@ -126,16 +126,50 @@ impl Registry {
     fn push_blobs(&self, image: &Image, repository: &str) {
         let config = image.config();
         for blob in image.layers.iter().chain([&config]) {
-            let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
-            assert_eq!(answer.status, 202, "an upload was not begun: {answer:?}");
-            let location = answer.location.expect("an upload has a place");
-            // An absolute URL, with a query of its own.
-            let path = location.splitn(4, '/').nth(3).expect("a URL has a path");
-            let path = format!("/{path}&digest={}", blob.digest);
-            let headers = [("Content-Type", "application/octet-stream")];
-            let answer = self.send("PUT", &path, &headers, &blob.bytes);
-            assert_eq!(answer.status, 201, "a blob was not taken: {answer:?}");
+            self.push_blob(blob, repository);
         }
+    }
+
+    /// Puts a blob in it.
+    pub fn push_blob(&self, blob: &Blob, repository: &str) {
+        let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
+        assert_eq!(answer.status, 202, "an upload was not begun: {answer:?}");
+        let location = answer.location.expect("an upload has a place");
+        // An absolute URL, with a query of its own.
+        let path = location.splitn(4, '/').nth(3).expect("a URL has a path");
+        let path = format!("/{path}&digest={}", blob.digest);
+        let headers = [("Content-Type", "application/octet-stream")];
+        let answer = self.send("PUT", &path, &headers, &blob.bytes);
+        assert_eq!(answer.status, 201, "a blob was not taken: {answer:?}");
+    }
+
+    /// An artifact: files by name, and what it is. Put in it with a name and a tag.
+    pub fn push_artifact(&self, kind: &str, files: &[(&str, &[u8])], name: &str) -> Blob {
+        let (repository, tag) = name.split_once(':').expect("a name with a tag");
+        let config = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+        self.push_blob(&config, repository);
+        let layers: Vec<serde_json::Value> = files
+            .iter()
+            .map(|(title, bytes)| {
+                let blob = Blob::new("application/octet-stream", bytes.to_vec());
+                self.push_blob(&blob, repository);
+                let mut descriptor = blob.descriptor();
+                descriptor["annotations"] =
+                    serde_json::json!({ "org.opencontainers.image.title": title });
+                descriptor
+            })
+            .collect();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": kind,
+            "config": config.descriptor(),
+            "layers": layers,
+        });
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = Blob::new(media_type, manifest.to_string().into_bytes());
+        self.push_manifest(&manifest, repository, tag);
+        manifest
     }
 
     /// Changes a byte of a blob where the registry keeps it; it goes on serving it.

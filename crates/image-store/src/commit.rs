@@ -1,10 +1,13 @@
 //! An image is recorded, then named.
 
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::Digest;
 use oci_image::{Hasher, ImageConfig, chain_ids};
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, FS, IMPLIED};
@@ -81,6 +84,7 @@ impl ImageStore {
         let record = record.ok_or_else(|| ImageStoreError::NoImage { given: id.to_string() })?;
         Ok(RawImage {
             manifest_digest: record.manifest_digest,
+            index_digest: record.index_digest,
             manifest: record.manifest.into_bytes(),
             config: record.config.into_bytes(),
         })
@@ -210,10 +214,26 @@ impl Inner {
 
     fn settle_one(&self, chain_id: &Digest, below: &[Digest]) -> Result<(), ImageStoreError> {
         let path = self.layout.root.join("layers").join(chain_id.hex());
+        let dir =
+            layout::open_dir(&self.layout.layers_fd, chain_id.hex()).map_err(at("open", path))?;
+        self.settle_dir(&dir, chain_id, below)
+    }
+
+    /// Settles the layer in the directory `dir`, which may have no place yet.
+    pub(crate) fn settle_dir(
+        &self,
+        dir: &OwnedFd,
+        chain_id: &Digest,
+        below: &[Digest],
+    ) -> Result<(), ImageStoreError> {
+        let path = self.layout.root.join("layers").join(chain_id.hex());
         let fail = |e: rustix::io::Errno| at("open", path.clone())(e);
-        let dir = layout::open_dir(&self.layout.layers_fd, chain_id.hex()).map_err(fail)?;
-        let own = layout::open_dir(&dir, FS).map_err(fail)?;
-        let bytes = std::fs::read(path.join(IMPLIED)).map_err(at("read", path.join(IMPLIED)))?;
+        let own = layout::open_dir(dir, FS).map_err(fail)?;
+        let list = openat(dir, IMPLIED, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut bytes = Vec::new();
+        list.map_err(std::io::Error::from)
+            .and_then(|fd| std::fs::File::from(fd).read_to_end(&mut bytes))
+            .map_err(at("read", path.join(IMPLIED)))?;
         let pending = Pending::from_bytes(&bytes).ok_or_else(|| {
             at("read", path.join(IMPLIED))(std::io::Error::from(std::io::ErrorKind::InvalidData))
         })?;

@@ -8,6 +8,7 @@
 //! Callers: `images` (pull, load, save, remove) and `pods` (root file systems, volumes, usage).
 //! Every call blocks; async callers use a blocking thread.
 
+mod blobs;
 mod check;
 mod commit;
 mod containers;
@@ -27,6 +28,7 @@ mod overlay;
 mod pending;
 mod records;
 mod remove;
+mod replace;
 mod scratch;
 mod settle;
 mod steps;
@@ -46,15 +48,17 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
+pub use blobs::{Ended, Partial, Resumed};
 pub use check::{Condemned, LayerCheck};
 pub use error::{ImageStoreError, LayerError};
 pub use names::{ImageName, Pattern};
 pub use options::{Limits, Options};
+pub use replace::Replaced;
 pub use scratch::Scratch;
 pub use steps::{NoFaults, Step, Steps};
 pub use store::{HeldLayer, ImageStore};
 pub use tar::BadArchive;
 pub use types::{
-    Collected, Finding, FsInfo, FsUsage, Image, LayerInfo, LayerJob, Measured, NewImage, RawImage,
-    Removed, Usage,
+    Check, Collected, Finding, Form, FsInfo, FsUsage, Image, LayerInfo, LayerJob, Measured,
+    NewImage, RawImage, Removed, Usage,
 };

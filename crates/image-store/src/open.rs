@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use store::{Durability, Key, Loaded, Record, Store};
 
+use crate::blobs;
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, FORMAT, FS, Layout};
 use crate::options::Options;
@@ -61,6 +62,10 @@ impl ImageStore {
         opening.load_images(&mut tables)?;
         opening.load_names(&mut tables)?;
         opening.load_containers(&mut tables)?;
+        let kept = blobs::load(&opening.layout, tables.blobs().into_iter());
+        for (digest, size) in kept.map_err(at("read", opening.layout.root.join("blobs")))? {
+            tables.keep_blob(digest, size);
+        }
         for finding in &opening.findings {
             tracing::warn!(object = %finding.object, problem = %finding.problem, "image store");
         }

@@ -18,6 +18,12 @@ pub struct Options {
     pub pinned: Vec<Pattern>,
     /// How long a layer that no image has is kept for a pull that comes back.
     pub keep_unused: Duration,
+    /// How long the beginning of a blob that broke off is kept for a pull that goes on; zero keeps none.
+    pub keep_partial: Duration,
+    /// The smallest blob of which a beginning is kept, in bytes: small ones come again as quickly.
+    pub partial_from: u64,
+    /// Whether compressed blobs are kept beside what was unpacked from them.
+    pub keep_blobs: bool,
     /// The hook before each durable step; does nothing outside of tests.
     pub steps: Arc<dyn Steps>,
 }
@@ -29,6 +35,9 @@ impl Default for Options {
             limits: Limits::default(),
             pinned: Vec::new(),
             keep_unused: Duration::from_secs(3600),
+            keep_partial: Duration::from_secs(24 * 3600),
+            partial_from: 32 << 20,
+            keep_blobs: false,
             steps: Arc::new(NoFaults),
         }
     }
@@ -39,6 +48,8 @@ impl Default for Options {
 pub struct Limits {
     /// Bytes of the decompressed archive.
     pub bytes: u64,
+    /// How many times its own size a blob may become by decompression; the first 64 MiB are free.
+    pub ratio: u64,
     /// Entries of the archive.
     pub entries: u64,
     /// Bytes of one path, and of a link's target.
@@ -47,6 +58,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 256 << 30, entries: 5_000_000, path_bytes: 4096 }
+        Self { bytes: 256 << 30, ratio: 4096, entries: 5_000_000, path_bytes: 4096 }
     }
 }

@@ -1,6 +1,6 @@
 //! Takes images and layers away.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::Digest;
 
@@ -39,13 +39,26 @@ impl ImageStore {
     /// # Errors
     /// A layer cannot be moved to the trash; the trash cannot be read.
     pub fn collect(&self, budget: usize) -> Result<Collected, ImageStoreError> {
+        self.collect_older(self.inner.options.keep_unused, budget)
+    }
+
+    /// As [`ImageStore::collect`], for layers that nobody has used for `keep`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn collect_older(
+        &self,
+        keep: Duration,
+        budget: usize,
+    ) -> Result<Collected, ImageStoreError> {
         let inner = &self.inner;
-        let keep = inner.options.keep_unused;
         let idle = inner.tables().idle_layers(keep, Instant::now(), budget);
         let mut done = Collected::default();
         for chain_id in &idle {
+            let size = inner.tables().layer(chain_id).map_or(0, |l| l.info.usage.bytes);
             if inner.free_layer(chain_id)?.is_some() {
                 done.layers += 1;
+                done.bytes += size;
             }
         }
         let emptied = trash::empty(&inner.layout, &*inner.options.steps, &inner.stuck, budget)?;
@@ -84,8 +97,14 @@ impl Inner {
     /// Moves a layer to the trash unless somebody uses it (again); its place there is returned.
     pub fn free_layer(&self, chain_id: &Digest) -> Result<Option<String>, ImageStoreError> {
         let _turn = self.chains.take(chain_id);
-        if self.tables().take_idle(chain_id).is_none() {
-            return Ok(None);
+        let (blob, is_orphaned) = {
+            let mut tables = self.tables();
+            let Some(info) = tables.take_idle(chain_id) else { return Ok(None) };
+            let is_orphaned = tables.take_orphaned_blob(&info.blob);
+            (info.blob, is_orphaned)
+        };
+        if is_orphaned {
+            self.drop_blob(&blob);
         }
         self.step(Step::ForgetLayer, "remove a layer from", self.layout.root.clone())?;
         self.layer_records

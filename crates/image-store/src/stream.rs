@@ -10,7 +10,11 @@ use model::Digest;
 use oci_image::{Compression, Descriptor, Hasher};
 
 use crate::error::LayerError;
+use crate::tar::{Entry, Kind, Writer};
+use crate::types::{Check, Form};
 
+/// Bytes that any blob may become: what is below costs nothing, and a small archive of zeros is common.
+const FREE: u64 = 64 << 20;
 const BUFFER: usize = 128 << 10;
 /// Bytes that are decompressed ahead of the unpacking, in pieces of [`BUFFER`]: 1 MiB. Past it the
 /// decompression waits, and with it the network.
@@ -26,7 +30,8 @@ pub(crate) struct BrokenOff;
 /// The blob's bytes as they come.
 struct Source<'a, R> {
     inner: R,
-    hasher: Hasher,
+    /// `None` where the reader itself compares the digest.
+    hasher: Option<Hasher>,
     count: u64,
     expected: u64,
     /// The failure behind an error that passed through the decompressor.
@@ -52,7 +57,9 @@ impl<R: Read> Read for Source<'_, R> {
             self.fault.get_or_insert(LayerError::Size { found, expected });
             return Err(io::Error::other("the blob is too long"));
         }
-        self.hasher.update(&buffer[..n]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..n]);
+        }
         self.progress.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
@@ -88,6 +95,14 @@ impl<R: Read> Decoder<R> {
         }
     }
 
+    fn source(&self) -> &R {
+        match self {
+            Self::Plain(source) => source,
+            Self::Gzip(gzip) => gzip.get_ref().get_ref(),
+            Self::Zstd(zstd) => zstd.get_ref().get_ref(),
+        }
+    }
+
     fn into_source(self) -> R {
         match self {
             Self::Plain(source) => source,
@@ -98,29 +113,52 @@ impl<R: Read> Decoder<R> {
 }
 
 /// Reads the blob that `descriptor` describes from `inner` to its end, sends the archive in it to
-/// `pieces`, and says whether the blob is the right one. Ends early, and well, when nobody takes the
-/// pieces any more.
+/// `pieces`, whose memory comes back, and says whether the blob is the right one. Ends early, and well,
+/// when nobody takes the pieces any more.
 pub(crate) fn decompress(
     inner: impl Read,
     descriptor: &Descriptor,
-    compression: Compression,
-    pieces: &SyncSender<Piece>,
+    (form, check): (&Form, Check),
+    ratio: u64,
+    pieces: (&SyncSender<Piece>, &Receiver<Vec<u8>>),
     progress: &AtomicU64,
 ) -> Result<(), LayerError> {
+    let (pieces, used) = pieces;
+    let (compression, around) = match form {
+        Form::Archive(compression) => (*compression, None),
+        Form::File(name) => (Compression::None, Some(around(name, descriptor.size)?)),
+    };
+    let (before, after) = around.unzip();
+    if let Some(before) = before
+        && pieces.send(Ok(before)).is_err()
+    {
+        return Ok(());
+    }
     let source = Source {
         inner,
-        hasher: Hasher::like(&descriptor.digest),
+        hasher: (check == Check::Here).then(|| Hasher::like(&descriptor.digest)),
         count: 0,
         expected: descriptor.size,
         fault: None,
         progress,
     };
     let mut decoder = Decoder::new(source, compression)?;
+    let mut out = 0;
     loop {
-        let mut piece = vec![0; BUFFER];
+        // A piece that was used comes back: a new one each time would cost the kernel a page fault for
+        // each of its pages.
+        let mut piece = used.try_recv().unwrap_or_default();
+        piece.resize(BUFFER, 0);
         match fill(&mut decoder, &mut piece) {
             Ok(0) => break,
-            Ok(n) => piece.truncate(n),
+            Ok(n) => {
+                piece.truncate(n);
+                out += n as u64;
+                if out > FREE && out / decoder.source().count.max(1) > ratio {
+                    let _ = pieces.send(Err(BrokenOff));
+                    return Err(LayerError::TooBig { what: "times its own size", limit: ratio });
+                }
+            }
             Err(e) => {
                 // Nobody may be there to hear it.
                 let _ = pieces.send(Err(BrokenOff));
@@ -132,12 +170,53 @@ pub(crate) fn decompress(
             return Ok(());
         }
     }
-    let source = finish(decoder.into_source())?;
+    let source = match finish(decoder.into_source()) {
+        Ok(source) => source,
+        Err(e) => return Err(broken(e, after.is_some(), pieces)),
+    };
     if source.count != descriptor.size {
-        return Err(LayerError::Size { found: source.count, expected: descriptor.size });
+        let e = LayerError::Size { found: source.count, expected: descriptor.size };
+        return Err(broken(e, after.is_some(), pieces));
     }
-    let found = source.hasher.finish();
-    if found == descriptor.digest { Ok(()) } else { Err(LayerError::Digest { found }) }
+    if let Some(found) = source.hasher.map(Hasher::finish)
+        && found != descriptor.digest
+    {
+        return Err(broken(LayerError::Digest { found }, after.is_some(), pieces));
+    }
+    if let Some(after) = after {
+        // Nobody may take it any more; why, the other side says.
+        let _ = pieces.send(Ok(after));
+    }
+    Ok(())
+}
+
+/// The failure; an archive that is made here would otherwise seem to end in the middle.
+fn broken(error: LayerError, is_made: bool, pieces: &SyncSender<Piece>) -> LayerError {
+    if is_made {
+        let _ = pieces.send(Err(BrokenOff));
+    }
+    error
+}
+
+/// What makes an archive of one file out of its bytes: what stands before and after them.
+fn around(name: &str, size: u64) -> Result<(Vec<u8>, Vec<u8>), LayerError> {
+    let entry = Entry {
+        path: name.as_bytes().to_vec(),
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        size,
+        mtime: (0, 0),
+        link: Vec::new(),
+        device: (0, 0),
+        xattrs: Vec::new(),
+        segments: None,
+    };
+    let mut writer = Writer::new(Vec::new());
+    writer.head(&entry).map_err(LayerError::Decompress)?;
+    let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
+    Ok((writer.into_inner(), vec![0; padding + 1024]))
 }
 
 /// Fills the buffer as far as the archive goes: decoders give a little at a time.
@@ -168,19 +247,25 @@ fn finish<R: Read>(mut source: Source<'_, R>) -> Result<Source<'_, R>, LayerErro
 #[derive(Debug)]
 pub(crate) struct LayerStream {
     pieces: Receiver<Piece>,
+    /// Where pieces go back to.
+    used: SyncSender<Vec<u8>>,
     piece: Vec<u8>,
     at: usize,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     count: u64,
     limit: u64,
 }
 
 impl LayerStream {
     /// The archive whose pieces come from `pieces`, of `limit` bytes at most, to be compared with
-    /// `diff_id`.
-    pub fn new(pieces: Receiver<Piece>, diff_id: &Digest, limit: u64) -> Self {
-        let hasher = Hasher::like(diff_id);
-        Self { pieces, piece: Vec::new(), at: 0, hasher, count: 0, limit }
+    /// `diff_id` where there is one.
+    pub fn new(
+        (pieces, used): (Receiver<Piece>, SyncSender<Vec<u8>>),
+        diff_id: Option<&Digest>,
+        limit: u64,
+    ) -> Self {
+        let hasher = diff_id.map(Hasher::like);
+        Self { pieces, used, piece: Vec::new(), at: 0, hasher, count: 0, limit }
     }
 
     /// Whether reading failed because there is more than the limit.
@@ -199,8 +284,10 @@ impl LayerStream {
                 Err(_) => return Err(StreamEnd::BrokenOff),
             }
         }
-        let found = self.hasher.finish();
-        if found == *diff_id { Ok(()) } else { Err(StreamEnd::Other(found)) }
+        match self.hasher.map(Hasher::finish) {
+            Some(found) if found != *diff_id => Err(StreamEnd::Other(found)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -219,7 +306,12 @@ impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.piece.len() {
             match self.pieces.recv() {
-                Ok(Ok(piece)) => (self.piece, self.at) = (piece, 0),
+                Ok(Ok(piece)) => {
+                    let used = std::mem::replace(&mut self.piece, piece);
+                    self.at = 0;
+                    // Nobody may want it any more.
+                    let _ = self.used.try_send(used);
+                }
                 Ok(Err(BrokenOff)) => return Err(io::Error::other("the archive breaks off")),
                 // The other side is done.
                 Err(_) => return Ok(0),
@@ -228,7 +320,9 @@ impl Read for LayerStream {
             if self.is_too_long() {
                 return Err(io::Error::other("the archive is too long"));
             }
-            self.hasher.update(&self.piece);
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&self.piece);
+            }
         }
         let n = buffer.len().min(self.piece.len() - self.at);
         buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);

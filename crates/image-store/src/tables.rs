@@ -41,6 +41,8 @@ pub(crate) struct Tables {
     images: BTreeMap<Digest, ImageEntry>,
     names: BTreeMap<ImageName, Digest>,
     containers: BTreeMap<ContainerId, ContainerEntry>,
+    /// Blobs that are kept, with their sizes.
+    kept: HashMap<Digest, u64>,
     pub pinned: Vec<Pattern>,
 }
 
@@ -67,6 +69,41 @@ impl Tables {
         if let Some(layer) = self.layers.get_mut(chain_id) {
             layer.is_settled = true;
         }
+    }
+
+    /// Remembers that a blob is kept.
+    pub fn keep_blob(&mut self, digest: Digest, size: u64) {
+        self.kept.insert(digest, size);
+    }
+
+    /// The size of a blob that is kept.
+    pub fn kept_size(&self, digest: &Digest) -> Option<u64> {
+        self.kept.get(digest).copied()
+    }
+
+    /// Forgets a kept blob that no layer was unpacked from; whether there was one.
+    pub fn take_orphaned_blob(&mut self, digest: &Digest) -> bool {
+        self.layers.values().all(|l| l.info.blob != *digest) && self.kept.remove(digest).is_some()
+    }
+
+    /// Blobs that layers were unpacked from.
+    pub fn blobs(&self) -> Vec<Digest> {
+        self.layers.values().map(|l| l.info.blob.clone()).collect()
+    }
+
+    /// Whether a container has an image of these layers.
+    pub fn is_image_used(&self, layers: &[Digest]) -> bool {
+        self.containers.values().any(|c| {
+            let in_volumes = !layers.is_empty() && layers.iter().all(|l| c.volumes.contains(l));
+            in_volumes || c.root.as_deref() == Some(layers)
+        })
+    }
+
+    /// Whether the root or a volume of a container has the layer.
+    pub fn is_used_by_container(&self, chain_id: &Digest) -> bool {
+        self.containers.values().any(|c| {
+            c.volumes.contains(chain_id) || c.root.as_ref().is_some_and(|r| r.contains(chain_id))
+        })
     }
 
     /// One more use of each of `chain_ids`: of all, or of none when one is missing, which is returned.
@@ -222,6 +259,9 @@ impl Tables {
         let mut sum = Usage::default();
         for layer in self.layers.values() {
             sum += layer.info.usage;
+        }
+        for size in self.kept.values() {
+            sum += Usage { bytes: *size, inodes: 1 };
         }
         sum
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Digest, Timestamp};
-use oci_image::{Descriptor, ImageConfig};
+use oci_image::{Compression, Descriptor, ImageConfig};
 
 use crate::names::ImageName;
 
@@ -54,6 +54,8 @@ pub struct NewImage {
 pub struct RawImage {
     /// Digest of the manifest.
     pub manifest_digest: Digest,
+    /// Digest of the index that led to the manifest, if one did.
+    pub index_digest: Option<Digest>,
     /// The manifest.
     pub manifest: Vec<u8>,
     /// The configuration.
@@ -71,6 +73,24 @@ pub struct LayerJob {
     pub chain_id: Digest,
     /// Chain id of the layer below; `None` for the lowest.
     pub parent: Option<Digest>,
+}
+
+/// How the bytes of a blob become a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// They are a tar, compressed like this.
+    Archive(Compression),
+    /// They are one file of this name: what an OCI artifact has in place of layers.
+    File(String),
+}
+
+/// Who compares a blob with its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// The store.
+    Here,
+    /// The reader: it fails at its end unless the digest is right. Hashing twice would cost twice.
+    ByReader,
 }
 
 /// A layer that is here, whole.
@@ -159,6 +179,8 @@ pub struct Removed {
 pub struct Collected {
     /// Layers that nothing used, freed.
     pub layers: usize,
+    /// Bytes of disk that these took.
+    pub bytes: u64,
     /// Trees deleted from the trash.
     pub deleted: usize,
     /// Trees in the trash that could not be deleted now.

@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use oci_image::Compression;
-use rustix::fs::{Mode, OFlags, fchmod, fsync, openat, renameat};
+use rustix::fs::{Mode, OFlags, fchmod, fsync, openat, renameat, renameat_with};
 
 use crate::error::{ImageStoreError, LayerError};
 use crate::layout::{self, FS, IMPLIED, SUMS};
@@ -23,7 +23,7 @@ use crate::sums::Sums;
 use crate::tar::{BadArchive, Reader, TarError, shown};
 use crate::trash::{self, Area};
 use crate::tree::{Below, Fault, Tree};
-use crate::types::{LayerInfo, LayerJob};
+use crate::types::{Check, Form, LayerInfo, LayerJob};
 
 impl ImageStore {
     /// Reads a layer's blob, checks it and unpacks it, in one pass; `progress` counts the bytes read.
@@ -38,33 +38,58 @@ impl ImageStore {
         reader: impl Read + Send,
         progress: &AtomicU64,
     ) -> Result<HeldLayer, ImageStoreError> {
+        self.bring_layer(job, (&Form::Archive(compression), Check::Here), reader, progress)
+    }
+
+    /// As [`ImageStore::unpack_layer`], of any form, and without hashing what the reader hashes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bring_layer(
+        &self,
+        job: &LayerJob,
+        blob: (&Form, Check),
+        reader: impl Read + Send,
+        progress: &AtomicU64,
+    ) -> Result<HeldLayer, ImageStoreError> {
         let _turn = self.inner.chains.take(&job.chain_id);
         if let Some(here) = self.hold_layer(&job.chain_id) {
             return Ok(here);
         }
-        self.inner
-            .unpack(job, compression, reader, progress)
-            .map(|info| HeldLayer::counted(Arc::clone(&self.inner), info))
-            .map_err(|source| ImageStoreError::Layer {
-                digest: job.descriptor.digest.clone(),
-                source,
-            })
+        let inner = &self.inner;
+        inner
+            .unpack(job, blob, reader, progress)
+            .and_then(|staged| inner.add(staged))
+            .map(|info| HeldLayer::counted(Arc::clone(inner), info))
+            .map_err(|source| of_layer(job, source))
     }
 }
 
+/// The failure of a layer.
+pub(crate) fn of_layer(job: &LayerJob, source: LayerError) -> ImageStoreError {
+    ImageStoreError::Layer { digest: job.descriptor.digest.clone(), source }
+}
+
+/// A layer whose data reached the disk, and that has no place yet.
+pub(crate) struct Staged<'a> {
+    pub staging: Staging<'a>,
+    pub info: LayerInfo,
+    pub is_settled: bool,
+}
+
 impl Inner {
-    /// The layer, with one use counted.
-    fn unpack(
+    /// Unpacks a layer beside the others.
+    pub(crate) fn unpack(
         &self,
         job: &LayerJob,
-        compression: Compression,
+        blob: (&Form, Check),
         reader: impl Read + Send,
         progress: &AtomicU64,
-    ) -> Result<LayerInfo, LayerError> {
+    ) -> Result<Staged<'_>, LayerError> {
         let staging = Staging::make(self)?;
         let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
         let tree = Tree::new(staging.fs()?, below, Sums::new(staging.file(SUMS)?));
-        let pending = self.pass(job, compression, reader, progress, tree)?;
+        let pending = self.pass(job, blob, reader, progress, tree)?;
         let is_settled = job.parent.is_none() || pending.is_empty();
         staging.write_pending(&pending)?;
         self.hook(Step::Sync, "bring the layer to the disk")?;
@@ -78,6 +103,12 @@ impl Inner {
             blob_size: job.descriptor.size,
             usage,
         };
+        Ok(Staged { staging, info, is_settled })
+    }
+
+    /// Gives a new layer its place and its record; with one use counted.
+    fn add(&self, staged: Staged<'_>) -> Result<LayerInfo, LayerError> {
+        let Staged { staging, info, is_settled } = staged;
         staging.place(info.chain_id.hex())?;
         if let Err(e) = self.record_layer(&info, is_settled) {
             // Without its record the layer is an orphan: it goes now, or at the next start.
@@ -93,7 +124,11 @@ impl Inner {
         Ok(info)
     }
 
-    fn record_layer(&self, info: &LayerInfo, is_settled: bool) -> Result<(), LayerError> {
+    pub(crate) fn record_layer(
+        &self,
+        info: &LayerInfo,
+        is_settled: bool,
+    ) -> Result<(), LayerError> {
         self.hook(Step::RecordLayer, "record the layer")?;
         self.layer_records
             .put(&records::key(&info.chain_id), &LayerRecord::new(info, is_settled))
@@ -104,18 +139,26 @@ impl Inner {
     fn pass(
         &self,
         job: &LayerJob,
-        compression: Compression,
+        blob: (&Form, Check),
         reader: impl Read + Send,
         progress: &AtomicU64,
         tree: Tree,
     ) -> Result<Pending, LayerError> {
         let (sender, pieces) = sync_channel(PIECES_AHEAD);
-        let limit = self.options.limits.bytes;
-        let stream = LayerStream::new(pieces, &job.diff_id, limit);
+        let (give_back, used) = sync_channel(PIECES_AHEAD + 2);
+        let (limit, ratio) = (self.options.limits.bytes, self.options.limits.ratio);
+        // An archive that is made here from a file has no digest of its own.
+        let diff_id = match blob.0 {
+            Form::Archive(_) => Some(&job.diff_id),
+            Form::File(_) => None,
+        };
+        let stream = LayerStream::new((pieces, give_back), diff_id, limit);
         let descriptor = &job.descriptor;
         let (blob, unpacked) = std::thread::scope(|scope| {
-            let other =
-                scope.spawn(move || decompress(reader, descriptor, compression, &sender, progress));
+            let other = scope.spawn(move || {
+                let pieces = (&sender, &used);
+                decompress(reader, descriptor, blob, ratio, pieces, progress)
+            });
             let unpacked = self.write_entries(job, stream, tree);
             (other.join(), unpacked)
         });
@@ -184,7 +227,7 @@ impl Inner {
         Ok(tree.finish().map_err(|fault| blame(String::new(), fault))?)
     }
 
-    fn hook(&self, step: Step, action: &'static str) -> Result<(), LayerError> {
+    pub(crate) fn hook(&self, step: Step, action: &'static str) -> Result<(), LayerError> {
         self.options.steps.before(step).map_err(store(action))
     }
 }
@@ -216,7 +259,7 @@ fn store<E: Into<std::io::Error>>(action: &'static str) -> impl FnOnce(E) -> Lay
 }
 
 /// A layer in the making. Dropped before it has its place, it is deleted.
-struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     inner: &'a Inner,
     name: String,
     dir: OwnedFd,
@@ -251,6 +294,35 @@ impl<'a> Staging<'a> {
         self.file(IMPLIED)?
             .write_all(&pending.to_bytes())
             .map_err(store("write what the layer implies"))
+    }
+
+    /// The layer's own directory.
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Changes places with the layer `hex`, which is deleted with this value.
+    pub(crate) fn exchange(&self, hex: &str) -> Result<(), LayerError> {
+        let action = "put the layer in the place of the damaged one";
+        self.inner.hook(Step::Place, action)?;
+        let layout = &self.inner.layout;
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        renameat_with(&layout.staging_fd, &self.name, &layout.layers_fd, hex, flags)
+            .or_else(|_| {
+                // Not every file system exchanges, and the damaged layer may have lost its directory.
+                trash::trash(
+                    layout,
+                    &*self.inner.options.steps,
+                    Area::Images,
+                    &layout.layers_fd,
+                    hex.as_ref(),
+                )
+                .map_err(as_io)?;
+                renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex)
+                    .map_err(std::io::Error::from)
+            })
+            .map_err(store(action))?;
+        fsync(&layout.layers_fd).map_err(store(action))
     }
 
     /// Gives the layer its place among the others; what lies there without a record goes away.

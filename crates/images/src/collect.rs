@@ -19,9 +19,11 @@ impl Images {
         loop {
             let slice = self.blocking(|store| store.collect(SLICE)).await?;
             sum.layers += slice.layers;
+            sum.bytes += slice.bytes;
             sum.deleted += slice.deleted;
             sum.undeletable = slice.undeletable;
             if !slice.more {
+                self.blocking(|store| store.sweep_partial(false)).await?;
                 return Ok(sum);
             }
             tokio::task::yield_now().await;

@@ -42,8 +42,16 @@ pub enum ImagesError {
         /// Its class.
         class: Class,
     },
-    /// An archive has content that is not what its digest says.
-    #[error("{object} in the archive has the digest {found}, not {expected}")]
+    /// The node's policy does not let the image in. The kubelet looks for the first word.
+    #[error("SignatureValidationFailed: {reference} may not be pulled: {problem}")]
+    Untrusted {
+        /// The image.
+        reference: String,
+        /// Why not.
+        problem: String,
+    },
+    /// Content is not what its digest says.
+    #[error("{object} has the digest {found}, not {expected}")]
     Digest {
         /// The file in the archive.
         object: String,
@@ -120,12 +128,35 @@ impl ImagesError {
             | Self::NoImage { .. }
             | Self::Registry(_)
             | Self::Unusable { .. }
+            | Self::Untrusted { .. }
             | Self::Digest { .. }
             | Self::Archive(_)
             | Self::Write(_)
             | Self::Pull { .. }
             | Self::Deadline { .. }
             | Self::Shared(_) => Self::Shared(self),
+        }
+    }
+}
+
+impl ImagesError {
+    /// Whether the node's policy is what it failed at.
+    pub(crate) fn is_untrusted(&self) -> bool {
+        match self {
+            Self::Untrusted { .. } => true,
+            Self::Shared(source) | Self::Pull { source, .. } => source.is_untrusted(),
+            Self::BadReference { .. }
+            | Self::BadCredentials(_)
+            | Self::NoImage { .. }
+            | Self::Registry(_)
+            | Self::Unusable { .. }
+            | Self::Digest { .. }
+            | Self::Archive(_)
+            | Self::Write(_)
+            | Self::Store(_)
+            | Self::Deadline { .. }
+            | Self::Lost(_)
+            | Self::Interrupted { .. } => false,
         }
     }
 }
@@ -138,6 +169,7 @@ impl Classified for ImagesError {
             Self::NoImage { .. } => Class::NotFound,
             Self::Registry(source) => source.class(),
             Self::Unusable { class, .. } => *class,
+            Self::Untrusted { .. } => Class::PermissionDenied,
             Self::Digest { .. } => Class::DataLoss,
             Self::Archive(source) => {
                 let class = Class::of_io(source);

@@ -1,26 +1,25 @@
 //! Layers of a pull, in parallel, each brought once however many want it.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use image_store::HeldLayer;
+use image_store::{Check, Ended, HeldLayer, ImageStore, ImageStoreError, LayerError, Partial};
 use model::{Class, Classified as _};
-use oci_image::Reference;
 use operations::Phases;
-use registry::{BlobReader, Credentials};
+use registry::{BlobReader, RegistryError};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::check::is_wrong;
 use crate::manifest::Part;
 use crate::progress::{LayerCell, LayerState};
+use crate::source::{Brought, Origin, checked_here};
 use crate::{Images, ImagesError};
 
-/// Whose pull it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Origin {
-    pub reference: Reference,
-    pub credentials: Option<Credentials>,
-}
+/// A place among the layers that are brought at once, given back by whoever drops it last.
+type Permit = Arc<OwnedSemaphorePermit>;
 
 impl Images {
     /// Brings all layers here. They stay as long as the answer lives.
@@ -92,25 +91,119 @@ impl Images {
         phases.enter("wait for a permit", None);
         let permit = Arc::clone(&self.inner.layer_permits).acquire_owned().await;
         let permit = permit.map_err(|e| ImagesError::Interrupted { what: e.to_string() })?;
+        let permit = Arc::new(permit);
+        let digest = &part.job.descriptor.digest;
+        let here = match &origin.layout {
+            Some(layout) => Some(layout.open(digest)?),
+            None => self.inner.store.kept_blob(digest),
+        };
+        if let Some(blob) = here {
+            phases.enter("unpack", None);
+            let done = self.unpack(&part, &cell, &permit, blob).await;
+            match done {
+                // A kept blob may have been damaged; the registry has another.
+                Err(e) if origin.layout.is_none() => {
+                    tracing::warn!(%digest, error = &e as &dyn std::error::Error, "a kept blob cannot be used");
+                    cell.received.store(0, Ordering::Relaxed);
+                }
+                done => return done.map(Arc::new),
+            }
+        }
+        let descriptor = part.job.descriptor.clone();
+        let begun = self.blocking(move |store| Ok(store.partial(&descriptor))).await?;
+        let have = begun.as_ref().map_or(0, Partial::have);
+        let first = self.download(origin, &part, &cell, (&permit, phases), begun).await;
+        match first {
+            // What was here before was not the beginning of this blob.
+            Err(e) if have > 0 && e.class() == Class::DataLoss => {
+                cell.received.store(0, Ordering::Relaxed);
+                self.download(origin, &part, &cell, (&permit, phases), None).await.map(Arc::new)
+            }
+            done => done.map(Arc::new),
+        }
+    }
+
+    async fn unpack(
+        &self,
+        part: &Part,
+        cell: &Arc<LayerCell>,
+        permit: &Permit,
+        blob: impl Read + Send + 'static,
+    ) -> Result<HeldLayer, ImagesError> {
+        cell.set(LayerState::Fetching);
+        let (part, cell, permit) = (part.clone(), Arc::clone(cell), Arc::clone(permit));
+        self.blocking(move |store| {
+            let _permit = permit;
+            store.bring_layer(&part.job, checked_here(&part.form), blob, &cell.received)
+        })
+        .await
+    }
+
+    async fn download(
+        &self,
+        origin: &Origin,
+        part: &Part,
+        cell: &Arc<LayerCell>,
+        (permit, phases): (&Permit, &Phases),
+        begun: Option<Partial>,
+    ) -> Result<HeldLayer, ImagesError> {
         phases.enter("connect", None);
-        let Origin { reference, credentials } = origin;
-        let stream = self
-            .inner
-            .registry
-            .blob(reference, &part.job.descriptor, 0, credentials.as_ref())
-            .await?;
+        let Origin { reference, credentials, .. } = origin;
+        let have = begun.as_ref().map_or(0, Partial::have);
+        let descriptor = &part.job.descriptor;
+        let opened = self.inner.registry.blob(reference, descriptor, have, credentials.as_ref());
+        let stream = match opened.await {
+            Ok(stream) => stream,
+            Err(e) => {
+                begun.into_iter().for_each(Partial::give_up);
+                return Err(e.into());
+            }
+        };
         phases.enter("fetch and unpack", None);
         cell.set(LayerState::Fetching);
         let reader = BlobReader::new(stream, Handle::current());
-        let held = self
-            .blocking(move |store| {
-                // Kept by the thread: a pull that is given up leaves it working for a while.
-                let _permit = permit;
-                store.unpack_layer(&part.job, part.compression, reader, &cell.received)
-            })
-            .await?;
-        Ok(Arc::new(held))
+        // A stream that began at the beginning compares the digest itself.
+        let check = if have == 0 { Check::ByReader } else { Check::Here };
+        let (part, cell, permit) = (part.clone(), Arc::clone(cell), Arc::clone(permit));
+        self.blocking(move |store| {
+            // Kept by the thread: a pull that is given up leaves it working for a while.
+            let _permit = permit;
+            unpack_and_keep(store, &part, check, &cell, reader, begun)
+        })
+        .await
     }
+}
+
+fn unpack_and_keep(
+    store: &ImageStore,
+    part: &Part,
+    check: Check,
+    cell: &LayerCell,
+    reader: BlobReader,
+    begun: Option<Partial>,
+) -> Brought {
+    let blob = (&part.form, check);
+    let Some(begun) = begun else {
+        return store.bring_layer(&part.job, blob, reader, &cell.received);
+    };
+    let mut reader = begun.reader(reader);
+    let done = store.bring_layer(&part.job, blob, &mut reader, &cell.received);
+    reader.end(match &done {
+        Ok(_) => Ended::Whole,
+        Err(e) if is_wrong(class_of(e)) => Ended::Wrong,
+        Err(_) => Ended::BrokeOff,
+    });
+    done
+}
+
+/// The class of a failure; the registry's own, where it is the one that failed.
+fn class_of(error: &ImageStoreError) -> Class {
+    if let ImageStoreError::Layer { source: LayerError::Read(source), .. } = error
+        && let Some(of_registry) = source.get_ref().and_then(|e| e.downcast_ref::<RegistryError>())
+    {
+        return of_registry.class();
+    }
+    error.class()
 }
 
 /// Whether a failure depends on who asked.

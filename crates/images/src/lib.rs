@@ -1,4 +1,5 @@
-//! Use cases of images: pull, load, save, tag, list, status, remove, fs_info, progress, collection.
+//! Use cases of images: pull, push, load, save, tag, list, status, remove, check, prune, fs_info, progress,
+//! collection.
 //!
 //! Owns: the order of a pull (resolve, manifest, configuration, layers in parallel, record, names)
 //! and what a caller may ask about images. Always: a pull belongs to the daemon, so a caller that
@@ -9,15 +10,21 @@
 mod check;
 mod collect;
 mod credentials;
+mod demands;
 mod error;
 mod layers;
+mod layout;
 mod list;
 mod load;
 mod manifest;
 mod progress;
+mod prune;
 mod pull;
+mod push;
 mod remove;
 mod save;
+mod short;
+mod source;
 mod spool;
 mod tag;
 
@@ -28,16 +35,17 @@ use image_store::ImageStore;
 use operations::Operations;
 use registry::Registry;
 
-pub use check::{Checked, Damage, Repair};
+pub use check::{Checked, Damage, Mended, Repair};
 pub use credentials::credentials;
 pub use error::ImagesError;
-pub use image_store::{
-    Condemned, FsInfo, FsUsage, Image, ImageStoreError, LayerCheck, Removed, Usage,
-};
+pub use image_store::{FsInfo, FsUsage, Image, ImageStoreError, LayerCheck, Removed, Usage};
 pub use load::LoadedImage;
 pub use progress::{LayerProgress, LayerState, PullProgress};
+pub use prune::{Prune, Pruned};
 pub use pull::{PullLimits, Pulled};
+pub use push::Pushed;
 pub use registry::{AuthParts, Credentials};
+pub use source::Sources;
 
 /// The images of a node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,6 +59,7 @@ struct Inner {
     registry: Registry,
     operations: Operations,
     limits: PullLimits,
+    sources: Sources,
     progress: progress::Table,
     /// Keys of pulls hold a hash of their credentials, of no use to anybody else.
     hasher: RandomState,
@@ -65,11 +74,13 @@ impl Images {
         registry: Registry,
         operations: Operations,
         limits: PullLimits,
+        sources: Sources,
     ) -> Self {
         let layer_permits = Arc::new(tokio::sync::Semaphore::new(limits.layers_at_once.max(1)));
         let progress = progress::Table::default();
         let hasher = RandomState::new();
-        let inner = Inner { store, registry, operations, limits, progress, hasher, layer_permits };
+        let inner =
+            Inner { store, registry, operations, limits, sources, progress, hasher, layer_permits };
         Self { inner: Arc::new(inner) }
     }
 

@@ -12,6 +12,7 @@ use oci_image::{
 };
 
 use crate::manifest::{self, MAX_NESTED, Plan, Texts, unusable};
+use crate::source::checked_here;
 use crate::spool::Spool;
 use crate::tag::parse_name;
 use crate::{Images, ImagesError};
@@ -69,7 +70,7 @@ fn load(
     };
     let mut found = match spool.bytes(LAYOUT_INDEX_FILE, MAX_MANIFEST)? {
         Some(index) => of_layout(&spool, &index, &listed, platform)?,
-        None => of_docker(&spool, &listed)?,
+        None => of_docker(&spool, &listed, platform)?,
     };
     if found.is_empty() {
         return Err(nothing(&format!("it has no image for {platform}")));
@@ -122,7 +123,7 @@ fn of_layout(
             same.names.extend(names);
             continue;
         }
-        let plan = manifest::plan(descriptor.digest.as_str(), texts, &manifest)?;
+        let plan = manifest::plan(descriptor.digest.as_str(), texts, &manifest, platform)?;
         found.push(Found { plan, names });
     }
     Ok(found)
@@ -179,7 +180,7 @@ fn verify(spool: &Spool, path: &str, expected: &Digest) -> Result<(), ImagesErro
         return Ok(());
     }
     Err(ImagesError::Digest {
-        object: path.to_owned(),
+        object: format!("{path} in the archive"),
         expected: expected.clone(),
         found: file.digest.clone(),
     })
@@ -209,7 +210,11 @@ fn tags(image: &ArchiveImage) -> impl Iterator<Item = ImageName> {
 }
 
 /// The images that `docker save` listed.
-fn of_docker(spool: &Spool, listed: &[ArchiveImage]) -> Result<Vec<Found>, ImagesError> {
+fn of_docker(
+    spool: &Spool,
+    listed: &[ArchiveImage],
+    platform: &Platform,
+) -> Result<Vec<Found>, ImagesError> {
     if listed.is_empty() {
         return Err(nothing("it is neither an OCI layout nor written by docker save"));
     }
@@ -243,7 +248,7 @@ fn of_docker(spool: &Spool, listed: &[ArchiveImage]) -> Result<Vec<Found>, Image
             manifest: bytes,
             config,
         };
-        let plan = manifest::plan(&image.config, texts, &manifest)?;
+        let plan = manifest::plan(&image.config, texts, &manifest, platform)?;
         found.push(Found { plan, names: tags(image).collect() });
     }
     Ok(found)
@@ -254,9 +259,11 @@ fn check_named(path: &str, found: &Digest) -> Result<(), ImagesError> {
     let file = path.rsplit('/').next().unwrap_or(path);
     let hex = file.strip_suffix(".json").unwrap_or(file);
     match Digest::parse(&format!("sha256:{hex}")) {
-        Ok(expected) if expected != *found => {
-            Err(ImagesError::Digest { object: path.to_owned(), expected, found: found.clone() })
-        }
+        Ok(expected) if expected != *found => Err(ImagesError::Digest {
+            object: format!("{path} in the archive"),
+            expected,
+            found: found.clone(),
+        }),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -271,7 +278,8 @@ fn commit(store: &ImageStore, spool: &Spool, found: Found) -> Result<LoadedImage
         }
         let descriptor = &part.job.descriptor;
         let file = spool.by_digest(descriptor)?.open()?;
-        held.push(store.unpack_layer(&part.job, part.compression, file, &AtomicU64::new(0))?);
+        let blob = checked_here(&part.form);
+        held.push(store.bring_layer(&part.job, blob, file, &AtomicU64::new(0))?);
     }
     let image = store.commit_image(found.plan.new, &found.names)?;
     drop(held);

@@ -1,9 +1,9 @@
 //! What a manifest and a configuration say together. Pure.
 
-use image_store::{LayerJob, NewImage};
+use image_store::{Form, LayerJob, NewImage};
 use model::{Class, Classified, Digest};
 use oci_image::{
-    Compression, ImageConfig, ImageManifest, Manifest, Platform, chain_ids, layer_compression,
+    Descriptor, ImageConfig, ImageManifest, Manifest, Platform, chain_ids, layer_compression,
 };
 
 use crate::ImagesError;
@@ -11,11 +11,16 @@ use crate::ImagesError;
 /// Indexes inside indexes that are followed.
 pub(crate) const MAX_NESTED: usize = 3;
 
-/// A layer to be brought, with how its blob is compressed.
+/// Annotation of an artifact's blob: the name of the file that it is.
+const ANNOTATION_TITLE: &str = "org.opencontainers.image.title";
+/// The type of a blob that says that there is none.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// A layer to be brought, with what its blob is.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub job: LayerJob,
-    pub compression: Compression,
+    pub form: Form,
 }
 
 /// An image's texts and layers, checked against each other.
@@ -45,23 +50,50 @@ pub(crate) fn unusable(
     }
 }
 
-/// The image manifest in `manifest`.
+/// The manifest of an image or an artifact in `manifest`.
 ///
 /// # Errors
-/// [`ImagesError::Unusable`] for an index, a chart, a signature and the like.
+/// [`ImagesError::Unusable`] for an index.
 pub(crate) fn image_manifest(
     object: &str,
     manifest: Manifest,
 ) -> Result<ImageManifest, ImagesError> {
-    let problem = match manifest {
-        Manifest::Image(image) if image.is_image() => return Ok(image),
-        Manifest::Image(other) => format!(
-            "it is no image but an artifact (its configuration is of type {:?})",
-            other.config.media_type
-        ),
-        Manifest::Index(_) => "its indexes are nested too deep".to_owned(),
-    };
-    Err(ImagesError::Unusable { object: object.to_owned(), problem, class: Class::Unimplemented })
+    match manifest {
+        Manifest::Image(image) => Ok(image),
+        Manifest::Index(_) => Err(ImagesError::Unusable {
+            object: object.to_owned(),
+            problem: "its indexes are nested too deep".to_owned(),
+            class: Class::Unimplemented,
+        }),
+    }
+}
+
+/// The configuration that stands for an artifact here: its files are its layers. What the artifact itself
+/// has for a configuration is often the same empty one for all.
+pub(crate) fn artifact_config(manifest: &ImageManifest, platform: &Platform) -> Vec<u8> {
+    let diff_ids: Vec<String> =
+        files(manifest).map(|(blob, name)| file_id(blob, &name).to_string()).collect();
+    let config = serde_json::json!({
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    // Texts and lists always serialise.
+    serde_json::to_vec(&config).unwrap_or_default()
+}
+
+/// The files of an artifact, each with its name.
+fn files(manifest: &ImageManifest) -> impl Iterator<Item = (&Descriptor, String)> {
+    manifest.layers.iter().filter(|blob| blob.media_type != EMPTY).map(|blob| {
+        let title = blob.annotations.get(ANNOTATION_TITLE).filter(|t| !t.is_empty());
+        (blob, title.cloned().unwrap_or_else(|| blob.digest.hex().to_owned()))
+    })
+}
+
+/// What tells a layer of one file from every other layer. No archive has this digest.
+fn file_id(blob: &Descriptor, name: &str) -> Digest {
+    oci_image::sha256(format!("a file of an artifact\0{}\0{name}", blob.digest).as_bytes())
 }
 
 /// No image of an index fits.
@@ -89,7 +121,11 @@ pub(crate) fn plan(
     object: &str,
     texts: Texts,
     manifest: &ImageManifest,
+    platform: &Platform,
 ) -> Result<Plan, ImagesError> {
+    if !manifest.is_image() {
+        return Ok(artifact_plan(texts, manifest, platform));
+    }
     let config = ImageConfig::parse(&texts.config).map_err(|e| unusable(object, &e))?;
     if config.diff_ids.len() != manifest.layers.len() {
         return Err(ImagesError::Unusable {
@@ -107,25 +143,55 @@ pub(crate) fn plan(
     for (i, descriptor) in manifest.layers.iter().enumerate() {
         let compression = layer_compression(&descriptor.media_type)
             .map_err(|e| unusable(format!("layer {} of {object}", descriptor.digest), &e))?;
-        let parent = i.checked_sub(1).map(|below| chain[below].clone());
-        let job = LayerJob {
-            descriptor: descriptor.clone(),
-            diff_id: config.diff_ids[i].clone(),
-            chain_id: chain[i].clone(),
-            parent,
-        };
-        parts.push(Part { job, compression });
+        let job = job(i, descriptor, &config.diff_ids[i], &chain);
+        parts.push(Part { job, form: Form::Archive(compression) });
     }
+    let id = manifest.config.digest.clone();
+    Ok(Plan { parts, new: new_image(texts, manifest, id, chain) })
+}
+
+/// What to bring of an artifact: each file is a layer of its own.
+fn artifact_plan(mut texts: Texts, manifest: &ImageManifest, platform: &Platform) -> Plan {
+    texts.config = artifact_config(manifest, platform);
+    let all: Vec<_> = files(manifest).collect();
+    let diff_ids: Vec<_> = all.iter().map(|(blob, name)| file_id(blob, name)).collect();
+    let chain = chain_ids(&diff_ids);
+    let parts = all
+        .into_iter()
+        .enumerate()
+        .map(|(i, (blob, name))| Part {
+            job: job(i, blob, &diff_ids[i], &chain),
+            form: Form::File(name),
+        })
+        .collect();
+    let id = oci_image::sha256(&texts.config);
+    Plan { parts, new: new_image(texts, manifest, id, chain) }
+}
+
+fn job(i: usize, descriptor: &Descriptor, diff_id: &Digest, chain: &[Digest]) -> LayerJob {
+    LayerJob {
+        descriptor: descriptor.clone(),
+        diff_id: diff_id.clone(),
+        chain_id: chain[i].clone(),
+        parent: i.checked_sub(1).map(|below| chain[below].clone()),
+    }
+}
+
+fn new_image(
+    texts: Texts,
+    manifest: &ImageManifest,
+    config_digest: Digest,
+    layers: Vec<Digest>,
+) -> NewImage {
     let size = manifest.total_size().saturating_add(texts.manifest.len() as u64);
-    let new = NewImage {
+    NewImage {
         manifest_digest: texts.manifest_digest,
         manifest: texts.manifest,
         manifest_media_type: manifest.media_type.clone(),
         index_digest: texts.index_digest,
-        config_digest: manifest.config.digest.clone(),
+        config_digest,
         config: texts.config,
-        layers: chain,
+        layers,
         size,
-    };
-    Ok(Plan { parts, new })
+    }
 }

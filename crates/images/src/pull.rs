@@ -4,14 +4,16 @@ use std::hash::BuildHasher as _;
 use std::time::{Duration, SystemTime};
 
 use image_store::ImageName;
-use model::{Class, Digest, ImageSpec, Timestamp};
-use oci_image::{MAX_CONFIG, Manifest, Platform, Reference};
+use model::{Digest, ImageSpec, Timestamp};
+use oci_image::{Descriptor, ImageManifest, Manifest, Platform, Reference};
 use operations::Phases;
-use registry::{Credentials, Resolved};
+use registry::Credentials;
 
-use crate::layers::Origin;
-use crate::manifest::{self, MAX_NESTED, Part, Plan, Texts, unusable};
+use crate::demands::Demands;
+use crate::manifest::{self, MAX_NESTED, Part, Texts};
 use crate::progress::Row;
+use crate::short::is_elsewhere;
+use crate::source::{Origin, Top};
 use crate::{Images, ImagesError};
 
 /// Bounds of pulls.
@@ -71,14 +73,31 @@ impl Images {
         spec: &ImageSpec,
         credentials: Option<Credentials>,
     ) -> Result<Pulled, ImagesError> {
-        let reference = Reference::parse(&spec.image).map_err(|e| ImagesError::BadReference {
-            given: e.given.clone(),
-            reason: e.reason.to_owned(),
-        })?;
+        let candidates = self.candidates(&spec.image)?;
+        let last = candidates.len().saturating_sub(1);
+        for (i, reference) in candidates.into_iter().enumerate() {
+            // A list of registries was not what the credentials were given for.
+            let is_meant = last == 0 || reference.registry() == "docker.io";
+            let given = credentials.clone().filter(|_| is_meant);
+            match self.pull_one(reference, given).await {
+                Err(e) if i < last && is_elsewhere(&e) => {
+                    tracing::debug!(image = spec.image, error = %e, "the next registry is asked");
+                }
+                done => return done,
+            }
+        }
+        Err(ImagesError::NoImage { given: spec.image.clone() })
+    }
+
+    async fn pull_one(
+        &self,
+        reference: Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Pulled, ImagesError> {
         let who = self.inner.hasher.hash_one(&credentials);
         let (key, object) = (format!("{reference} {who:016x}"), reference.to_string());
         let images = self.clone();
-        let origin = Origin { reference, credentials };
+        let origin = Origin { reference, credentials, layout: None };
         let work = move |phases: Phases| async move { images.pull_within(origin, phases).await };
         let done = self.inner.operations.run("PullImage", key, object.clone(), work).await;
         done.map_err(|e| e.of_pull(&object))
@@ -88,27 +107,44 @@ impl Images {
     async fn pull_within(&self, origin: Origin, phases: Phases) -> Result<Pulled, ImagesError> {
         let row = self.inner.progress.begin(&origin.reference.to_string());
         let at = At { row: &row, phases: &phases };
-        let pull = Box::pin(self.pull_now(&origin, &at));
+        let reference = origin.reference.to_string();
+        let pull = Box::pin(self.pull_now(origin, &at));
         let Some(after) = self.inner.limits.deadline else { return pull.await };
         match tokio::time::timeout(after, pull).await {
             Ok(done) => done,
-            Err(_) => Err(ImagesError::Deadline {
-                reference: origin.reference.to_string(),
-                phase: row.at(),
-                after,
-            }),
+            Err(_) => Err(ImagesError::Deadline { reference, phase: row.at(), after }),
         }
     }
 
-    async fn pull_now(&self, origin: &Origin, at: &At<'_>) -> Result<Pulled, ImagesError> {
+    async fn pull_now(&self, mut origin: Origin, at: &At<'_>) -> Result<Pulled, ImagesError> {
         at.enter("resolve");
-        if let Some(here) = self.still_here(origin).await? {
-            return Ok(here);
+        let demands = self.demands(&origin.reference).await?;
+        let top = match self.preloaded(&origin.reference).await? {
+            Some((layout, top)) => {
+                origin.layout = Some(layout);
+                top
+            }
+            None => {
+                if let Some(here) = self.still_here(&origin, &demands).await? {
+                    return Ok(here);
+                }
+                let given = origin.credentials.as_ref();
+                let found = self.inner.registry.resolve(&origin.reference, given).await?;
+                let size = found.bytes.len() as u64;
+                let descriptor = Descriptor::new(&found.media_type, found.digest, size);
+                Top { descriptor, bytes: found.bytes.to_vec() }
+            }
+        };
+        let digest = top.descriptor.digest.clone();
+        let (texts, manifest) = self.read_texts(&origin, top, at).await?;
+        if !demands.is_empty() {
+            at.enter("verify");
+            let digests: Vec<_> =
+                texts.index_digest.iter().chain([&texts.manifest_digest]).cloned().collect();
+            self.verify(&origin, &demands, &digests).await?;
         }
-        let registry = &self.inner.registry;
-        let resolved = registry.resolve(&origin.reference, origin.credentials.as_ref()).await?;
-        let digest = resolved.digest.clone();
-        let plan = self.read_texts(origin, resolved, at).await?;
+        let object = origin.reference.to_string();
+        let plan = manifest::plan(&object, texts, &manifest, &self.inner.limits.platform)?;
         at.enter("layers");
         let cells: Vec<_> = plan
             .parts
@@ -118,7 +154,7 @@ impl Images {
             })
             .collect();
         at.row.layers(cells.clone());
-        let held = self.bring_layers(origin, plan.parts, &cells).await?;
+        let held = self.bring_layers(&origin, plan.parts, &cells).await?;
         at.enter("commit");
         let names = names(&origin.reference, &digest);
         let id = plan.new.config_digest.clone();
@@ -134,7 +170,11 @@ impl Images {
 
     /// The image, if its name is here and means the same at the registry, which also says whether
     /// the caller may have it. A registry that cannot tell is asked in full.
-    async fn still_here(&self, origin: &Origin) -> Result<Option<Pulled>, ImagesError> {
+    async fn still_here(
+        &self,
+        origin: &Origin,
+        demands: &Demands,
+    ) -> Result<Option<Pulled>, ImagesError> {
         let store = &self.inner.store;
         let reference = &origin.reference;
         if store.find(&reference.to_string())?.is_none() {
@@ -145,6 +185,13 @@ impl Images {
         let Some(image) = store.find(&reference.with_digest(&head.digest))? else {
             return Ok(None);
         };
+        if !demands.is_empty() {
+            let id = image.id.clone();
+            let raw = self.blocking(move |store| store.raw(&id)).await?;
+            let digests: Vec<_> =
+                raw.index_digest.into_iter().chain([raw.manifest_digest]).collect();
+            self.verify(origin, demands, &digests).await?;
+        }
         let (names, id) = (names(reference, &head.digest), image.id.clone());
         self.blocking(move |store| {
             names.iter().try_for_each(|n| store.tag(n, &image.id).map(drop))
@@ -157,18 +204,13 @@ impl Images {
     async fn read_texts(
         &self,
         origin: &Origin,
-        resolved: Resolved,
+        top: Top,
         at: &At<'_>,
-    ) -> Result<Plan, ImagesError> {
-        let Origin { reference, credentials } = origin;
-        let (registry, credentials) = (&self.inner.registry, credentials.as_ref());
-        let object = reference.to_string();
-        let parse = |bytes: &[u8], media_type: &str| {
-            Manifest::parse(bytes, Some(media_type)).map_err(|e| unusable(&object, &e))
-        };
+    ) -> Result<(Texts, ImageManifest), ImagesError> {
+        let object = origin.reference.to_string();
         let mut index_digest = None;
-        let (mut digest, mut bytes) = (resolved.digest, resolved.bytes);
-        let mut manifest = parse(&bytes, &resolved.media_type)?;
+        let Top { mut descriptor, mut bytes } = top;
+        let mut manifest = Self::parse_document(&object, &bytes, &descriptor.media_type)?;
         at.enter("manifest");
         for _ in 0..MAX_NESTED {
             let Manifest::Index(index) = &manifest else { break };
@@ -177,31 +219,21 @@ impl Images {
                 .choose(platform)
                 .cloned()
                 .ok_or_else(|| manifest::no_platform(&object, index, platform))?;
-            index_digest.get_or_insert(digest);
-            bytes = registry.manifest(reference, &chosen, credentials).await?;
-            manifest = parse(&bytes, &chosen.media_type)?;
-            digest = chosen.digest;
+            index_digest.get_or_insert(descriptor.digest);
+            bytes = self.document(origin, &chosen).await?;
+            manifest = Self::parse_document(&object, &bytes, &chosen.media_type)?;
+            descriptor = chosen;
         }
         let manifest = manifest::image_manifest(&object, manifest)?;
         at.enter("config");
-        let config = match self.inner.store.find(manifest.config.digest.as_str())? {
-            // The same image by another manifest: its configuration is here.
-            Some(image) => self.blocking(move |store| store.raw(&image.id)).await?.config,
-            None => {
-                let config = &manifest.config;
-                if config.size > MAX_CONFIG {
-                    return Err(ImagesError::Unusable {
-                        object,
-                        problem: format!("its configuration has {} bytes", config.size),
-                        class: Class::ResourceExhausted,
-                    });
-                }
-                registry.small_blob(reference, config, MAX_CONFIG, credentials).await?.to_vec()
-            }
+        let config = if manifest.is_image() {
+            self.config_of(origin, &manifest.config).await?
+        } else {
+            Vec::new()
         };
-        let texts =
-            Texts { index_digest, manifest_digest: digest, manifest: bytes.to_vec(), config };
-        manifest::plan(&object, texts, &manifest)
+        let manifest_digest = descriptor.digest;
+        let texts = Texts { index_digest, manifest_digest, manifest: bytes, config };
+        Ok((texts, manifest))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use image_store::tar::{Entry, Kind, Writer};
 use image_store::{Image, ImageStore, Scratch};
-use model::{Algorithm, Class, Digest};
+use model::{Class, Digest};
 use oci_image::{
     ANNOTATION_FULL_NAME, ANNOTATION_REF_NAME, ArchiveImage, DOCKER_MANIFEST_FILE, Descriptor,
     Hasher, ImageManifest, Index, LAYOUT_INDEX_FILE, LAYOUT_MARKER, LAYOUT_MARKER_FILE, Platform,
@@ -60,9 +60,11 @@ struct Wanted {
 
 /// A layer that was packed.
 #[derive(Debug, Clone)]
-struct Packed {
-    path: PathBuf,
-    descriptor: Descriptor,
+pub(crate) struct Packed {
+    pub path: PathBuf,
+    pub descriptor: Descriptor,
+    /// The digest of its tar.
+    pub diff_id: Digest,
 }
 
 fn save(store: &ImageStore, wanted: &[Wanted], out: impl Write) -> Result<(), ImagesError> {
@@ -128,20 +130,18 @@ fn pack(
 ) -> Result<Packed, ImagesError> {
     let path = scratch.path().join(number.to_string());
     let file = File::create_new(&path).map_err(ImagesError::Write)?;
-    let hashing = Hashing {
-        inner: io::BufWriter::new(file),
-        hasher: Hasher::new(Algorithm::Sha256),
-        size: 0,
-    };
-    let done = store.export_layer(chain_id, hashing)?;
-    let (digest, size) = (done.hasher.finish(), done.size);
-    Ok(Packed { path, descriptor: Descriptor::new(types::OCI_LAYER, digest, size) })
+    let done = store.export_layer(chain_id, Hashing::new(io::BufWriter::new(file)))?;
+    let size = done.size();
+    let (_, digest) = done.finish();
+    let descriptor = Descriptor::new(types::OCI_LAYER, digest.clone(), size);
+    Ok(Packed { path, descriptor, diff_id: digest })
 }
 
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    size: u64,
+/// Hashes and counts what is written.
+pub(crate) struct Hashing<W> {
+    pub(crate) inner: W,
+    pub(crate) hasher: Hasher,
+    pub(crate) size: u64,
 }
 
 impl<W: Write> Write for Hashing<W> {
@@ -158,9 +158,12 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// The configuration with the diff ids of the layers as they are packed now.
-fn with_diff_ids(config: &[u8], layers: &[Packed]) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn with_diff_ids(
+    config: &[u8],
+    diff_ids: &[Digest],
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut value: serde_json::Value = serde_json::from_slice(config)?;
-    let ids: Vec<_> = layers.iter().map(|l| l.descriptor.digest.as_str()).collect();
+    let ids: Vec<_> = diff_ids.iter().map(Digest::as_str).collect();
     value["rootfs"] = serde_json::json!({ "type": "layers", "diff_ids": ids });
     serde_json::to_vec(&value)
 }
@@ -182,7 +185,8 @@ impl<W: Write> Archive<W> {
             let file = File::open(&layer.path).map_err(ImagesError::Write)?;
             self.entry(&blob_path(&layer.descriptor.digest), layer.descriptor.size, file)?;
         }
-        let config = with_diff_ids(&store.raw(&image.id)?.config, layers).map_err(|e| {
+        let diff_ids: Vec<_> = layers.iter().map(|l| l.diff_id.clone()).collect();
+        let config = with_diff_ids(&store.raw(&image.id)?.config, &diff_ids).map_err(|e| {
             ImagesError::Unusable {
                 object: format!("the configuration of image {}", image.id),
                 problem: e.to_string(),

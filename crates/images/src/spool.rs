@@ -104,7 +104,7 @@ impl Spool {
         let path = blob_path(&descriptor.digest);
         match self.file(&path) {
             Some(file) => Err(ImagesError::Digest {
-                object: path,
+                object: format!("{path} in the archive"),
                 expected: descriptor.digest.clone(),
                 found: file.digest.clone(),
             }),

@@ -90,6 +90,13 @@ impl Reference {
         Ok(Self { host: host.len(), name: format!("{host}/{repository}"), tag, digest })
     }
 
+    /// Whether `text` names a registry; otherwise docker.io is implied, or whatever the node's
+    /// configuration says.
+    #[must_use]
+    pub fn says_registry(text: &str) -> bool {
+        text.split_once('/').is_some_and(|(first, _)| is_host(first))
+    }
+
     /// The registry's host, with its port where it has one: `docker.io`, `localhost:5000`.
     #[must_use]
     pub fn registry(&self) -> &str {
@@ -146,7 +153,11 @@ impl Reference {
 /// Host and repository of a name, with what Docker implies.
 fn split_host(name: &str) -> (String, String) {
     let (host, repository) = match name.split_once('/') {
-        Some((first, rest)) if is_host(first) => (first.to_ascii_lowercase(), rest),
+        // Upper case alone may be what makes it a host; written in lower case it would be another name.
+        Some((first, rest)) if is_host(first) => {
+            let lower = first.to_ascii_lowercase();
+            (if is_host(&lower) { lower } else { first.to_owned() }, rest)
+        }
         Some(_) | None => (HUB.to_owned(), name),
     };
     let host = match host.as_str() {

@@ -13,6 +13,9 @@ pub struct RegistryConfig {
     pub hosts_dirs: Vec<PathBuf>,
     /// This node's own credentials; a request's own ones go before these.
     pub credentials: NodeCredentials,
+    /// Files in the form of Docker's `config.json`, credential helpers included; read anew all the
+    /// time. What is in `credentials` goes before what is in them.
+    pub auth_files: Vec<PathBuf>,
     /// Times, numbers and rates.
     pub limits: Limits,
 }

@@ -97,7 +97,7 @@ impl Credentials {
         Ok(Self::basic(user, password))
     }
 
-    fn basic(user: &str, password: &str) -> Self {
+    pub(crate) fn basic(user: &str, password: &str) -> Self {
         // Azure's and Google's tools store a refresh token under this name.
         if user == "<token>" {
             return Self::IdentityToken(Secret::new(password.to_owned()));
@@ -149,6 +149,11 @@ impl NodeCredentials {
         self.entries.push(Entry { host, path, credentials });
     }
 
+    /// Adds all of `other`, which goes before what is here.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.entries.extend(other.entries.iter().cloned());
+    }
+
     /// Adds the `auths` of a Docker `config.json`. Credential helpers named there are not run.
     ///
     /// # Errors
@@ -162,7 +167,10 @@ impl NodeCredentials {
         for (server, parts) in &config.auths {
             let credentials = Credentials::from_parts(parts)
                 .map_err(|e| BadCredentials { place: Some(server.clone()), ..e })?;
-            new.push((server, credentials));
+            // With a helper, the entry is there and empty.
+            if credentials != Credentials::None {
+                new.push((server, credentials));
+            }
         }
         for (server, credentials) in new {
             self.add(server, credentials);
@@ -191,7 +199,7 @@ fn split_server(server: &str) -> (String, String) {
     (host.to_ascii_lowercase(), path.to_owned())
 }
 
-fn is_hub(host: &str) -> bool {
+pub(crate) fn is_hub(host: &str) -> bool {
     matches!(
         host,
         "docker.io" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com"

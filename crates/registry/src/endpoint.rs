@@ -10,13 +10,17 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 
+use crate::auth_file::{self, AuthFiles};
 use crate::config::RegistryConfig;
+use crate::credentials::{Credentials, NodeCredentials};
 use crate::hosts_dir;
 use crate::hosts_file::{Base, Capabilities, HostEntry};
 use crate::tls::{TlsSettings, client_config};
 
 /// How long what was read from a hosts directory is used before it is read again.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long a credential helper's answer is used before it is asked again.
+const HELPED: Duration = Duration::from_secs(60);
 /// The most registries, clients and hosts that are remembered; past it the memory starts anew.
 const REMEMBERED: usize = 256;
 /// How long a host of this machine has to show whether it speaks TLS.
@@ -50,6 +54,8 @@ pub(crate) struct Endpoint {
     pub(crate) headers: HeaderMap,
     pub(crate) client: reqwest::Client,
     pub(crate) permits: Permits,
+    /// This node's own credentials, as far as they are for hosts of this registry.
+    pub(crate) node: Arc<NodeCredentials>,
 }
 
 /// Permits of one host. They come back when what holds them is dropped.
@@ -81,6 +87,7 @@ pub(crate) struct Endpoints {
     plans: Mutex<HashMap<String, (Instant, Plan)>>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
     permits: Mutex<HashMap<String, Permits>>,
+    helped: Mutex<HashMap<(String, String), (Instant, Option<Credentials>)>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -103,9 +110,10 @@ impl Endpoints {
         }
         let mut entries = hosts_dir::hosts_for(&config.hosts_dirs, registry)?;
         let own = entries.len().saturating_sub(1);
+        let node = Arc::new(self.node_credentials(registry, &entries, config)?);
         let mut all = Vec::with_capacity(entries.len());
         for (i, entry) in entries.drain(..).enumerate() {
-            all.push(Arc::new(self.endpoint(registry, entry, i == own, config)?));
+            all.push(Arc::new(self.endpoint(registry, entry, (i == own, &node), config)?));
         }
         let plan: Plan = all.into();
         insert(&self.plans, registry.to_owned(), (Instant::now(), Arc::clone(&plan)));
@@ -116,7 +124,7 @@ impl Endpoints {
         &self,
         registry: &str,
         entry: HostEntry,
-        own: bool,
+        (own, node): (bool, &Arc<NodeCredentials>),
         config: &RegistryConfig,
     ) -> Result<Endpoint, String> {
         let placed = place(registry, &entry);
@@ -143,8 +151,43 @@ impl Endpoints {
             headers: header_map(&entry.headers).map_err(|e| format!("host {host:?}: {e}"))?,
             client: self.client(key).map_err(|e| format!("host {host:?}: {e}"))?,
             permits: self.permits_of(&host, config),
+            node: Arc::clone(node),
             host,
         })
+    }
+
+    /// Who this node is: as files and helpers say, before them as its own configuration says.
+    fn node_credentials(
+        &self,
+        registry: &str,
+        entries: &[HostEntry],
+        config: &RegistryConfig,
+    ) -> Result<NodeCredentials, String> {
+        let files = AuthFiles::read(&config.auth_files)?;
+        let mut hosts = vec![registry];
+        hosts.extend(entries.iter().filter_map(|e| e.base.as_ref()).map(|b| b.host.as_str()));
+        let mut all = files.credentials.clone();
+        for (helper, server) in files.questions(&hosts) {
+            if let Some(found) = self.ask_helper(&helper, &server) {
+                all.add(&server, found);
+            }
+        }
+        all.extend(&config.credentials);
+        Ok(all)
+    }
+
+    fn ask_helper(&self, helper: &str, server: &str) -> Option<Credentials> {
+        let key = (helper.to_owned(), server.to_owned());
+        if let Some((asked, known)) = lock(&self.helped).get(&key)
+            && asked.elapsed() < HELPED
+        {
+            return known.clone();
+        }
+        // This is a thread that may block, of a runtime that goes on beside it.
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let found = runtime.block_on(auth_file::ask(helper, server));
+        insert(&self.helped, key, (Instant::now(), found.clone()));
+        found
     }
 
     fn client(&self, key: ClientKey) -> Result<reqwest::Client, String> {

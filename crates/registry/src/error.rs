@@ -21,6 +21,8 @@ pub enum Phase {
     Manifest,
     /// Fetching a configuration or a layer.
     Blob,
+    /// Sending content.
+    Push,
 }
 
 impl fmt::Display for Phase {
@@ -31,6 +33,7 @@ impl fmt::Display for Phase {
             Self::Authorize => "authorize",
             Self::Manifest => "manifest",
             Self::Blob => "blob",
+            Self::Push => "push",
         })
     }
 }

@@ -244,6 +244,14 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Some(total)
 }
 
+/// Whether `text` can be a `hosts.toml`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_hosts_file(text: &str) -> Result<(), String> {
+    parse(text, Path::new("/")).map(drop)
+}
+
 #[cfg(test)]
 #[path = "hosts_file_tests.rs"]
 mod tests;

@@ -6,11 +6,13 @@
 //! against it and against its size; a credential goes only to hosts that this node's configuration
 //! names for its registry, to the token server that such a host names, and only when asked for; it
 //! is in no error, log line or Debug text; a stall ends, a broken download goes on where it stopped;
-//! every wait has a bound. Nothing is written to disk.
+//! every wait has a bound. Nothing is written to disk; credential helpers are the only programs that
+//! are run.
 //! Callers: `images`.
 
 mod ahead;
 mod auth;
+mod auth_file;
 mod blob;
 mod challenge;
 mod config;
@@ -21,6 +23,7 @@ mod error;
 mod hosts_dir;
 mod hosts_file;
 mod manifests;
+mod push;
 mod range;
 mod reader;
 mod registry;
@@ -35,6 +38,7 @@ pub use blob::BlobStream;
 pub use config::{Limits, RegistryConfig};
 pub use credentials::{AuthParts, BadCredentials, Credentials, NodeCredentials, server_matches};
 pub use error::{Cause, Phase, RegistryError};
+pub use hosts_file::check_hosts_file;
 pub use reader::BlobReader;
 pub use registry::{Head, Registry, Resolved};
 pub use tls::client_tls;

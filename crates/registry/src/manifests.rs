@@ -148,6 +148,7 @@ fn ask_manifest<'a>(
         from: 0,
         to: None,
         verified,
+        sent: None,
     }
 }
 

@@ -80,6 +80,8 @@ impl fmt::Debug for Registry {
 pub(crate) enum Want {
     Resolve,
     Pull,
+    /// To take content: only a registry's own host does.
+    Push,
 }
 
 impl Registry {
@@ -246,8 +248,12 @@ impl Registry {
         Ok(Course::new(endpoints, &self.inner.config.limits, reference, phase))
     }
 
+    pub(crate) const fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// The hosts that can do `want`, in the order in which they are asked.
-    async fn endpoints(
+    pub(crate) async fn endpoints(
         &self,
         reference: &Reference,
         phase: Phase,
@@ -268,6 +274,7 @@ impl Registry {
         let can = |e: &&Arc<Endpoint>| match want {
             Want::Resolve => e.capabilities.resolve,
             Want::Pull => e.capabilities.pull,
+            Want::Push => e.own,
         };
         let all: Vec<_> = plan.iter().filter(can).cloned().collect();
         if all.is_empty() { Err(failed(reference, phase, Cause::NoHost)) } else { Ok(all) }
@@ -299,7 +306,7 @@ impl Inner {
         reference: &Reference,
         given: Option<&Credentials>,
     ) -> Credentials {
-        let node = &self.config.credentials;
+        let node = &endpoint.node;
         let repository = reference.repository();
         let given = given.filter(|c| **c != Credentials::None);
         let of_mirror = (!endpoint.own).then(|| node.find(&endpoint.host, repository)).flatten();

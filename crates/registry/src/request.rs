@@ -1,6 +1,10 @@
 //! A question to a registry's host: authentication, redirects and the choice of scheme around it.
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION, RANGE};
+use bytes::Bytes;
+use oci_image::Reference;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::auth::{Held, Key};
@@ -31,9 +35,42 @@ pub(crate) struct Ask<'a> {
     /// Whether a digest will be checked, so that even an unprotected path cannot change what is
     /// taken.
     pub(crate) verified: bool,
+    /// What goes along.
+    pub(crate) sent: Option<Sent<'a>>,
 }
 
-impl Ask<'_> {
+/// A small document that goes along with a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent<'a> {
+    pub(crate) media_type: &'a str,
+    pub(crate) bytes: Bytes,
+}
+
+impl<'a> Ask<'a> {
+    /// A question about the whole of something.
+    pub(crate) fn plain(method: Method, reference: &'a Reference, what: String) -> Self {
+        let repository = reference.repository();
+        Self {
+            method,
+            repository,
+            what,
+            accept: None,
+            from: 0,
+            to: None,
+            verified: false,
+            sent: None,
+        }
+    }
+
+    /// Whether this status says that it was done.
+    fn is_done(&self, status: StatusCode) -> bool {
+        match status.as_u16() {
+            200 | 206 => true,
+            201 | 202 => self.method == Method::POST || self.method == Method::PUT,
+            416 => self.is_part(),
+            _ => false,
+        }
+    }
     /// Whether less than the whole is wanted.
     const fn is_part(&self) -> bool {
         self.from > 0 || self.to.is_some()
@@ -47,7 +84,7 @@ struct Carried<'a> {
 }
 
 impl Inner {
-    /// Asks one host. The answer's status is 200, 206 or 416.
+    /// Asks one host. The answer's status is 200, 206 or 416; 201 or 202 where something was sent.
     pub(crate) async fn ask(
         &self,
         endpoint: &Endpoint,
@@ -112,9 +149,7 @@ impl Inner {
                 }
                 return Err(refusal.into_failure());
             }
-            let good = matches!(status.as_u16(), 200 | 206)
-                || (status == StatusCode::RANGE_NOT_SATISFIABLE && ask.is_part());
-            if good {
+            if ask.is_done(status) {
                 return Ok(answer);
             }
             let secrets = secrets(credentials, held.header.as_ref());
@@ -163,6 +198,9 @@ fn build(
     }
     // A compressed transfer would have another size than the content.
     request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(Sent { media_type, bytes }) = &ask.sent {
+        request = request.header(CONTENT_TYPE, *media_type).body(bytes.clone());
+    }
     match ask.to {
         Some(to) => request = request.header(RANGE, format!("bytes={}-{to}", ask.from)),
         None if ask.from > 0 => request = request.header(RANGE, format!("bytes={}-", ask.from)),

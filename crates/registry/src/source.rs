@@ -191,6 +191,7 @@ impl Wanted {
             from,
             to,
             verified: true,
+            sent: None,
         };
         self.inner.ask(endpoint, &ask, &credentials).await
     }

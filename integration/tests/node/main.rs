@@ -24,6 +24,8 @@ mod faults;
 #[cfg(test)]
 mod handlers;
 #[cfg(test)]
+mod image_sources;
+mod image_upkeep;
 mod images;
 #[cfg(test)]
 mod kubelet;

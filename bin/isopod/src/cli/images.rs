@@ -20,12 +20,18 @@ pub struct Args {
     /// Print ids in full
     #[arg(long)]
     no_trunc: bool,
+    /// Show the pulls that run now, with their progress
+    #[arg(long, conflicts_with_all = ["quiet", "digests", "no_trunc", "image"])]
+    pulling: bool,
     /// Only the image of this name
     image: Option<String>,
 }
 
 /// Lists images: a row for each name.
 pub async fn run(node: &Node, args: &Args, form: Form) -> Outcome {
+    if args.pulling {
+        return super::pull::running(node, form).await;
+    }
     let filter = args.image.as_ref().map(|name| ImageFilter {
         image: Some(ImageSpec { image: name.clone(), ..Default::default() }),
     });

@@ -16,6 +16,7 @@ mod failure;
 mod find;
 mod follow;
 mod image;
+mod image_upkeep;
 mod images;
 mod inspect;
 mod load;
@@ -28,6 +29,7 @@ mod port_forward;
 mod print;
 mod ps;
 mod pull;
+mod push;
 mod reload;
 mod run;
 mod sandbox;
@@ -112,6 +114,10 @@ pub enum Verb {
     Rmi(image::RemoveArgs),
     /// Give an image one more name
     Tag(image::TagArgs),
+    /// Send an image to a registry
+    Push(push::Args),
+    /// Look after the images of the node
+    Image(image_upkeep::Args),
     /// Take images from an archive
     Load(load::Args),
     /// Write images to an archive
@@ -194,6 +200,8 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
         Verb::Images(args) => images::run(&node, &args, form).await,
         Verb::Rmi(args) => image::remove(&node, &args).await,
         Verb::Tag(args) => image::tag(&node, &args).await,
+        Verb::Push(args) => push::run(&node, &args).await,
+        Verb::Image(args) => image_upkeep::run(&node, &args, form).await,
         Verb::Load(args) => load::run(&node, &args, form).await,
         Verb::Save(args) => save::run(&node, &args).await,
         Verb::Imagefsinfo => image::fs_info(&node, form).await,

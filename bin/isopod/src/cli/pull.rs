@@ -6,12 +6,13 @@ use std::io::{self, IsTerminal};
 use admin_api::v1::{Pull, PullProgressRequest};
 use cri_api::v1::{AuthConfig, ImageSpec, PullImageRequest};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::failure::{Doing, Failure, Outcome};
 use super::find::hex;
 use super::node::Node;
-use super::print;
-use super::text::short;
+use super::print::{self, Form, Rows};
+use super::text::{bytes, short};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,7 @@ pub struct Args {
 
 /// Fetches images one after the other.
 pub async fn run(node: &Node, args: &Args) -> Outcome {
-    let auth = credentials(args)?;
+    let auth = credentials(args.creds.as_deref())?;
     for image in &args.images {
         let id = pull(node, image, auth.clone(), args.quiet).await?;
         print::line(&id)?;
@@ -38,13 +39,13 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
 }
 
 /// A password on the command line would be in everybody's process list.
-fn credentials(args: &Args) -> Result<Option<AuthConfig>, Failure> {
-    let Some(user) = &args.creds else { return Ok(None) };
+pub fn credentials(user: Option<&str>) -> Result<Option<AuthConfig>, Failure> {
+    let Some(user) = user else { return Ok(None) };
     let Ok(password) = std::env::var("ISOPOD_PASSWORD") else {
         return Err(Failure::new(format!("log in as {user}"), "there is no password")
             .advise("put it in the environment variable ISOPOD_PASSWORD"));
     };
-    Ok(Some(AuthConfig { username: user.clone(), password, ..Default::default() }))
+    Ok(Some(AuthConfig { username: user.to_owned(), password, ..Default::default() }))
 }
 
 /// Fetches one image and gives its id; shows progress where stderr is a terminal.
@@ -65,6 +66,55 @@ pub async fn pull(
         let _ = progress.await;
     }
     Ok(answer.doing(format!("pull {image}"))?.into_inner().image_ref)
+}
+
+/// Shows the pulls that run now, of whomever: bars until they end on a terminal, else once.
+pub async fn running(node: &Node, form: Form) -> Outcome {
+    let request = PullProgressRequest { reference: String::new(), wait: false };
+    let answer = node.admin().pull_progress(request).await.doing("watch the pulls that run")?;
+    let mut messages = answer.into_inner();
+    let is_live = form == Form::Table && io::stderr().is_terminal();
+    let mut bars = Bars::default();
+    let mut last = Vec::new();
+    while let Some(message) = messages.message().await.doing("watch the pulls that run")? {
+        last = message.pulls;
+        if !is_live {
+            break;
+        }
+        last.iter().for_each(|pull| bars.show(pull));
+    }
+    match form {
+        Form::Table if is_live => {}
+        Form::Table => {
+            let mut rows = Rows::new(&["IMAGE", "PHASE", "LAYERS", "DONE", "SIZE"]);
+            last.iter().for_each(|pull| rows.add(row(pull)));
+            rows.print()?;
+        }
+        Form::Json | Form::Yaml => {
+            print::value(&last.iter().map(json_of).collect(), form)?;
+        }
+    }
+    Ok(0)
+}
+
+fn row(pull: &Pull) -> [String; 5] {
+    let complete = pull.layers.iter().filter(|layer| layer.complete).count();
+    [
+        pull.reference.clone(),
+        pull.phase.clone(),
+        format!("{complete}/{}", pull.layers.len()),
+        bytes(pull.layers.iter().map(|layer| layer.done).sum()),
+        bytes(pull.layers.iter().map(|layer| layer.size).sum()),
+    ]
+}
+
+fn json_of(pull: &Pull) -> Value {
+    let layers: Vec<Value> = pull
+        .layers
+        .iter()
+        .map(|l| json!({ "digest": l.digest, "size": l.size, "done": l.done, "complete": l.complete }))
+        .collect();
+    json!({ "reference": pull.reference, "phase": pull.phase, "layers": layers })
 }
 
 /// Draws a bar for each layer until the pull ends, or the runtime turns out not to tell.

@@ -146,12 +146,38 @@ impl Reader<'_> {
             registries: self.entries.path(&["images", "registries"]),
             parallel_layers: self.count(&["images", "parallel_layers"]),
             stall: self.entries.time(&["images", "stall"]),
+            min_rate: self.entries.whole(&["images", "min_rate"]),
+            preloaded: self.paths(&["images", "preloaded"]),
+            unqualified: self.unqualified(),
+            policy: self.entries.path(&["images", "policy"]),
+            auth_files: self.paths(&["images", "auth_files"]),
+            keep_partial: self.entries.time(&["images", "keep_partial"]),
+            keep_blobs: self.entries.text(&["images", "keep_blobs"]) == "yes",
             deadline: Some(deadline).filter(|time| !time.is_zero()),
             keep_unused: self.entries.time(&["images", "keep_unused"]),
             max_layer: self.entries.whole(&["images", "max_layer"]),
             pinned: self.entries.texts(&["images", "pinned"]),
             credentials: self.credentials(),
         }
+    }
+
+    fn paths(&self, path: &[&str]) -> Vec<PathBuf> {
+        self.entries.texts(path).into_iter().map(PathBuf::from).collect()
+    }
+
+    /// Registries, each of which makes a name of a name.
+    fn unqualified(&mut self) -> Vec<String> {
+        let all = self.entries.texts(&["images", "unqualified"]);
+        let is_bad = |registry: &&String| {
+            let name = format!("{registry}/x");
+            !oci_image::Reference::says_registry(&name)
+                || oci_image::Reference::parse(&name).is_err()
+        };
+        if let Some(bad) = all.iter().find(is_bad) {
+            let problem = format!("`images.unqualified` has {bad:?}: a registry is needed");
+            self.mistake(&["images", "unqualified"], problem);
+        }
+        all
     }
 
     fn credentials(&mut self) -> BTreeMap<String, Credential> {

@@ -120,6 +120,20 @@ pub struct ImageSettings {
     pub parallel_layers: usize,
     /// When a connection is given up.
     pub stall: Duration,
+    /// The least bytes per second over that time.
+    pub min_rate: u64,
+    /// Directories with images.
+    pub preloaded: Vec<PathBuf>,
+    /// Registries of names without one.
+    pub unqualified: Vec<String>,
+    /// What may be pulled.
+    pub policy: Option<PathBuf>,
+    /// Docker's `config.json` files.
+    pub auth_files: Vec<PathBuf>,
+    /// How long blobs that broke off stay.
+    pub keep_partial: Duration,
+    /// Whether compressed blobs stay.
+    pub keep_blobs: bool,
     /// The longest time of a pull.
     pub deadline: Option<Duration>,
     /// How long unused layers stay.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image_store::{ImageStore, Pattern};
-use images::{Images, PullLimits};
+use images::{Images, PullLimits, Sources};
 use model::HandlerName;
 use network::{BridgeConfig, CniConfig, Mode, NetworkConfig, Networks};
 use operations::Operations;
@@ -46,7 +46,12 @@ pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
         deadline: config.images.deadline,
         ..PullLimits::default()
     };
-    let images = Images::new(store.clone(), registry, operations.clone(), limits);
+    let sources = Sources {
+        preloaded: config.images.preloaded.clone(),
+        unqualified: config.images.unqualified.clone(),
+        policy: config.images.policy.clone(),
+    };
+    let images = Images::new(store.clone(), registry, operations.clone(), limits, sources);
     let networks = Networks::new(network_config(config))?;
     let driver = match config.cgroup {
         CgroupChoice::Auto => cgroups::Driver::detect(),
@@ -67,6 +72,8 @@ fn store_options(images: &ImageSettings) -> image_store::Options {
     let mut options = image_store::Options {
         pinned: images.pinned.iter().map(|text| Pattern::new(text)).collect(),
         keep_unused: images.keep_unused,
+        keep_partial: images.keep_partial,
+        keep_blobs: images.keep_blobs,
         ..image_store::Options::default()
     };
     options.limits.bytes = images.max_layer;
@@ -77,9 +84,11 @@ fn registry_config(images: &ImageSettings) -> Result<RegistryConfig, Box<dyn Err
     let mut config = RegistryConfig {
         hosts_dirs: images.registries.iter().cloned().collect(),
         credentials: node_credentials(&images.credentials)?,
+        auth_files: images.auth_files.clone(),
         ..RegistryConfig::default()
     };
     config.limits.stall = images.stall;
+    config.limits.min_rate = images.min_rate;
     Ok(config)
 }
 

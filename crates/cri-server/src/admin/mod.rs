@@ -2,6 +2,7 @@
 
 mod archive;
 mod explain;
+mod images;
 mod progress;
 
 use admin_api::v1;
@@ -46,6 +47,27 @@ impl Admin for Cri {
         let tagged = self.inner.services.images.tag(&image, &name).await;
         let tagged = tagged.map_err(|error| code::status(&error))?;
         Ok(Response::new(v1::TagReply { id: tagged.id.to_string(), name }))
+    }
+
+    async fn check_images(
+        &self,
+        request: Request<v1::CheckImagesRequest>,
+    ) -> Result<Response<v1::CheckImagesReply>, Status> {
+        images::check(&self.inner.services, request.into_inner()).await
+    }
+
+    async fn prune_images(
+        &self,
+        request: Request<v1::PruneImagesRequest>,
+    ) -> Result<Response<v1::PruneImagesReply>, Status> {
+        images::prune(&self.inner.services, request.into_inner()).await
+    }
+
+    async fn push_image(
+        &self,
+        request: Request<v1::PushImageRequest>,
+    ) -> Result<Response<v1::PushImageReply>, Status> {
+        images::push(&self.inner.services, request.into_inner()).await
     }
 
     async fn list_operations(

@@ -46,7 +46,7 @@ const READS: [&str; 26] = [
 ];
 
 /// All others.
-const WRITES: [&str; 25] = [
+const WRITES: [&str; 28] = [
     "UpdateRuntimeConfig",
     "RunPodSandbox",
     "StopPodSandbox",
@@ -70,6 +70,9 @@ const WRITES: [&str; 25] = [
     LOAD,
     "SaveImage",
     "TagImage",
+    "CheckImages",
+    "PruneImages",
+    "PushImage",
     "ReloadConfig",
     "Explain",
 ];

@@ -22,6 +22,12 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The stream's; `UnexpectedEof` where `data` is shorter than the entry says.
     pub fn entry(&mut self, entry: &Entry, data: impl Read) -> io::Result<()> {
+        let stored = self.head(entry)?;
+        self.padded(&mut data.take(stored), stored)
+    }
+
+    /// Writes what stands before an entry's data; how much data is to follow.
+    pub(crate) fn head(&mut self, entry: &Entry) -> io::Result<u64> {
         let records = records(entry);
         if !records.is_empty() {
             let mut extension = header(b'x', records.len() as u64, 0o644);
@@ -48,7 +54,12 @@ impl<W: Write> Writer<W> {
         octal(&mut block[329..337], entry.device.0.into());
         octal(&mut block[337..345], entry.device.1.into());
         self.block(block)?;
-        self.padded(&mut data.take(stored), stored)
+        Ok(stored)
+    }
+
+    /// The stream, without an end.
+    pub(crate) fn into_inner(self) -> W {
+        self.inner
     }
 
     /// Ends the archive.

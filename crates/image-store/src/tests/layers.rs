@@ -171,7 +171,7 @@ fn a_source_that_fails_is_unavailable_and_keeps_its_cause() {
 
 #[test]
 fn bombs_stop_at_the_limits() {
-    let limits = Limits { bytes: 1 << 20, entries: 50, path_bytes: 300 };
+    let limits = Limits { bytes: 1 << 20, ratio: 4096, entries: 50, path_bytes: 300 };
     let many: Vec<_> = (0..60).map(|i| file(&format!("f{i}"), "")).collect();
     for (what, tar) in [
         ("bytes", archive(&[file("big", &"0".repeat(2 << 20))])),

@@ -154,6 +154,9 @@ impl Tree {
             | Kind::Directory
             | Kind::Fifo => None,
         };
+        if entry.kind == Kind::File {
+            return self.file(&parent, name, &full, entry, data);
+        }
         let was = existing(&parent.fd, name).map_err(cannot("look at what is there"))?;
         let is_directory = entry.kind == Kind::Directory;
         match was {
@@ -165,7 +168,8 @@ impl Tree {
         }
         match entry.kind {
             Kind::Directory => self.directory(&parent, name, full, entry, was),
-            Kind::File => self.file(&parent, name, &full, entry, data),
+            // It was made above: most entries are files, and most of them replace nothing.
+            Kind::File => Ok(()),
             Kind::HardLink => {
                 let Some((from, old)) = target else { return Err(Fault::Bad("it has no target")) };
                 linkat(&from.fd, &old, &parent.fd, name, AtFlags::empty())
@@ -210,9 +214,15 @@ impl Tree {
     ) -> Result<(), Fault> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(cannot("make a file"))?;
-        let mut file = File::from(fd);
+        let make = || openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let made = match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name, full)?;
+                make()
+            }
+            made => made,
+        };
+        let mut file = File::from(made.map_err(cannot("make a file"))?);
         match &entry.segments {
             None => {
                 let mut crc = crc32fast::Hasher::new();

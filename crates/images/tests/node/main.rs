@@ -2,5 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod archives;
+mod artifacts;
+mod partial;
+mod places;
+mod policy;
 mod pull;
+mod push;
 mod support;
+mod upkeep;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image_store::{ImageStore, Options};
-use images::{Images, PullLimits};
+use images::{Images, PullLimits, Sources};
 use model::{ContainerId, ImageSpec};
 use operations::Operations;
 use registry::{Limits, RegistryConfig};
@@ -19,6 +19,15 @@ pub struct Node {
     pub dir: TempDir,
 }
 
+/// How a node differs from the usual one.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    pub limits: PullLimits,
+    pub sources: Sources,
+    pub options: Options,
+    pub auth_files: Vec<PathBuf>,
+}
+
 impl Node {
     /// A node that knows how to talk to `registry`.
     pub fn new(registry: Option<&Registry>) -> Self {
@@ -26,8 +35,23 @@ impl Node {
     }
 
     pub fn with(registry: Option<&Registry>, limits: PullLimits) -> Self {
+        Self::set_up(registry, SetUp { limits, ..SetUp::default() })
+    }
+
+    pub fn set_up(registry: Option<&Registry>, set_up: SetUp) -> Self {
         // In memory where there is room: every layer syncs its file system.
         let dir = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
+        Self::open_in(dir, registry, set_up)
+    }
+
+    /// The next daemon on the same disk.
+    pub fn restart(self, registry: Option<&Registry>, set_up: SetUp) -> Self {
+        let Self { images, operations, dir } = self;
+        drop((images, operations));
+        Self::open_in(dir, registry, set_up)
+    }
+
+    fn open_in(dir: TempDir, registry: Option<&Registry>, set_up: SetUp) -> Self {
         let mut config = RegistryConfig {
             limits: Limits {
                 connect: Duration::from_secs(5),
@@ -44,10 +68,11 @@ impl Node {
                 .unwrap();
             config.hosts_dirs = vec![hosts];
         }
-        let store = ImageStore::open(&dir.path().join("store"), Options::default()).unwrap();
+        config.auth_files = set_up.auth_files;
+        let store = ImageStore::open(&dir.path().join("store"), set_up.options).unwrap();
         let operations = Operations::new();
         let client = registry::Registry::new(config);
-        let images = Images::new(store, client, operations.clone(), limits);
+        let images = Images::new(store, client, operations.clone(), set_up.limits, set_up.sources);
         Self { images, operations, dir }
     }
 

@@ -1,0 +1,223 @@
+//! What a signature must be to count.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::Digest;
+use oci_image::Reference;
+use serde::Deserialize;
+
+use crate::certificate::Authorities;
+use crate::key::PublicKey;
+use crate::rekor::{self, Logged};
+use crate::signature::Signature;
+
+const PAYLOAD_KIND: &str = "cosign container image signature";
+
+/// An image that nobody signed as is asked. Says why no signature counts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no signature is accepted: {}", reasons.join("; "))]
+pub struct Unsigned {
+    /// One for each signature, without repetitions.
+    pub reasons: Vec<String>,
+}
+
+/// A demand for a signature.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    pub(crate) by: By,
+    /// Logs of which one must have the signature; none need to where there are none.
+    pub(crate) logs: Vec<PublicKey>,
+    pub(crate) identity: Identity,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// One of these keys.
+    Keys(Vec<PublicKey>),
+    /// A key that an authority gave this identity a certificate for.
+    Identity { authorities: Authorities, issuer: String, subject: String },
+}
+
+/// How the name in a signature must fit the name that is pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The repository, where a digest is pulled; else repository and tag.
+    RepositoryOrExact,
+    /// Repository and tag or digest.
+    Exact,
+    /// The repository.
+    Repository,
+    /// This name, whatever is pulled.
+    ExactReference(String),
+    /// This repository, whatever is pulled.
+    ExactRepository(String),
+    /// The pulled name with another beginning.
+    Remapped { prefix: String, signed_prefix: String },
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    identity: PayloadIdentity,
+    image: PayloadImage,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct PayloadIdentity {
+    #[serde(rename = "docker-reference")]
+    reference: String,
+}
+
+#[derive(Deserialize)]
+struct PayloadImage {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+impl Signed {
+    /// Whether one of `signatures` is good for the manifest `digest` that `wanted` led to.
+    ///
+    /// # Errors
+    /// [`Unsigned`] unless one is.
+    pub fn check(
+        &self,
+        signatures: &[Signature],
+        wanted: &Reference,
+        digest: &Digest,
+    ) -> Result<(), Unsigned> {
+        let mut reasons: Vec<String> = Vec::new();
+        for signature in signatures {
+            match self.check_one(signature, wanted, digest) {
+                Ok(()) => return Ok(()),
+                Err(reason) if reasons.contains(&reason) => {}
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push("there is none".to_owned());
+        }
+        Err(Unsigned { reasons })
+    }
+
+    fn check_one(
+        &self,
+        given: &Signature,
+        wanted: &Reference,
+        digest: &Digest,
+    ) -> Result<(), String> {
+        let bytes = STANDARD
+            .decode(given.signature.trim())
+            .map_err(|_| "its signature is not base64".to_owned())?;
+        match &self.by {
+            By::Keys(keys) => {
+                let key = keys.iter().find(|k| k.verifies(&given.payload, &bytes));
+                let key =
+                    key.ok_or_else(|| "it is not signed by a key of the policy".to_owned())?;
+                if !self.logs.is_empty() {
+                    self.logged(given, None, Some(key))?;
+                }
+            }
+            By::Identity { authorities, issuer, subject } => {
+                let none = || "it has no certificate".to_owned();
+                let certificate = given.certificate.as_ref().ok_or_else(none)?.as_bytes();
+                // A certificate is good for minutes; the log says that it was used within them.
+                let at = self.logged(given, Some(certificate), None)?;
+                let chain = given.chain.as_deref().unwrap_or_default();
+                let leaf = authorities.verify(certificate, chain.as_bytes(), at)?;
+                if leaf.issuer.as_ref() != Some(issuer) {
+                    return Err(format!("its signer was not known to {issuer}"));
+                }
+                if !leaf.names.contains(subject) {
+                    return Err(format!("it is signed by {:?}, not by {subject}", leaf.names));
+                }
+                if !leaf.key.verifies(&given.payload, &bytes) {
+                    return Err("it is not signed by the key of its certificate".to_owned());
+                }
+            }
+        }
+        self.check_payload(&given.payload, wanted, digest)
+    }
+
+    fn logged(
+        &self,
+        given: &Signature,
+        certificate: Option<&[u8]>,
+        key: Option<&PublicKey>,
+    ) -> Result<u64, String> {
+        let bundle = given.bundle.as_ref();
+        let bundle = bundle.ok_or_else(|| "it has no promise of a transparency log".to_owned())?;
+        let entry =
+            Logged { message: &given.payload, signature: given.signature.trim(), certificate, key };
+        rekor::verify(bundle, &self.logs, &entry)
+    }
+
+    fn check_payload(
+        &self,
+        bytes: &[u8],
+        wanted: &Reference,
+        digest: &Digest,
+    ) -> Result<(), String> {
+        let Payload { critical } = serde_json::from_slice(bytes)
+            .map_err(|_| "what it signs is not cosign's payload".to_owned())?;
+        if critical.kind != PAYLOAD_KIND {
+            return Err(format!("it is of the kind {:?}", critical.kind));
+        }
+        if critical.image.digest != digest.as_str() {
+            return Err("it is for another image".to_owned());
+        }
+        let name = &critical.identity.reference;
+        if self.identity.fits(name, wanted) {
+            Ok(())
+        } else {
+            Err(format!("it is for the name {name:?}"))
+        }
+    }
+}
+
+impl Identity {
+    fn fits(&self, signed: &str, wanted: &Reference) -> bool {
+        let Some((repository, version)) = split(signed) else { return false };
+        let exact = |reference: &Reference| {
+            repository == reference.name() && version.as_deref() == Some(reference.version())
+        };
+        match self {
+            Self::RepositoryOrExact if wanted.digest().is_some() => repository == wanted.name(),
+            Self::RepositoryOrExact | Self::Exact => exact(wanted),
+            Self::Repository => repository == wanted.name(),
+            Self::ExactReference(text) => Reference::parse(text).is_ok_and(|r| exact(&r)),
+            Self::ExactRepository(text) => {
+                split(text).is_some_and(|(of_policy, _)| of_policy == repository)
+            }
+            Self::Remapped { prefix, signed_prefix } => {
+                let name = wanted.name();
+                let Some(rest) = below(name, prefix) else { return repository == name };
+                let is_same = repository == format!("{signed_prefix}{rest}");
+                let is_version = version.is_none_or(|v| v == wanted.version());
+                is_same && (wanted.digest().is_some() || is_version)
+            }
+        }
+    }
+}
+
+/// What follows `prefix`, where it ends at the end of a part of the name.
+fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    name.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Repository and version of a name; no version where it has neither tag nor digest, as cosign writes it.
+fn split(text: &str) -> Option<(String, Option<String>)> {
+    let reference = Reference::parse(text).ok()?;
+    let last = text.rsplit('/').next().unwrap_or(text);
+    let version = last.contains([':', '@']).then(|| reference.version().to_owned());
+    Some((reference.name().to_owned(), version))
+}
+
+#[cfg(test)]
+#[path = "signed_tests.rs"]
+mod tests;
