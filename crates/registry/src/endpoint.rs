@@ -81,13 +81,16 @@ impl Endpoint {
 /// The hosts of a registry, in the order in which they are asked.
 pub(crate) type Plan = Arc<[Arc<Endpoint>]>;
 
+/// What each helper said of each server, and when.
+type Helped = HashMap<(String, String), (Instant, Option<Credentials>)>;
+
 /// Makes endpoints from the configuration, and keeps what is costly to make.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     plans: Mutex<HashMap<String, (Instant, Plan)>>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
     permits: Mutex<HashMap<String, Permits>>,
-    helped: Mutex<HashMap<(String, String), (Instant, Option<Credentials>)>>,
+    helped: Mutex<Helped>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -71,7 +71,7 @@ fn only_the_right_key_over_the_right_image_counts() {
     let signed = by_key(&key, &serde_json::json!({ "type": "matchRepository" }));
     let wanted = Reference::parse("r.example/a/b:1").unwrap();
     let good = signature(&key, payload("r.example/a/b"));
-    assert_eq!(signed.check(&[good.clone()], &wanted, &digest()), Ok(()));
+    assert_eq!(signed.check(std::slice::from_ref(&good), &wanted, &digest()), Ok(()));
     // One good one is enough.
     let foreign = signature(&other, payload("r.example/a/b"));
     assert_eq!(signed.check(&[foreign.clone(), good.clone()], &wanted, &digest()), Ok(()));
@@ -265,7 +265,8 @@ fn a_key_may_need_the_log_too() {
     }));
     let plain = signature(&store.key, payload("r.example/a"));
     let wanted = Reference::parse("r.example/a:1").unwrap();
-    let error = signed.check(&[plain.clone()], &wanted, &digest()).unwrap_err().to_string();
+    let error =
+        signed.check(std::slice::from_ref(&plain), &wanted, &digest()).unwrap_err().to_string();
     assert!(error.contains("no promise"), "{error}");
     // The log has the certificate where the key should be.
     let bundle = store.bundle(&plain.payload, &plain.signature, WITHIN);

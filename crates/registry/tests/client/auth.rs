@@ -112,6 +112,20 @@ async fn a_token_that_ended_is_replaced() {
 }
 
 #[tokio::test]
+async fn challenges_without_end_are_given_up() {
+    let given = AtomicUsize::new(0);
+    let server = Server::start(move |r| {
+        // A new token each time, and none is ever good.
+        let token = |_: &Request| token(&format!("t{}", given.fetch_add(1, Ordering::SeqCst)));
+        guarded(r, "Bearer none", token, |_| Reply::manifest(&manifest()))
+    })
+    .await;
+    let error = client().resolve(&server.reference("team/app:v1"), None).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unauthenticated, "{error}");
+    assert!(server.lines().len() < 20, "{:?}", server.lines());
+}
+
+#[tokio::test]
 async fn an_identity_token_is_changed_for_an_access_token_by_post() {
     let server = Server::start(|r| {
         let token = |_: &Request| Reply::ok(br#"{"access_token":"acc","refresh_token":"new"}"#);

@@ -167,7 +167,12 @@ async fn a_mirrors_own_credentials_go_to_it_and_to_nobody_else() {
     let mut credentials = NodeCredentials::new();
     credentials.add(&mirror.host(), basic("mirror"));
     let hosts_dirs = vec![root.path().to_owned()];
-    let client = Registry::new(RegistryConfig { hosts_dirs, credentials, limits: limits() });
+    let client = Registry::new(RegistryConfig {
+        hosts_dirs,
+        credentials,
+        limits: limits(),
+        ..RegistryConfig::default()
+    });
     client.resolve(&reference(), Some(&basic("user"))).await.unwrap();
     assert_eq!(mirror.requests()[1].header("authorization"), Some("Basic bWlycm9yOnA="));
     assert!(own.requests().is_empty());
