@@ -14,6 +14,8 @@ mod bounds;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod events;

@@ -6,6 +6,7 @@
 //! Callers: `main`.
 
 mod attach;
+mod check;
 mod completions;
 mod connect;
 mod container;
@@ -131,6 +132,8 @@ pub enum Verb {
     /// Show whether the runtime and its network are ready
     #[command(visible_alias = "info")]
     Status,
+    /// Try whether a runtime keeps the rules of the CRI
+    Check(Box<check::Args>),
     /// Show what the daemon is doing now
     Operations,
     /// Have the daemon read its configuration again
@@ -173,6 +176,11 @@ pub fn run(verb: Verb, globals: &Globals) -> ExitCode {
 
 async fn perform(verb: Verb, globals: &Globals) -> Outcome {
     let form = globals.output;
+    if let Verb::Check(args) = &verb
+        && let Some(outcome) = check::without_a_runtime(args)
+    {
+        return outcome;
+    }
     let node = Node::connect(&connect::socket(globals.socket.as_deref())).await;
     // The version of this program is told without a runtime too.
     if matches!(verb, Verb::Version) {
@@ -208,6 +216,7 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
         Verb::Stats(args) => stats::run(&node, &args, form).await,
         Verb::Events => events::run(&node, form).await,
         Verb::Status => status::status(&node, form).await,
+        Verb::Check(args) => check::run(&node, *args).await,
         Verb::Operations => operations::run(&node, form).await,
         Verb::Reload => reload::run(&node, form).await,
         // Both were done before there was a connection.

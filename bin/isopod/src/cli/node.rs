@@ -44,6 +44,11 @@ impl Node {
         Ok(Self { channel, socket: socket.to_owned() })
     }
 
+    /// The connection itself. Clones share it.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// CRI: sandboxes and containers.
     pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
         RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)

@@ -1,0 +1,17 @@
+//! The suite as a program of its own: `cargo run -p conformance --example check -- /run/x.sock [PATTERN…]`.
+
+use conformance::{Form, Options, Suite};
+use tonic::transport::Endpoint;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let socket = args.next().ok_or("which socket?")?;
+    let channel = Endpoint::try_from(format!("unix://{socket}"))?.connect().await?;
+    let options = Options { patterns: args.collect(), ..Options::default() };
+    let suite = Suite::prepare(channel, options).await?;
+    let report = suite.run(|_| {}).await;
+    suite.finish().await?;
+    println!("{}", report.print(Form::Text));
+    Ok(())
+}
