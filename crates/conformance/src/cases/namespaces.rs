@@ -72,7 +72,7 @@ async fn inside(c: &Context, id: &str, kind: &str) -> Result<String, Stop> {
 }
 
 fn own(kind: &str) -> Result<String, Stop> {
-    let link = std::fs::read_link(Path::new("/proc/self/ns").join(kind))?;
+    let link = std::fs::read_link(Path::new("/proc/thread-self/ns").join(kind))?;
     Ok(link.to_string_lossy().into_owned())
 }
 
