@@ -66,6 +66,7 @@ async fn daemon(network: Network) -> (Daemon, Registry, String) {
     let daemon = Setup::new()
         .registry(&registry)
         .network(network)
+        .state_in_memory()
         .toml("[log]\nlevel = \"warn\"")
         .start()
         .await;

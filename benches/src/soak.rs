@@ -32,7 +32,7 @@ fn sample(daemon: &Daemon) -> [(&'static str, u64, u64); 6] {
         ("threads", field(&status, "Threads:"), 4),
         ("mounts", mounts.lines().count() as u64, 0),
         ("files on disk", files(&daemon.directory().join("root")), 0),
-        ("files of state", files(&daemon.directory().join("state")), 0),
+        ("files of state", files(daemon.state()), 0),
     ]
 }
 

@@ -48,6 +48,7 @@ pub struct Setup {
     directory: TempDir,
     network: Network,
     root: Option<PathBuf>,
+    memory: Option<TempDir>,
     extra: String,
     environment: Vec<(String, String)>,
 }
@@ -71,6 +72,7 @@ impl Setup {
             directory,
             network: Network::None,
             root: None,
+            memory: None,
             extra: String::new(),
             environment: Vec::new(),
         }
@@ -121,6 +123,17 @@ impl Setup {
         self
     }
 
+    /// With its records in memory, as `/run` is on a node; [`Daemon::socket`] follows.
+    ///
+    /// # Panics
+    /// Where `/dev/shm` takes no directory.
+    #[must_use]
+    pub fn state_in_memory(mut self) -> Self {
+        let directory = tempfile::Builder::new().prefix("isopod-").tempdir_in("/dev/shm");
+        self.memory = Some(directory.expect("a directory in memory"));
+        self
+    }
+
     /// With more configuration, as TOML; it wins over what is there already.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {
@@ -161,22 +174,24 @@ impl Setup {
             Network::Cni => "cni",
         };
         let d = at.display();
+        let state = self.memory.as_ref().map_or(at.as_path(), TempDir::path).join("state");
         let config = format!(
-            "root = \"{}\"\nstate = \"{d}/state\"\n\
+            "root = \"{}\"\nstate = \"{}\"\n\
              [log]\nlevel = \"debug\"\n\
              [cgroup]\ndriver = \"cgroupfs\"\nparent = \"/{mark}\"\n\
              [images]\nregistries = \"{d}/certs.d\"\n\
              [network]\nmode = \"{mode}\"\nnetns_dir = \"{d}/netns\"\n\
              [network.cni]\nconfig_dir = \"{d}/cni\"\n",
-            root.display()
+            root.display(),
+            state.display()
         );
         fs::write(at.join("config.toml"), config).expect("a file");
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
         let traces = Traces { cgroup: mark.clone(), mark, directory: at.clone(), links: veths() };
         let (program, environment) = (program(), self.environment);
-        let directory = Some(self.directory);
-        Daemon { at, traces, program, process: None, directory, environment }
+        let directory = Some((self.directory, self.memory));
+        Daemon { at, state, traces, program, process: None, directory, environment }
     }
 }
 
@@ -184,11 +199,12 @@ impl Setup {
 #[derive(Debug)]
 pub struct Daemon {
     at: PathBuf,
+    state: PathBuf,
     traces: Traces,
     program: PathBuf,
     process: Option<Child>,
     /// Until it is removed, last of all.
-    directory: Option<TempDir>,
+    directory: Option<(TempDir, Option<TempDir>)>,
     environment: Vec<(String, String)>,
 }
 
@@ -199,10 +215,16 @@ impl Daemon {
         &self.at
     }
 
+    /// Where its records are.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.at.join("state/isopod.sock")
+        self.state.join("isopod.sock")
     }
 
     /// The cgroup that its pods are in, as `cgroup_parent` says it.
@@ -309,9 +331,11 @@ impl Daemon {
     pub fn lose_all_but_the_disk(&mut self) {
         self.kill();
         self.traces.remove();
-        for place in ["state", "netns"] {
-            match fs::remove_dir_all(self.at.join(place)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{place}: {e}"),
+        for place in [self.state.clone(), self.at.join("netns")] {
+            match fs::remove_dir_all(&place) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    panic!("{}: {e}", place.display())
+                }
                 Ok(()) | Err(_) => {}
             }
         }
