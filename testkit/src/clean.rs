@@ -22,6 +22,8 @@ pub struct Traces {
     pub cgroup: String,
     /// The directory that it has everything in.
     pub directory: PathBuf,
+    /// Where its records are, perhaps elsewhere.
+    pub state: PathBuf,
     /// The veth links that were there before it.
     pub links: BTreeSet<String>,
 }
@@ -93,7 +95,9 @@ impl Traces {
             let is_marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark);
             // A monitor has no environment; what it has to say goes to a file of the daemon's directory.
             let says_to = fs::read_link(entry.path().join("fd/2")).unwrap_or_default();
-            if is_marked || says_to.starts_with(&self.directory) {
+            let is_ours =
+                [&self.directory, &self.state].iter().any(|place| says_to.starts_with(place));
+            if is_marked || is_ours {
                 pids.insert(pid);
             }
         }
@@ -107,7 +111,9 @@ impl Traces {
     fn mounts(&self) -> Vec<PathBuf> {
         let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo can be read");
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-        points.filter(|point| point.starts_with(&self.directory)).collect()
+        points
+            .filter(|point| point.starts_with(&self.directory) || point.starts_with(&self.state))
+            .collect()
     }
 
     /// Parents before their children.

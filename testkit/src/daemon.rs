@@ -188,7 +188,13 @@ impl Setup {
         fs::write(at.join("config.toml"), config).expect("a file");
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
-        let traces = Traces { cgroup: mark.clone(), mark, directory: at.clone(), links: veths() };
+        let traces = Traces {
+            cgroup: mark.clone(),
+            mark,
+            directory: at.clone(),
+            state: state.clone(),
+            links: veths(),
+        };
         let (program, environment) = (program(), self.environment);
         let directory = Some((self.directory, self.memory));
         Daemon { at, state, traces, program, process: None, directory, environment }

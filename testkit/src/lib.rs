@@ -25,6 +25,6 @@ pub use faults::Faults;
 pub use host::{Mounted, isolate_network};
 pub use image::{Image, Index, busybox};
 pub use layer::{Blob, Compression, Layer, digest};
-pub use pods::{container, host_network, pod, sleeper};
+pub use pods::{container, create_request, host_network, pod, sleeper};
 pub use poll::{eventually, until};
 pub use registry::{PASSWORD, Registry, Scheme, USER};

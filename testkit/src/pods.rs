@@ -96,6 +96,28 @@ pub fn sleeper(name: &str, image: &str) -> ContainerConfig {
     container(name, image, &["sh", "-c", script])
 }
 
+/// CreateContainer's request; the container's namespaces follow from the pod's.
+#[must_use]
+pub fn create_request(
+    pod_id: &str,
+    pod: &PodSandboxConfig,
+    container: &ContainerConfig,
+) -> CreateContainerRequest {
+    let mut config = container.clone();
+    let of_pod = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let of_pod = of_pod.and_then(|context| context.namespace_options.clone());
+    let linux = config.linux.get_or_insert_default();
+    let context = linux.security_context.get_or_insert_default();
+    if context.namespace_options.is_none() {
+        context.namespace_options = of_pod;
+    }
+    CreateContainerRequest {
+        pod_sandbox_id: pod_id.to_owned(),
+        config: Some(config),
+        sandbox_config: Some(pod.clone()),
+    }
+}
+
 impl Daemon {
     /// PullImage.
     ///
@@ -139,19 +161,7 @@ impl Daemon {
     ) -> Result<String, Status> {
         // On the heap: these messages are large, and so would be every future that has this one.
         Box::pin(async {
-            let mut config = container.clone();
-            let of_pod = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-            let of_pod = of_pod.and_then(|context| context.namespace_options.clone());
-            let linux = config.linux.get_or_insert_default();
-            let context = linux.security_context.get_or_insert_default();
-            if context.namespace_options.is_none() {
-                context.namespace_options = of_pod;
-            }
-            let request = CreateContainerRequest {
-                pod_sandbox_id: pod_id.to_owned(),
-                config: Some(config),
-                sandbox_config: Some(pod.clone()),
-            };
+            let request = create_request(pod_id, pod, container);
             Ok(self.runtime().create_container(request).await?.into_inner().container_id)
         })
         .await
