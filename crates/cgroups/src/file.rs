@@ -22,15 +22,31 @@ pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
 
 /// Writes `value` in one write(2), which is what the kernel takes as one order. Never makes a file.
 pub(crate) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    File::options()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(value.as_bytes()))
-        .map_err(|source| CgroupError::Write {
+    write_each(path, std::iter::once(value))
+}
+
+/// The same for several values, one order each.
+pub(crate) fn write_each<T: AsRef<str>>(
+    path: &Path,
+    values: impl IntoIterator<Item = T>,
+) -> Result<(), CgroupError> {
+    let mut open: Option<File> = None;
+    for value in values {
+        let value = value.as_ref();
+        let mut written = || -> io::Result<()> {
+            let file = match &mut open {
+                Some(file) => file,
+                None => open.insert(File::options().write(true).open(path)?),
+            };
+            file.write_all(value.as_bytes())
+        };
+        written().map_err(|source| CgroupError::Write {
             path: path.to_owned(),
             value: value.to_owned(),
             source,
-        })
+        })?;
+    }
+    Ok(())
 }
 
 /// ENODEV is what a file answers whose cgroup was removed while it was open.

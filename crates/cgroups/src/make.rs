@@ -16,6 +16,12 @@ pub(crate) fn make_with_parents(
     gives_on: bool,
     made: &mut Vec<PathBuf>,
 ) -> Result<(), CgroupError> {
+    let is_cpuset = matches!(&dir.kind, Kind::Legacy(has) if has.contains(&Controller::Cpuset));
+    // Mostly all above it is there, and has nothing to give: one call then.
+    if !gives_on && !is_cpuset && std::fs::create_dir(&dir.path).is_ok() {
+        made.push(dir.path.clone());
+        return Ok(());
+    }
     let depth = path.relative().components().count();
     let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
     above.reverse();
@@ -29,9 +35,7 @@ pub(crate) fn make_with_parents(
             Err(source) if source.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::Make { path: (*here).to_owned(), source }),
         }
-        if let Kind::Legacy(controllers) = &dir.kind
-            && controllers.contains(&Controller::Cpuset)
-        {
+        if is_cpuset {
             inherit_cpuset(parent, here)?;
         }
     }

@@ -14,7 +14,7 @@ use runtime_spec::DeviceCgroup;
 
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
-use crate::file::write;
+use crate::file::write_each;
 use crate::hierarchy::Controller;
 use rules::{Rule, Rules};
 
@@ -26,9 +26,11 @@ pub(crate) fn apply(cgroup: &Cgroup, rules: &[DeviceCgroup]) -> Result<(), Cgrou
     let read: Vec<Rule> =
         rules.iter().enumerate().map(|(i, r)| Rule::read(i, r)).collect::<Result<_, _>>()?;
     match cgroup.place(Controller::Devices) {
-        Some(Place::Legacy(dir)) => read.iter().try_for_each(|rule| {
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            write(&dir.join(file), &rule.to_string())
+        // In their order, which has a meaning; each file is opened once for a run of them.
+        Some(Place::Legacy(dir)) => read.chunk_by(|a, b| a.allow == b.allow).try_for_each(|run| {
+            let allow = run.first().is_some_and(|rule| rule.allow);
+            let file = if allow { "devices.allow" } else { "devices.deny" };
+            write_each(&dir.join(file), run.iter().map(Rule::to_string))
         }),
         Some(Place::Unified(dir)) => attach(dir, &program::generate(&Rules::of(&read))),
         None => Err(CgroupError::NoHierarchy),
