@@ -59,14 +59,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// A daemon with an image, and the image's name.
+/// A daemon with an image, and the image's name. All of it is in memory: a disk that others use as well, and
+/// what its file system does about what they deleted, would be measured otherwise.
 async fn daemon(network: Network) -> (Daemon, Registry, String) {
     let registry = Registry::start(Scheme::Http);
     registry.push(&busybox(Compression::Gzip), "bench/busybox:1");
     let daemon = Setup::new()
         .registry(&registry)
         .network(network)
-        .state_in_memory()
+        .in_memory()
         .toml("[log]\nlevel = \"warn\"")
         .start()
         .await;

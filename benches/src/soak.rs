@@ -31,7 +31,7 @@ fn sample(daemon: &Daemon) -> [(&'static str, u64, u64); 6] {
         ("descriptors", entries(&format!("{process}/fd")), 8),
         ("threads", field(&status, "Threads:"), 4),
         ("mounts", mounts.lines().count() as u64, 0),
-        ("files on disk", files(&daemon.directory().join("root")), 0),
+        ("files on disk", files(daemon.root()), 0),
         ("files of state", files(daemon.state()), 0),
     ]
 }
@@ -91,17 +91,14 @@ async fn live(
     image: String,
 ) {
     use cri_api::v1::runtime_service_client::RuntimeServiceClient;
-    use cri_api::v1::{CreateContainerRequest, RunPodSandboxRequest, StartContainerRequest};
+    use cri_api::v1::{RunPodSandboxRequest, StartContainerRequest};
     let mut runtime = RuntimeServiceClient::new(channel);
     let request =
         RunPodSandboxRequest { config: Some(pod.clone()), runtime_handler: String::new() };
     let answer = runtime.run_pod_sandbox(request).await.expect("a pod");
     let pod_sandbox_id = answer.into_inner().pod_sandbox_id;
-    let create = CreateContainerRequest {
-        pod_sandbox_id: pod_sandbox_id.clone(),
-        config: Some(testkit::sleeper("main", &image)),
-        sandbox_config: Some(pod),
-    };
+    let sleeper = testkit::sleeper("main", &image);
+    let create = testkit::create_request(&pod_sandbox_id, &pod, &sleeper);
     let answer = runtime.create_container(create).await.expect("a container");
     let container_id = answer.into_inner().container_id;
     runtime.start_container(StartContainerRequest { container_id }).await.expect("it starts");

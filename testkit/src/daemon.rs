@@ -123,14 +123,16 @@ impl Setup {
         self
     }
 
-    /// With its records in memory, as `/run` is on a node; [`Daemon::socket`] follows.
+    /// With its records and its images in memory: for measurements of what is no disk's.
     ///
     /// # Panics
     /// Where `/dev/shm` takes no directory.
     #[must_use]
-    pub fn state_in_memory(mut self) -> Self {
+    pub fn in_memory(mut self) -> Self {
         let directory = tempfile::Builder::new().prefix("isopod-").tempdir_in("/dev/shm");
-        self.memory = Some(directory.expect("a directory in memory"));
+        let directory = directory.expect("a directory in memory");
+        self.root = Some(directory.path().join("root"));
+        self.memory = Some(directory);
         self
     }
 
@@ -197,7 +199,7 @@ impl Setup {
         };
         let (program, environment) = (program(), self.environment);
         let directory = Some((self.directory, self.memory));
-        Daemon { at, state, traces, program, process: None, directory, environment }
+        Daemon { at, root, state, traces, program, process: None, directory, environment }
     }
 }
 
@@ -205,6 +207,7 @@ impl Setup {
 #[derive(Debug)]
 pub struct Daemon {
     at: PathBuf,
+    root: PathBuf,
     state: PathBuf,
     traces: Traces,
     program: PathBuf,
@@ -219,6 +222,12 @@ impl Daemon {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.at
+    }
+
+    /// Where its images and writable layers are.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where its records are.
