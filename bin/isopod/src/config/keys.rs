@@ -255,7 +255,7 @@ pub const KEYS: &[Key] = &[
         "images.pinned",
         Texts,
         "[]",
-        "Images that are never removed to gain space: references, `*` at the end stands for anything.",
+        "Images that are never removed to gain space: references, in which `*` stands for any text.",
     ),
     key(
         "images.credentials.*.username",
