@@ -1,5 +1,6 @@
 //! A network namespace for a test.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +22,8 @@ pub struct Mounted {
     at: PathBuf,
     /// Until it is removed, where it was made for this.
     directory: Option<TempDir>,
+    /// Where a file system's questions are waiting to be read by nobody.
+    questions: Option<File>,
 }
 
 impl Mounted {
@@ -32,7 +35,25 @@ impl Mounted {
     pub fn tmpfs(at: &Path, size: &str) -> Self {
         let options = format!("size={size}");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "isopod-test"]).arg(at));
-        Self { at: at.to_owned(), directory: None }
+        Self { at: at.to_owned(), directory: None, questions: None }
+    }
+
+    /// A file system that does not answer, as one of a server that is gone; whoever looks at it hangs until this
+    /// value is dropped, and then has an error.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted.
+    #[must_use]
+    pub fn hung(at: &Path) -> Self {
+        let questions = File::options().read(true).write(true).open("/dev/fuse");
+        let questions = questions.expect("/dev/fuse can be opened");
+        let options = "fd=0,rootmode=40000,user_id=0,group_id=0";
+        let input = questions.try_clone().expect("it can be opened twice");
+        run(Command::new("mount")
+            .args(["-i", "-t", "fuse", "-o", options, "isopod-test"])
+            .arg(at)
+            .stdin(input));
+        Self { at: at.to_owned(), directory: None, questions: Some(questions) }
     }
 
     /// The same at a directory of its own: a small disk.
@@ -57,6 +78,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        drop(self.questions.take());
         // Its directory may have been removed with it already.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).output();
         drop(self.directory.take());

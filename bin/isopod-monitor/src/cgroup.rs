@@ -3,7 +3,8 @@
 //! Owns: when they are made, and what counts as this container's own lack of memory. Always: nothing here
 //! waits for a process; what is still busy goes to [`crate::dying`].
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::rc::Rc;
 
 use cgroups::{Cgroup, CgroupError, Driver, Hierarchies, OomCounts};
@@ -14,6 +15,7 @@ use runtime_spec::Spec;
 use rustix::process::Pid;
 
 use crate::pod::Spans;
+use crate::poller::{Poller, Source};
 
 /// The hierarchies of this machine, and how a container is shown them.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ pub struct ContainerCgroup {
     machine: Rc<Machine>,
     /// What had happened when the container was made: a cgroup may be older.
     before: OomCounts,
+    /// What had happened when the kernel told last.
+    last: OomCounts,
+    /// The kernel's counts, where they may go before they are asked for.
+    events: Option<File>,
 }
 
 impl ContainerCgroup {
@@ -52,7 +58,7 @@ impl ContainerCgroup {
     pub fn create(machine: Rc<Machine>, spec: &Spec) -> Result<(Self, Vec<Span>), Refusal> {
         let mut spans = Spans::new();
         let Some(path) = path_of(spec)? else {
-            return Ok((Self { cgroup: None, machine, before: OomCounts::default() }, Vec::new()));
+            return Ok((Self::new(None, machine, OomCounts::default()), Vec::new()));
         };
         let cgroup = Cgroup::create(&machine.hierarchies, &path).map_err(|e| refused(&e))?;
         let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
@@ -64,14 +70,18 @@ impl ContainerCgroup {
         }
         let before = counts(&cgroup);
         spans.ended("cgroup");
-        Ok((Self { cgroup: Some(cgroup), machine, before }, spans.spans))
+        Ok((Self::new(Some(cgroup), machine, before), spans.spans))
+    }
+
+    const fn new(cgroup: Option<Cgroup>, machine: Rc<Machine>, before: OomCounts) -> Self {
+        Self { cgroup, machine, before, last: before, events: None }
     }
 
     /// The cgroup that `spec` names, which an external runtime will make.
     pub fn named(machine: Rc<Machine>, spec: &Spec) -> Result<Self, Refusal> {
         let cgroup = path_of(spec)?.map(|path| Cgroup::at(&machine.hierarchies, &path));
         let before = cgroup.as_ref().map(counts).unwrap_or_default();
-        Ok(Self { cgroup, machine, before })
+        Ok(Self::new(cgroup, machine, before))
     }
 
     /// What its container is shown of the cgroups.
@@ -81,7 +91,16 @@ impl ContainerCgroup {
 
     /// Hands out the way into it.
     pub fn seated<T>(&self, launch: impl FnOnce(Seat<'_>) -> T) -> T {
-        seated(self.cgroup.as_ref(), launch)
+        match self.awaits_unit() {
+            // systemd is asked beside the loop.
+            Some(_) => launch(Seat::Later),
+            None => seated(self.cgroup.as_ref(), launch),
+        }
+    }
+
+    /// The cgroup, if systemd is to make a unit around its first process.
+    pub fn awaits_unit(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref().filter(|cgroup| cgroup.awaits_unit())
     }
 
     /// A place for an exec that can be killed on its own. `number` is given once in a monitor's life.
@@ -100,7 +119,36 @@ impl ContainerCgroup {
 
     /// Whether a process of it was killed since it was made because its own limit was reached.
     pub fn was_out_of_memory(&self) -> bool {
-        self.cgroup.as_ref().map(counts).is_some_and(|now| is_own_kill(self.before, now))
+        let now = self.cgroup.as_ref().map(counts).unwrap_or_default();
+        // A cgroup that has gone counts nothing any more.
+        is_own_kill(self.before, now) || is_own_kill(self.before, self.last)
+    }
+
+    /// Watches the kernel's counts, if this is a cgroup that systemd removes with its last process.
+    pub fn watch_events(&mut self, poller: &Poller, source: Source) -> io::Result<()> {
+        let unit = self.cgroup.as_ref().filter(|cgroup| cgroup.has_unit());
+        let Some(file) = unit.map(Cgroup::memory_events).transpose()?.flatten() else {
+            return Ok(());
+        };
+        poller.add_for_changes(&file, source)?;
+        self.events = Some(file);
+        // A change before this one was not told.
+        self.read_events(poller);
+        Ok(())
+    }
+
+    /// Reads the counts anew; what has gone is let go.
+    pub fn read_events(&mut self, poller: &Poller) {
+        let Some(file) = &mut self.events else { return };
+        let mut text = String::new();
+        let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+        match read {
+            Ok(_) => self.last = OomCounts::of_events(&text),
+            Err(_) => {
+                poller.remove(&*file);
+                self.events = None;
+            }
+        }
     }
 
     /// The cgroup itself, for its end.
@@ -149,7 +197,7 @@ fn into_io(error: CgroupError) -> io::Error {
 }
 
 /// A failure of a cgroup as the daemon is told it, with all its causes.
-fn refused(error: &CgroupError) -> Refusal {
+pub fn refused(error: &CgroupError) -> Refusal {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -188,6 +236,17 @@ impl ExecSeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kill_is_remembered_when_the_cgroup_has_gone_with_its_last_process() {
+        let machine = Rc::new(Machine::detect().unwrap());
+        let path = cgroups::CgroupPath::parse("/isopod-test-that-is-gone").unwrap();
+        let cgroup = Cgroup::at(&machine.hierarchies, &path);
+        let mut container = ContainerCgroup::new(Some(cgroup), machine, OomCounts::default());
+        assert!(!container.was_out_of_memory());
+        container.last = OomCounts::of_events("low 0\noom 1\noom_kill 1\n");
+        assert!(container.was_out_of_memory());
+    }
 
     #[test]
     fn only_a_new_kill_at_the_own_limit_is_the_containers_lack_of_memory() {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use launcher::{Control, Filter, ProcessPlan};
+use launcher::{Control, Filter, HookPlan, ProcessPlan, RdtGroup};
 use model::{ContainerId, Exit, ExitReason, Span, State, Stdio, Timestamp};
 use monitor_api::ContainerReport;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
@@ -110,6 +110,10 @@ pub struct Container {
     pub has_own_pids: bool,
     /// Where trees of images are mounted for it.
     pub volumes: Vec<PathBuf>,
+    /// Programs to run at points of its life, if this monitor is to run any.
+    pub hooks: Option<Box<HookPlan>>,
+    /// Its class of caches and memory bandwidth, if it has one.
+    pub rdt: Option<RdtGroup>,
 }
 
 /// A container's terminal.

@@ -424,6 +424,7 @@ fn started(
         );
     }
     monitor.containers.insert(key, container);
+    monitor.watch_memory(key);
     monitor.reply(reply, Ok(Reply::Started { at }));
     if let Some(code) = ended {
         end_container(monitor, key, code);

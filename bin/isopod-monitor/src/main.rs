@@ -12,6 +12,7 @@ mod cgroup;
 mod connection;
 mod container;
 mod dying;
+mod errands;
 mod exec;
 mod external;
 mod init;
@@ -21,6 +22,7 @@ mod output;
 mod pod;
 mod poller;
 mod refusal;
+mod tree;
 mod verbs;
 mod volumes;
 

@@ -21,6 +21,7 @@ use crate::attach::Attaches;
 use crate::connection::{Connection, Gone, Incoming};
 use crate::container::{Container, ReplyTo, StoredFilter};
 use crate::dying::Dying;
+use crate::errands::Errands;
 use crate::exec::Exec;
 use crate::external::Commands;
 use crate::output::Scratch;
@@ -46,6 +47,8 @@ pub struct Monitor {
     pub commands: Commands,
     /// Cgroups that are to end.
     pub dying: Dying,
+    /// Processes that do what may take long.
+    pub errands: Errands,
     /// Filters in use, so that equal ones are kept once.
     pub filters: Vec<StoredFilter>,
     pub stopping: bool,
@@ -70,6 +73,7 @@ impl Monitor {
             attaches: Attaches::default(),
             commands: Commands::default(),
             dying: Dying::default(),
+            errands: Errands::default(),
             filters: Vec::new(),
             stopping: false,
             connections: BTreeMap::from([(key, connection)]),
@@ -87,13 +91,15 @@ impl Monitor {
                 self.handle(source);
             }
             self.on_time(Instant::now());
+            self.end_what_is_left();
         }
         Ok(())
     }
 
     /// How long nothing has to be done, if there is something to be done at a time.
     fn time_left(&self) -> Option<Timespec> {
-        let next = [self.dying.next(), self.commands.next()].into_iter().flatten().min()?;
+        let next = [self.dying.next(), self.commands.next(), self.errands.next()];
+        let next = next.into_iter().flatten().min()?;
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up, so that the loop does not turn in vain just before.
         let nanos = i64::from(left.subsec_micros()) * 1000 + 1000;
@@ -106,16 +112,37 @@ impl Monitor {
     fn on_time(&mut self, now: Instant) {
         self.dying.look(now);
         self.commands.stop_late(now);
+        self.errands.stop_late(now);
+    }
+
+    /// With its monitor a container is gone for whoever was to be told, though nobody has removed it.
+    fn end_what_is_left(&mut self) {
+        if !self.stopping || !self.all_have_ended() {
+            return;
+        }
+        let left = self.containers.iter().filter(|(_, c)| c.hooks.is_some() || c.rdt.is_some());
+        let left: Vec<Key> = left.map(|(key, _)| *key).collect();
+        for key in left {
+            let Some(container) = self.containers.get_mut(&key) else { continue };
+            let (id, hooks, rdt) =
+                (container.id.clone(), container.hooks.take(), container.rdt.take());
+            self.say_goodbye(id, hooks.as_deref(), rdt.as_ref());
+        }
+    }
+
+    fn all_have_ended(&self) -> bool {
+        self.containers.values().all(|c| matches!(c.state, State::Exited { .. }))
     }
 
     fn is_over(&self) -> bool {
         let unused = self.pod.is_none() && self.connections.is_empty();
-        let ended = self.containers.values().all(|c| matches!(c.state, State::Exited { .. }));
+        let ended = self.all_have_ended();
         unused
             || (self.stopping
                 && ended
                 && self.dying.next().is_none()
-                && self.commands.next().is_none())
+                && self.commands.next().is_none()
+                && self.errands.next().is_none())
     }
 
     fn handle(&mut self, source: Source) {
@@ -129,6 +156,7 @@ impl Monitor {
             Source::ExecLaunch(key) => verbs::exec_reported(self, key),
             Source::Attach(key) => crate::attach::end(self, key, Some(AttachEnd::Closed)),
             Source::Console(key) => crate::external::console_came(self, key),
+            Source::Memory(key) => self.memory_is_short(key),
         }
     }
 
@@ -223,6 +251,21 @@ impl Monitor {
         let Some(container) = self.containers.get_mut(&key) else { return };
         container.output.pump(stream, &mut self.scratch);
         self.let_readers_go(key);
+    }
+
+    /// The kernel has counted something about a container's memory.
+    fn memory_is_short(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        container.cgroup.read_events(&self.poller);
+    }
+
+    /// Begins to watch the memory of a container whose cgroup goes when its last process does, so that the
+    /// kernel's counts are known by then. On v1 there is nothing to watch.
+    pub fn watch_memory(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        if let Err(error) = container.cgroup.watch_events(&self.poller, Source::Memory(key)) {
+            eprintln!("isopod-monitor: container {}: watch its memory: {error}", container.id);
+        }
     }
 
     /// Tells readers that the output would not wait for.

@@ -38,6 +38,8 @@ pub enum Source {
     Attach(Key),
     /// A socket through which an external runtime hands over a terminal.
     Console(Key),
+    /// The file in which the kernel counts a container's lack of memory.
+    Memory(Key),
 }
 
 const KIND_BITS: u32 = 4;
@@ -54,6 +56,7 @@ impl Source {
             Self::ExecLaunch(key) => (6, key),
             Self::Attach(key) => (7, key),
             Self::Console(key) => (8, key),
+            Self::Memory(key) => (9, key),
         };
         key.0 << KIND_BITS | kind
     }
@@ -69,7 +72,8 @@ impl Source {
             5 => Self::Launch(key),
             6 => Self::ExecLaunch(key),
             7 => Self::Attach(key),
-            _ => Self::Console(key),
+            8 => Self::Console(key),
+            _ => Self::Memory(key),
         }
     }
 }
@@ -112,6 +116,16 @@ impl Poller {
             fd,
             epoll::EventData::new_u64(source.pack()),
             epoll::EventFlags::empty(),
+        )?)
+    }
+
+    /// Waits for the kernel to tell of a change of a file in a cgroup. Each is to be read to its end.
+    pub fn add_for_changes<F: AsFd>(&self, fd: F, source: Source) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(source.pack()),
+            epoll::EventFlags::PRI,
         )?)
     }
 

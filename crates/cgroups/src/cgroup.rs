@@ -1,5 +1,6 @@
 //! One cgroup in all hierarchies: make it, find it, put processes into it.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,6 +159,40 @@ impl Cgroup {
         self.write(resources)
     }
 
+    /// Whether [`Cgroup::join`] has to ask systemd for a unit around the first process, which may take as long
+    /// as systemd does.
+    #[must_use]
+    pub fn awaits_unit(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.awaits_process())
+    }
+
+    /// Whether it belongs to a unit of systemd, which removes it when it is empty.
+    #[must_use]
+    pub fn has_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// The file in which v2 counts what memory lacked (`memory.events`), to be watched for changes; `None` on v1
+    /// and where it is not there.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn memory_events(&self) -> std::io::Result<Option<File>> {
+        let Some(Place::Unified(dir)) = self.place(Controller::Memory) else { return Ok(None) };
+        match File::open(dir.join("memory.events")) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// To be told when a copy of this in another process has joined the first process: the unit is there now.
+    pub fn unit_has_begun(&self) {
+        if let Some(unit) = &self.unit {
+            unit.has_begun();
+        }
+    }
+
     /// Moves the process `pid` (as this process sees it) with all its threads into this cgroup. Its
     /// children to come are born there.
     ///
@@ -213,6 +248,15 @@ impl Cgroup {
             collect_procs(&self.dirs[at].path, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// Gives all processes in it and below it this OOM score adjustment (proc_pid_oom_score_adj(5)); those to
+    /// come inherit it. One that has ended meanwhile is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`], [`CgroupError::Write`].
+    pub fn adjust_oom_score(&self, score: i32) -> Result<(), CgroupError> {
+        crate::oom::adjust(self, score)
     }
 
     /// Sends SIGKILL to all in it and below it, those too that are being born. On v2 the kernel does it

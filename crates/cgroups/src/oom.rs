@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
 use crate::file::{read_if_there, subdirectories};
@@ -29,7 +33,15 @@ pub(crate) fn counts(cgroup: &Cgroup) -> Result<OomCounts, CgroupError> {
 
 fn unified(dir: &Path) -> Result<OomCounts, CgroupError> {
     let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
-    Ok(OomCounts { kills: value_of(&events, "oom_kill"), limit_hits: value_of(&events, "oom") })
+    Ok(OomCounts::of_events(&events))
+}
+
+impl OomCounts {
+    /// What `memory.events` of v2 says.
+    #[must_use]
+    pub fn of_events(text: &str) -> Self {
+        Self { kills: value_of(text, "oom_kill"), limit_hits: value_of(text, "oom") }
+    }
 }
 
 /// v1 counts in the cgroup of the process that was killed only.
@@ -52,6 +64,45 @@ fn reached(dir: &Path, which: &str) -> Result<bool, CgroupError> {
     let peak = current(dir, &format!("{which}.max_usage_in_bytes"))?;
     let limit = current(dir, &format!("{which}.limit_in_bytes"))?;
     Ok(peak.zip(limit).is_some_and(|(peak, limit)| peak >= limit))
+}
+
+/// How often is looked for processes that were born meanwhile, with the old score.
+const ROUNDS: usize = 3;
+
+/// A process is told by the descriptor of its directory in proc, which leads to no other one: it is opened
+/// before the process is found in the cgroup for a second time.
+pub(crate) fn adjust(cgroup: &Cgroup, score: i32) -> Result<(), CgroupError> {
+    let mut done: Vec<Pid> = Vec::new();
+    for _ in 0..ROUNDS {
+        let new: Vec<Pid> = cgroup.procs()?.into_iter().filter(|pid| !done.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened: Vec<_> = new
+            .iter()
+            .filter_map(|pid| {
+                let path = format!("/proc/{}", pid.as_raw_nonzero());
+                Some((*pid, open(path, flags, Mode::empty()).ok()?))
+            })
+            .collect();
+        let still = cgroup.procs()?;
+        for (pid, dir) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
+            let name = "oom_score_adj";
+            let written = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .and_then(|file| rustix::io::write(file, score.to_string().as_bytes()));
+            match written {
+                Ok(_) | Err(Errno::SRCH | Errno::NOENT) => {}
+                Err(errno) => {
+                    let path = Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join(name);
+                    let value = score.to_string();
+                    return Err(CgroupError::Write { path, value, source: errno.into() });
+                }
+            }
+        }
+        done.extend(new);
+    }
+    Ok(())
 }
 
 /// The number behind `key` in a flat-keyed file.

@@ -60,7 +60,8 @@ pub(crate) fn run(
     control.ready(timeline.spans, warnings, terminal.as_ref().map(OwnedFd::as_fd));
     drop(terminal);
     control.wait_for(Order::Start);
-    let last = identity::Last { process: &request.plan.process, filter: request.filter };
+    let hooks = request.plan.hooks.as_deref().filter(|h| !h.all.start_container.is_empty());
+    let last = identity::Last { process: &request.plan.process, filter: request.filter, hooks };
     let result = match (request.pid_home, note) {
         (PidHome::With { tracers, .. }, Some(note)) => {
             identity::hand_over(proof, note, last, tracers, &control)
@@ -156,6 +157,12 @@ impl Setup<'_> {
         self.step(Phase::Paths, |_| prepare_paths(plan, root, users))?;
         let terminal = self.step(Phase::Stdio, |s| s.stdio(root))?;
         self.step(Phase::Kernel, |_| set_kernel(plan))?;
+        if plan.hooks.as_ref().is_some_and(|hooks| hooks.before_pivot()) {
+            // Hooks of the container run in these namespaces and are found by paths of the host, which end here.
+            self.control.at_hooks();
+            self.control.wait_for(Order::HooksRun);
+            self.timeline.ended(Phase::Hooks);
+        }
         self.step(Phase::Pivot, |_| {
             if plan.readonly_root {
                 let read_only = Attributes { set: MountAttr::READ_ONLY, clear: 0 };

@@ -28,6 +28,8 @@ pub enum Report {
         /// The terminal's controlling end, if it was to have a terminal.
         terminal: Option<OwnedFd>,
     },
+    /// Its namespaces and mounts are there, and it waits for the hooks that run before it stands in its root.
+    AtHooks,
     /// It has become the program, or has ended before it could say more.
     Executed,
     /// It could not go on, and ends.
@@ -37,6 +39,7 @@ pub enum Report {
 #[derive(Serialize, Deserialize)]
 enum Message {
     Ready { spans: Vec<Span>, warnings: Vec<String> },
+    AtHooks,
     Failed(LaunchError),
 }
 
@@ -46,6 +49,8 @@ enum Message {
 pub(crate) enum Order {
     /// You are in your cgroup now.
     Joined = b'J',
+    /// The hooks have run.
+    HooksRun = b'H',
     /// Become the program.
     Start = b'S',
 }
@@ -89,6 +94,7 @@ impl Control {
             Ok(Message::Ready { spans, warnings }) => {
                 Report::Ready { spans, warnings, terminal: fds.pop() }
             }
+            Ok(Message::AtHooks) => Report::AtHooks,
             Ok(Message::Failed(error)) => Report::Failed(error),
             Err(e) => broken(e.into()),
         }
@@ -110,6 +116,22 @@ impl Control {
     /// A child that is gone: its end tells why.
     pub fn start(&self) -> io::Result<()> {
         self.order(Order::Start)
+    }
+
+    /// Tells the child that it is in its cgroup, where [`crate::Seat::Later`] was said.
+    ///
+    /// # Errors
+    /// A child that is gone: its end tells why.
+    pub fn joined(&self) -> io::Result<()> {
+        self.order(Order::Joined)
+    }
+
+    /// Tells the child that waits [`Report::AtHooks`] that they have run.
+    ///
+    /// # Errors
+    /// A child that is gone: its end tells why.
+    pub fn hooks_run(&self) -> io::Result<()> {
+        self.order(Order::HooksRun)
     }
 
     pub(crate) fn order(&self, order: Order) -> io::Result<()> {
@@ -150,6 +172,10 @@ impl ChildControl {
     ) {
         let fds: Vec<_> = terminal.into_iter().collect();
         self.tell(&Message::Ready { spans, warnings }, &fds);
+    }
+
+    pub(crate) fn at_hooks(&self) {
+        self.tell(&Message::AtHooks, &[]);
     }
 
     pub(crate) fn failed(&self, error: LaunchError) {

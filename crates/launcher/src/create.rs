@@ -31,6 +31,8 @@ pub enum Seat<'a> {
     Moved(&'a dyn Fn(Pid) -> io::Result<()>),
     /// It stays where the launcher is.
     Stay,
+    /// Somebody else moves it there beside this, and [`Control::joined`] tells it.
+    Later,
 }
 
 impl std::fmt::Debug for Seat<'_> {
@@ -39,6 +41,7 @@ impl std::fmt::Debug for Seat<'_> {
             Self::Entered(_) => "Entered",
             Self::Moved(_) => "Moved",
             Self::Stay => "Stay",
+            Self::Later => "Later",
         })
     }
 }
@@ -204,7 +207,7 @@ pub(crate) fn launch(
     });
     let (cgroup, doors, seated) = match order.seat {
         Seat::Entered(way) => (way.birth(), way.take_doors(), Seated::ByItself),
-        Seat::Moved(_) => (None, Doors::default(), Seated::OnOrder),
+        Seat::Moved(_) | Seat::Later => (None, Doors::default(), Seated::OnOrder),
         Seat::Stay => (None, Doors::default(), Seated::ByItself),
     };
     let doors = Cell::new(doors);

@@ -36,6 +36,8 @@ pub enum Phase {
     Stdio,
     /// User, groups, capabilities, limits, working directory.
     Identity,
+    /// Programs that run before it is started.
+    Hooks,
     /// Finding and executing the program.
     Exec,
 }
@@ -57,6 +59,7 @@ impl Phase {
             Self::Kernel => "kernel",
             Self::Stdio => "stdio",
             Self::Identity => "identity",
+            Self::Hooks => "hooks",
             Self::Exec => "exec",
         }
     }

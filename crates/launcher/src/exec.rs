@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use cgroups::Doors;
 use rustix::fs::OFlags;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use sys::{Namespaces, SingleThreaded};
 
 use crate::child::{clean_slate, enter_cgroup, give_up, outside_uid};
@@ -70,7 +71,7 @@ pub fn exec(proof: &SingleThreaded, request: &Exec<'_>) -> Result<Launched, Laun
 
 fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
     let Born { control, doors, seated, note } = born;
-    let last = identity::Last { process: request.process, filter: request.filter };
+    let last = identity::Last { process: request.process, filter: request.filter, hooks: None };
     let result = enter(request, &control, doors, seated).and_then(|()| match note {
         Some(note) => identity::hand_over(proof, note, last, request.tracers, &control)
             .map_err(|f| f.during(Phase::Exec)),
@@ -88,11 +89,14 @@ fn enter(
     seated: Seated,
 ) -> Result<(), LaunchError> {
     let mut warnings = Vec::new();
+    let cpus = request.process.exec_cpus.as_deref();
+    keep_to(cpus.and_then(|cpus| cpus.initial.as_ref()))?;
     enter_cgroup(doors).map_err(|f| f.during(Phase::JoinCgroup))?;
     clean_slate(request.process, &mut warnings).map_err(|f| f.during(Phase::JoinNamespaces))?;
     if seated == Seated::OnOrder {
         control.wait_for(Order::Joined);
     }
+    keep_to(cpus.and_then(|cpus| cpus.last.as_ref()))?;
     sys::join_namespaces_of(request.container, ENTERED).map_err(|e| {
         Failure::at("enter the container's namespaces")(e).during(Phase::JoinNamespaces)
     })?;
@@ -107,6 +111,14 @@ fn enter(
         control.ready(Vec::new(), warnings, terminal.as_ref().map(OwnedFd::as_fd));
     }
     Ok(())
+}
+
+/// Keeps this process, and whoever it hands its place to, to these CPUs.
+fn keep_to(cpus: Option<&CpuSet>) -> Result<(), LaunchError> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    sched_setaffinity(None, cpus).map_err(|e| {
+        Failure::at("keep it to the CPUs of execCPUAffinity")(e).during(Phase::Identity)
+    })
 }
 
 fn stdio(request: &Exec<'_>) -> Result<Option<OwnedFd>, Failure> {

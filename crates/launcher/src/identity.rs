@@ -24,7 +24,8 @@ use crate::child::give_up;
 use crate::control::ChildControl;
 use crate::create::Tracers;
 use crate::error::{Failure, Phase};
-use crate::plan::{CAPABILITY_COUNT, CapabilitySets, ProcessPlan};
+use crate::hooks::run_hooks;
+use crate::plan::{CAPABILITY_COUNT, CapabilitySets, HookPlan, ProcessPlan};
 use crate::stdio::begin_session;
 
 /// A compiled system call filter.
@@ -130,15 +131,27 @@ impl ProcessPlan {
 pub(crate) struct Last<'a> {
     pub(crate) process: &'a ProcessPlan,
     pub(crate) filter: Option<Filter<'a>>,
+    /// Hooks that run in the container just before, with its identity.
+    pub(crate) hooks: Option<&'a HookPlan>,
 }
 
 impl Last<'_> {
     /// Becomes the program behind the filter. Returns only what went wrong.
     pub(crate) fn become_program(self) -> Result<Infallible, Failure> {
         begin_session(self.process)?;
+        self.run_hooks()?;
         let program = self.find()?;
         install(self.filter)?;
         self.execute(&program)
+    }
+
+    /// They are programs of the image. What this process holds beyond the container's own privileges ends with
+    /// their execve.
+    fn run_hooks(self) -> Result<(), Failure> {
+        let Some(hooks) = self.hooks else { return Ok(()) };
+        let state = hooks.state.json("created", Some(rustix::process::getpid()));
+        run_hooks("startContainer", &hooks.all.start_container, &state)
+            .map_err(Failure::at("run the hooks"))
     }
 
     fn find(self) -> Result<CString, Failure> {
@@ -176,7 +189,7 @@ pub(crate) fn hand_over(
             set_kernel_sets(sets, 0)?;
         }
         sys::clone_sibling(proof, note, || {
-            let begun = begin_session(last.process);
+            let begun = begin_session(last.process).and_then(|()| last.run_hooks());
             let unfiltered = Last { filter: None, ..last };
             match begun.and_then(|()| unfiltered.execute(&program)) {
                 Err(failure) => give_up_there(failure),

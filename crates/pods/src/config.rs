@@ -36,6 +36,10 @@ pub struct PodsConfig {
     pub apparmor_profile: Option<String>,
     /// Whether containers get SELinux labels where the host has SELinux.
     pub selinux_labels: bool,
+    /// Directories of CDI specs, a later one before an earlier one; none turns CDI off.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Classes of containers.
+    pub classes: Classes,
     /// Containers that have ended and that one pod may keep. Past it no more are created in it until some are
     /// removed: which ones, the kubelet decides.
     pub dead_containers: usize,
@@ -66,8 +70,10 @@ impl PodsConfig {
             rlimits: specgen::default_rlimits(),
             pids_limit: None,
             capabilities: specgen::default_capabilities(),
-            apparmor_profile: None,
+            apparmor_profile: Some(crate::apparmor::GENERATED.to_owned()),
             selinux_labels: false,
+            cdi_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+            classes: Classes::default(),
             dead_containers: 256,
             events_ahead: crate::events::EVENTS_AHEAD,
             log_limits: LogLimits::default(),
@@ -85,6 +91,73 @@ pub struct LogLimits {
     pub total_bytes: Option<u64>,
 }
 
+/// Classes that annotations choose from, and what a container has without one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Classes {
+    /// Classes of caches and memory bandwidth (resctrl), by name.
+    pub rdt: BTreeMap<String, RdtClass>,
+    /// The one of those for containers without an annotation.
+    pub rdt_default: Option<String>,
+    /// Classes of block I/O, by name.
+    pub block_io: BTreeMap<String, BlockIoClass>,
+    /// The one of those for containers without an annotation.
+    pub block_io_default: Option<String>,
+    /// CPUs of execs.
+    pub exec_cpus: Option<ExecCpus>,
+}
+
+/// A class of caches and memory bandwidth: a group of resctrl with its name. Without schemata the group must
+/// be there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RdtClass {
+    /// Cache, such as `L3:0=ff`; empty for what the group has.
+    pub l3: String,
+    /// Memory bandwidth, such as `MB:0=50`; empty for what the group has.
+    pub bandwidth: String,
+}
+
+/// A class of block I/O.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlockIoClass {
+    /// Relative weight, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Devices with the bytes that may be read in a second.
+    pub read_bps: Vec<(PathBuf, u64)>,
+    /// With the bytes that may be written.
+    pub write_bps: Vec<(PathBuf, u64)>,
+    /// With the reads that may be made.
+    pub read_iops: Vec<(PathBuf, u64)>,
+    /// With the writes that may be made.
+    pub write_iops: Vec<(PathBuf, u64)>,
+}
+
+/// Which CPUs an exec's process is kept to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecCpus {
+    /// The first of the container's own cpuset; all where it has none.
+    First,
+    /// These, in the list format of cpuset(7).
+    List(String),
+}
+
+impl ExecCpus {
+    /// `first` or a list; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "first" {
+            return Some(Self::First);
+        }
+        let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n < 8192);
+        let range = |part: &str| match part.split_once('-') {
+            Some((first, last)) => {
+                number(first).zip(number(last)).is_some_and(|(first, last)| first <= last)
+            }
+            None => number(part).is_some(),
+        };
+        text.split(',').all(range).then(|| Self::List(text.to_owned()))
+    }
+}
+
 /// A runtime handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
@@ -96,6 +169,9 @@ pub struct Handler {
     pub user_namespaces: bool,
     /// Whether a privileged container gets only the devices that it asks for.
     pub privileged_without_host_devices: bool,
+    /// Annotations of pods and containers that its runtime gets to see: names, with `*` at the end for
+    /// anything.
+    pub annotations: Vec<String>,
 }
 
 impl Default for Handler {
@@ -105,6 +181,7 @@ impl Default for Handler {
             recursive_read_only: true,
             user_namespaces: true,
             privileged_without_host_devices: false,
+            annotations: Vec::new(),
         }
     }
 }
@@ -168,6 +245,22 @@ impl Default for Deadlines {
             answer: seconds(20),
             recover: seconds(30),
             drain: seconds(2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_of_execs_are_the_first_or_a_list() {
+        assert_eq!(ExecCpus::parse("first"), Some(ExecCpus::First));
+        for good in ["0", "0-3,5"] {
+            assert_eq!(ExecCpus::parse(good), Some(ExecCpus::List(good.to_owned())));
+        }
+        for bad in ["", "last", "3-1", "0,", "-1", "99999"] {
+            assert_eq!(ExecCpus::parse(bad), None, "{bad:?}");
         }
     }
 }

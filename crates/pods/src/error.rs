@@ -107,6 +107,9 @@ pub enum Cause {
     /// The request, the image and the host do not make a container.
     #[error(transparent)]
     Spec(#[from] specgen::SpecError),
+    /// Devices that vendors describe.
+    #[error(transparent)]
+    Cdi(#[from] cdi::CdiError),
     /// The monitor.
     #[error(transparent)]
     Monitor(#[from] monitor_client::MonitorError),
@@ -174,6 +177,7 @@ impl Classified for Cause {
             Self::Cgroup(source) => source.class(),
             Self::Image(source) => source.class(),
             Self::Spec(source) => source.class(),
+            Self::Cdi(source) => source.class(),
             Self::Monitor(source) => source.class(),
             Self::File { source, .. } => Class::of_io(source),
             Self::Other { class, .. } => *class,

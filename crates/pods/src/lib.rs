@@ -6,6 +6,7 @@
 //! is owed and tried again; no lock is held while anything is waited for; a list never waits.
 //! Callers: `cri-server`; the daemon opens it and lets it recover.
 
+mod apparmor;
 mod cgroup;
 mod clock;
 mod config;
@@ -32,7 +33,9 @@ mod undoing;
 mod usage;
 
 pub use cgroups::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats};
-pub use config::{Deadlines, Handler, Launch, LogLimits, PodsConfig};
+pub use config::{
+    BlockIoClass, Classes, Deadlines, ExecCpus, Handler, Launch, LogLimits, PodsConfig, RdtClass,
+};
 pub use container::attach::{AttachControl, AttachInput, Attachment};
 pub use container::exec::{Exec, ExecIo, ExecWanted};
 pub use error::{Cause, PodsError};

@@ -15,6 +15,7 @@ use specgen::HostFacts;
 use store::{Durability, Store};
 use tokio::net::TcpStream;
 
+use crate::apparmor::Apparmor;
 use crate::config::PodsConfig;
 use crate::container::attach::Attachment;
 use crate::container::exec::{Exec, ExecWanted};
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) host: HostFacts,
     pub(crate) filters: Filters,
+    pub(crate) apparmor: Apparmor,
     pub(crate) may_hang: MayHang,
     /// Containers that an earlier daemon has left.
     pub(crate) inherited: BTreeSet<ContainerId>,
@@ -92,6 +94,7 @@ impl Pods {
             hierarchies,
             host,
             filters: Filters::new(),
+            apparmor: Apparmor::of_this_machine(),
             may_hang: MayHang::new(),
             quarantined,
         };

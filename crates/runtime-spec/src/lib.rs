@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use linux::{
     BlockIo, Cpu, DeviceCgroup, HugepageLimit, IdMap, IntelRdt, Linux, LinuxDevice, Memory,
-    Namespace, NamespaceKind, Pids, Resources,
+    Namespace, NamespaceKind, Pids, Resources, ThrottleDevice,
 };
-pub use process::{Capabilities, ConsoleSize, Process, Rlimit, User};
+pub use process::{Capabilities, ConsoleSize, CpuAffinity, Process, Rlimit, User};
 pub use seccomp::{Seccomp, SeccompArg, SeccompSyscall};
 
 /// The version that specs made here say they follow. What later versions added is additional fields, which
@@ -145,15 +145,20 @@ mod tests {
       "ociVersion": "1.2.0",
       "process": {"terminal": true, "user": {"uid": 1, "gid": 2, "additionalGids": [3]}, "args": ["sh"],
         "env": ["A=b"], "cwd": "/", "capabilities": {"bounding": ["CAP_KILL"]}, "noNewPrivileges": true,
-        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 2, "soft": 1}], "oomScoreAdj": -5},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 2, "soft": 1}], "oomScoreAdj": -5,
+        "execCPUAffinity": {"initial": "0", "final": "1-2"}},
       "root": {"path": "rootfs", "readonly": true},
       "hostname": "h",
       "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+      "hooks": {"createRuntime": [{"path": "/bin/h", "args": ["h"], "env": ["A=b"], "timeout": 3}]},
       "linux": {
         "namespaces": [{"type": "pid"}, {"type": "network", "path": "/run/netns/x"}],
         "resources": {"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 5, "swap": -1},
           "cpu": {"shares": 2, "quota": -1, "period": 100000, "cpus": "0"}, "pids": {"limit": 7},
-          "hugepageLimits": [{"pageSize": "2MB", "limit": 0}], "unified": {"memory.high": "9"}},
+          "hugepageLimits": [{"pageSize": "2MB", "limit": 0}], "unified": {"memory.high": "9"},
+          "blockIO": {"weight": 10, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 6}]}},
+        "intelRdt": {"closID": "gold", "schemata": ["MB:0=50"]},
         "cgroupsPath": "/a/b",
         "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86_64"],
           "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW",

@@ -41,6 +41,21 @@ pub struct Process {
     /// SELinux label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
+    /// CPUs of processes that are added later.
+    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+/// CPUs that a process is kept to, in the list format of cpuset(7).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuAffinity {
+    /// Until it is in the container's cgroup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub initial: String,
+    /// From then on.
+    #[serde(rename = "final", skip_serializing_if = "String::is_empty")]
+    pub final_: String,
 }
 
 /// Size of a terminal in characters.

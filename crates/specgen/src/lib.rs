@@ -31,6 +31,7 @@ pub use inputs::{
     DeviceKind, Features, HostDevice, HostFacts, Inputs, Launcher, PodFiles, ResolvedDevice,
     ResolvedMount,
 };
+pub use labels::selinux_labels;
 pub use resources::resources;
 pub use spec::{container_spec, default_rlimits, seccomp_profile};
 pub use user::{Identity, RequestedGroups, resolve_user};

@@ -11,7 +11,7 @@ use crate::devices::devices;
 use crate::error::SpecError;
 use crate::files::{default_masked_paths, default_readonly_paths};
 use crate::inputs::{Inputs, Launcher};
-use crate::labels::{apparmor, selinux};
+use crate::labels::{apparmor, selinux_labels};
 use crate::mounts::mounts;
 use crate::namespaces::{namespaces, sysctls};
 use crate::resources::resources;
@@ -41,7 +41,8 @@ pub fn container_spec(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
     if security.privileged && !inputs.sandbox.privileged {
         return Err(SpecError::PrivilegedInPlainSandbox);
     }
-    let (process_label, mount_label) = selinux(inputs);
+    let (process_label, mount_label) =
+        selinux_labels(inputs.container, inputs.sandbox, inputs.host);
     Ok(Spec {
         oci_version: runtime_spec::VERSION.to_owned(),
         process: Some(process(inputs, process_label)?),
@@ -79,6 +80,7 @@ fn process(inputs: &Inputs<'_>, selinux_label: Option<String>) -> Result<Process
         apparmor_profile: apparmor(inputs)?,
         oom_score_adj: inputs.container.resources.oom_score_adj,
         selinux_label,
+        exec_cpu_affinity: None,
     })
 }
 

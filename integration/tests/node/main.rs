@@ -12,6 +12,10 @@ mod bad_input;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod cdi;
+#[cfg(test)]
+mod classes;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod conformance;

@@ -124,3 +124,24 @@ async fn volumes_of_the_image_begin_with_its_content() {
     let container = testkit::container("main", &reference, &["sh", "-c", script]);
     assert_eq!(with.output(&container).await, "seed\n1000 640\n1\n");
 }
+
+#[tokio::test]
+async fn a_file_system_that_hangs_fails_its_container_in_time_and_no_other() {
+    let set_up = |setup: testkit::Setup| {
+        setup.network(testkit::Network::None).toml("deadlines.host_path = \"500ms\"\n")
+    };
+    let around = crate::around::around(set_up).await;
+    let pod = testkit::host_network(testkit::pod(&around.daemon, "pod"));
+    let pod_id = around.daemon.run_pod(&pod, "").await.unwrap();
+    let with = crate::around::WithPod { around, pod, pod_id };
+    let place = with.daemon().directory().join("volume");
+    std::fs::create_dir(&place).unwrap();
+    let hung = testkit::Mounted::hung(&place);
+    let container = mounted(with.script("main", "ls -d /data"), &[bind(&place, "/data")]);
+    let refused = with.daemon().create(&with.pod_id, &with.pod, &container).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{refused}");
+    assert!(refused.message().contains("host path"), "{refused}");
+    assert_eq!(with.output(&with.script("other", "echo fine")).await, "fine\n");
+    drop(hung);
+    assert_eq!(with.output(&container).await, "/data\n", "the same request, later");
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cri_log::Stream;
-use launcher::{ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, Report};
+use launcher::{ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, RdtGroup, Report};
 use model::{Class, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
 use oci_runtime::OciRuntime;
@@ -20,11 +20,12 @@ use crate::container::{
     Container, Identity, Launcher, Process, ReplyTo, Stage, StoredFilter, Terminal, start_error,
 };
 use crate::dying::Then;
+use crate::errands::Point;
 use crate::external::ExternalContainer;
 use crate::monitor::{Monitor, kill};
 use crate::output::Output;
 use crate::poller::{Key, Source};
-use crate::refusal::{failed, launch_failed, refuse};
+use crate::refusal::{failed, launch_failed, refuse, step_failed};
 use crate::volumes;
 
 /// Begins to set a container up; `None` when the answer comes with the child's report.
@@ -79,20 +80,33 @@ fn own(
     spec: &Spec,
     volumes: &[PathBuf],
 ) -> Result<(), Refusal> {
-    let plan = Plan::read(spec).map_err(|bad| launch_failed(bad.into()))?;
+    let mut plan = Plan::read(spec).map_err(|bad| launch_failed(bad.into()))?;
+    if let Some(hooks) = &mut plan.hooks {
+        hooks.state.id = request.container.to_string();
+        hooks.state.bundle.clone_from(&request.bundle);
+    }
     let filter = read_filter(monitor, &request.bundle)?;
     let machine = monitor.pod.as_ref().map(|pod| Rc::clone(&pod.machine));
     let machine =
         machine.ok_or_else(|| refuse(Class::FailedPrecondition, "this monitor has no pod yet"))?;
     let (cgroup, mut spans) = ContainerCgroup::create(machine, spec)?;
-    let streams = Streams::open(&request);
-    let launched = streams.and_then(|streams| {
-        let launched = launch(monitor, &request, &plan, filter.as_ref(), &cgroup, &streams)
-            .map_err(launch_failed)?;
-        Ok((streams, launched))
+    let rdt = plan.rdt.as_ref().map(|rdt| {
+        RdtGroup::make(Path::new(launcher::RESCTRL), rdt, request.container.as_str())
+            .map_err(step_failed(launcher::Phase::Cgroup))
     });
-    let (streams, launched) = match launched {
-        Ok(both) => both,
+    let launched = rdt.transpose().and_then(|rdt| {
+        let streams = Streams::open(&request)?;
+        let launched = launch(monitor, &request, &plan, filter.as_ref(), &cgroup, &streams);
+        match launched {
+            Ok(launched) => Ok((rdt, streams, launched)),
+            Err(error) => {
+                rdt.iter().for_each(RdtGroup::remove);
+                Err(launch_failed(error))
+            }
+        }
+    });
+    let (rdt, streams, launched) = match launched {
+        Ok(all) => all,
         Err(refusal) => {
             monitor.dying.kill(cgroup.cgroup(), Then::Remove);
             return Err(refusal);
@@ -110,6 +124,8 @@ fn own(
         state: State::Created,
         process: Some(Process { pid: child.pid, pidfd: child.pidfd }),
         launcher: Launcher::Own(Box::new(Identity { process: plan.process, filter })),
+        hooks: plan.hooks,
+        rdt,
         cgroup,
         output,
         stdio: request.stdio,
@@ -127,12 +143,18 @@ fn own(
             read_stream(monitor, &mut container, key, Stream::Stderr, streams.our_stderr)
         })
         .and_then(|()| monitor.poller.add(&control, Source::Launch(key)));
+    let joined = container.rdt.as_ref().zip(container.process.as_ref());
+    let joined = joined.map_or(Ok(()), |(rdt, process)| rdt.join(process.pid));
+    let seat = container.cgroup.awaits_unit().cloned().zip(container.process.as_ref());
+    let seat = seat.map(|(cgroup, process)| (cgroup, process.pid));
     container.stage = Stage::SettingUp { reply, control, spans };
     monitor.containers.insert(key, container);
-    watched.map_err(|e| {
-        discard(monitor, key);
-        failed("open the container's log and streams")(e)
-    })
+    let seated = seat.map_or(Ok(()), |(cgroup, pid)| monitor.send_to_seat(key, &cgroup, pid));
+    watched
+        .map_err(failed("open the container's log and streams"))
+        .and_then(|()| joined.map_err(step_failed(launcher::Phase::Cgroup)))
+        .and_then(|()| seated.map_err(failed("have the container's scope made")))
+        .inspect_err(|_| discard(monitor, key))
 }
 
 /// An external runtime makes the container's process when it is started; until then there is its root
@@ -201,6 +223,9 @@ fn external(
         hand_over: None,
         has_own_pids,
         volumes: volumes.to_vec(),
+        // Its runtime runs them, and puts it into its class.
+        hooks: None,
+        rdt: None,
     };
     monitor.containers.insert(key, container);
     Ok(Reply::Created(Created { pid: None, spans: spans.spans, warnings: Vec::new() }))
@@ -393,7 +418,7 @@ pub fn launch_reported(monitor: &mut Monitor, key: Key) {
                 monitor.exited(key, exit);
                 monitor.reply(reply, Err(launch_failed(error)));
             }
-            Some(Report::Ready { .. }) | None => {
+            Some(Report::Ready { .. } | Report::AtHooks) | None => {
                 container.stage = Stage::Starting { reply, control, at }
             }
         },
@@ -418,6 +443,15 @@ pub fn started(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) {
     }
     fault::point!("monitor.started");
     monitor.reply(reply, Ok(Reply::Started { at }));
+    let Some(container) = monitor.containers.get_mut(&key) else { return };
+    let Some(pid) = container.process.as_ref().map(|process| process.pid) else { return };
+    let Some(hooks) = container.hooks.take() else { return };
+    let id = container.id.clone();
+    monitor.send_to_tell(id, &hooks, Point::Started(pid));
+    // Put back for its end.
+    if let Some(container) = monitor.containers.get_mut(&key) {
+        container.hooks = Some(hooks);
+    }
 }
 
 fn set_up(
@@ -444,10 +478,27 @@ fn set_up(
                 Err(e) => failed("open the container's terminal")(e),
             }
         }
+        Report::AtHooks => {
+            container.stage = Stage::SettingUp { reply, control, spans };
+            monitor.containers.insert(key, container);
+            if let Err(error) = monitor.send_to_prepare(key) {
+                set_up_failed(monitor, key, failed("run the hooks")(error));
+            }
+            return;
+        }
         Report::Failed(error) => launch_failed(error),
         Report::Executed => refuse(Class::Internal, "its process ended while it was being set up"),
     };
     monitor.containers.insert(key, container);
+    discard(monitor, key);
+    monitor.reply(reply, Err(refusal));
+}
+
+/// Takes a container back that is being set up and cannot be, and tells why.
+pub fn set_up_failed(monitor: &mut Monitor, key: Key, refusal: Refusal) {
+    let Some(container) = monitor.containers.get(&key) else { return };
+    let Stage::SettingUp { reply, .. } = &container.stage else { return };
+    let reply = *reply;
     discard(monitor, key);
     monitor.reply(reply, Err(refusal));
 }
@@ -475,4 +526,6 @@ fn discard(monitor: &mut Monitor, key: Key) {
     }
     monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
     volumes::unmount(&container.volumes);
+    let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
+    monitor.say_goodbye(container.id.clone(), hooks, rdt);
 }

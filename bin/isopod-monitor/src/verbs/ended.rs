@@ -29,7 +29,7 @@ pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
         exec_ended(monitor, key, pid);
         return true;
     }
-    crate::external::command_ended(monitor, pid)
+    monitor.errand_ended(pid) || crate::external::command_ended(monitor, pid)
 }
 
 fn container_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
@@ -89,6 +89,8 @@ fn forget(monitor: &mut Monitor, key: Key) {
     monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
     crate::volumes::unmount(&container.volumes);
     monitor.remove_record(&container.id);
+    let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
+    monitor.say_goodbye(container.id.clone(), hooks, rdt);
 }
 
 fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {

@@ -88,6 +88,10 @@ pub fn exec(
     };
     let watched = monitor.poller.add(&launched.control, Source::ExecLaunch(key));
     let process = Process { pid: launched.child.pid, pidfd: launched.child.pidfd };
+    // Whoever its process hands its place to is born in the same class.
+    if let Some(Err(error)) = container.rdt.as_ref().map(|rdt| rdt.join(process.pid)) {
+        eprintln!("isopod-monitor: {}: {}", error.what, error.source);
+    }
     let stage = match &watched {
         Ok(()) => ExecStage::Entering { reply, control: launched.control, terminal: None },
         Err(_) => {
@@ -116,6 +120,8 @@ pub fn exec_reported(monitor: &mut Monitor, key: Key) {
         match control.try_report() {
             None => return,
             Some(Report::Ready { terminal: came, .. }) => *terminal = came,
+            // Nobody's hooks run for an exec.
+            Some(Report::AtHooks) => {}
             Some(Report::Executed) => {
                 let noted = exec.hand_over.as_ref().is_none_or(|note| note.heir().is_some());
                 if !noted {
@@ -148,7 +154,11 @@ pub fn kill_exec(monitor: &mut Monitor, key: Key) {
     let Some(exec) = monitor.execs.get_mut(&key) else { return };
     exec.promote();
     if let Some(process) = &exec.process {
-        kill(&process.pidfd);
+        match exec.seat.cgroup() {
+            Some(_) => kill(&process.pidfd),
+            // Its runtime has put it among the container's other processes.
+            None => crate::tree::kill(process),
+        }
     }
     monitor.dying.kill(exec.seat.cgroup(), Then::Keep);
 }

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 
 use monitor_api::{Refusal, Reply, Request};
 
-pub use create::{launch_reported, read_stream, use_terminal};
+pub use create::{launch_reported, read_stream, set_up_failed, use_terminal};
 pub use ended::{child_ended, end_container};
 pub use exec::{exec_reported, kill_exec};
 

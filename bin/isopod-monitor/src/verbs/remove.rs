@@ -24,6 +24,8 @@ pub fn remove(
     monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
     crate::volumes::unmount(&container.volumes);
     monitor.remove_record(&container.id);
+    let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
+    monitor.say_goodbye(container.id.clone(), hooks, rdt);
     let later = match &container.launcher {
         Launcher::External(outside) => {
             crate::external::delete(monitor, outside, &container.id, reply)?;

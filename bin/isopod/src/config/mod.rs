@@ -8,6 +8,7 @@
 //! Callers: the daemon, at its start and when it reloads; `isopod config`.
 
 pub mod command;
+mod containers;
 mod document;
 mod entries;
 mod front;

@@ -16,7 +16,7 @@ use super::settings::{
     CgroupChoice, CniSettings, Config, Credential, Deadlines, HandlerKind, HandlerSettings,
     ImageSettings, LogFormat, LogSettings, NetworkChoice, Ulimit,
 };
-use super::{front, streaming};
+use super::{containers, front, streaming};
 
 /// Names of resource limits that the OCI runtime specification knows.
 const ULIMITS: [&str; 16] = [
@@ -77,10 +77,12 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
         dead_containers: reader.count(&["pods", "dead_containers"]),
         log_rate: Some(entries.whole(&["pods", "log_rate"])).filter(|rate| *rate > 0),
         log_total: Some(entries.whole(&["pods", "log_total"])).filter(|total| *total > 0),
+        containers: containers::settings(&mut reader),
         streaming: streaming::settings(&mut reader),
         deadlines: Deadlines {
             network: reader.bound("network"),
             monitor: reader.bound("monitor"),
+            host_path: reader.bound("host_path"),
             rootfs: reader.bound("rootfs"),
             create: reader.bound("create"),
             start: reader.bound("start"),
@@ -258,6 +260,7 @@ impl Reader<'_> {
             kind: HandlerKind::Own,
             cni_config_dir: None,
             privileged_without_host_devices: false,
+            annotations: Vec::new(),
         };
         let mut handlers = BTreeMap::new();
         for name in self.entries.names("handlers") {
@@ -313,7 +316,8 @@ impl Reader<'_> {
         let cni_config_dir = self.entries.path(&["handlers", name, "cni_config_dir"]);
         let devices = self.entries.text(&["handlers", name, "privileged_devices"]);
         let privileged_without_host_devices = devices == "asked";
-        HandlerSettings { kind, cni_config_dir, privileged_without_host_devices }
+        let annotations = self.entries.texts(&["handlers", name, "annotations"]);
+        HandlerSettings { kind, cni_config_dir, privileged_without_host_devices, annotations }
     }
 
     fn sysctls(&mut self) -> BTreeMap<String, String> {
@@ -412,6 +416,28 @@ mod tests {
     }
 
     #[test]
+    fn classes_and_profiles_of_containers_are_read() {
+        let text = "rdt.default = \"gold\"\n[rdt.classes.gold]\nl3 = \"L3:0=ff\"\n[rdt.classes.tin]\n\
+                    bandwidth = \"MB:0=20\"\n[block_io.classes.slow]\nweight = 50\n\
+                    read_rate = [\"/dev/sda=10MiB\"]\nwrite_operations = [\"/dev/sda=100\"]\n\
+                    [pods]\nexec_cpus = \"first\"\npids_limit = 99\napparmor_profile = \"\"\n\
+                    [handlers.x]\nannotations = [\"a.io/*\"]\n";
+        let config = read(text).unwrap();
+        let containers = &config.containers;
+        assert_eq!(containers.classes.rdt["gold"].l3, "L3:0=ff");
+        assert_eq!(containers.classes.rdt["tin"].bandwidth, "MB:0=20");
+        let slow = &containers.classes.block_io["slow"];
+        assert_eq!(
+            (slow.weight, &slow.read_bps[..]),
+            (Some(50), &[("/dev/sda".into(), 10 << 20)][..])
+        );
+        assert_eq!(slow.write_iops, [("/dev/sda".into(), 100)]);
+        assert_eq!((containers.pids_limit, &containers.apparmor_profile), (Some(99), &None));
+        assert_eq!(containers.cdi_dirs, ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from));
+        assert_eq!(config.handlers[&HandlerName::parse("x").unwrap()].annotations, ["a.io/*"]);
+    }
+
+    #[test]
     fn what_contradicts_itself_is_refused_with_its_place() {
         for (text, start) in [
             ("root = \"/x\"\nstate = \"/x\"", "c:2: `root` and `state`"),
@@ -423,6 +449,16 @@ mod tests {
             ("pods.ulimits = [\"nofile=9:1\"]", "c:1: `pods.ulimits`"),
             ("pods.ulimits = [\"nofile=9\", \"nofile=8\"]", "c:1: `pods.ulimits`"),
             ("pods.sysctls = [\"x\"]", "c:1: `pods.sysctls`"),
+            ("pods.exec_cpus = \"last\"", "c:1: `pods.exec_cpus` is \"last\""),
+            ("rdt.default = \"gold\"", "c:1: `rdt.default` is \"gold\": no such class"),
+            ("block_io.default = \"fast\"", "c:1: `block_io.default` is \"fast\": no such class"),
+            ("[rdt.classes.info]\nl3 = \"L3:0=f\"", "c:2: \"info\" cannot be the name"),
+            ("[rdt.classes.a]\nl3 = \"0=f\"", "c:2: `rdt.classes.a.l3` is \"0=f\""),
+            ("[block_io.classes.a]\nweight = 5", "c:2: `block_io.classes.a.weight`"),
+            (
+                "[block_io.classes.a]\nread_rate = [\"sda=5\"]",
+                "c:2: `block_io.classes.a.read_rate` has \"sda=5\"",
+            ),
             ("streaming.certificate = \"/c\"", "c:1: a certificate is of no use without"),
             ("streaming.key = \"/k\"", "c:1: a key is of no use without"),
             ("deadlines.start = \"0s\"", "c:1: `deadlines.start`"),

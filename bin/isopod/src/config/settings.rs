@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 use model::{HandlerName, Secret};
 
+use super::containers::ContainerSettings;
 use super::front::{LimitSettings, MetricsAddress};
 use super::streaming::StreamingSettings;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub log_rate: Option<u64>,
     /// Bytes a container may log in all.
     pub log_total: Option<u64>,
+    /// What is set of containers alone.
+    pub containers: ContainerSettings,
     /// Streams of exec, attach and port-forward.
     pub streaming: StreamingSettings,
     /// How long phases may take.
@@ -215,6 +218,8 @@ pub struct HandlerSettings {
     pub cni_config_dir: Option<PathBuf>,
     /// Whether a privileged container gets only the devices that it asks for.
     pub privileged_without_host_devices: bool,
+    /// Annotations that its runtime gets to see.
+    pub annotations: Vec<String>,
 }
 
 /// What launches the containers of a handler.
@@ -249,6 +254,8 @@ pub struct Deadlines {
     pub network: Duration,
     /// The monitor.
     pub monitor: Duration,
+    /// Paths of the host.
+    pub host_path: Duration,
     /// Root file systems.
     pub rootfs: Duration,
     /// Setting a container up.

@@ -16,6 +16,7 @@ mod logging;
 mod metrics;
 mod monitor;
 mod notify;
+mod oci_features;
 mod reload;
 mod self_check;
 mod serve;

@@ -13,6 +13,7 @@ use operations::Operations;
 use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig, Rlimit};
 use registry::{Credentials, NodeCredentials, Registry, RegistryConfig};
 
+use super::oci_features::OciFeatures;
 use super::{kernel, monitor};
 use crate::config::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, NetworkChoice,
@@ -162,6 +163,12 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
     pods.events_ahead = config.limits.events_ahead;
     pods.sysctls.clone_from(&config.sysctls);
     pods.seccomp_profile.clone_from(&config.seccomp_profile);
+    let containers = &config.containers;
+    pods.cdi_dirs.clone_from(&containers.cdi_dirs);
+    pods.classes.clone_from(&containers.classes);
+    pods.pids_limit = containers.pids_limit;
+    pods.apparmor_profile.clone_from(&containers.apparmor_profile);
+    pods.selinux_labels = containers.selinux_labels;
     pods.log_limits =
         LogLimits { bytes_per_second: config.log_rate, total_bytes: config.log_total };
     for limit in &config.ulimits {
@@ -173,6 +180,7 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
     pods.deadlines = Deadlines {
         network: config.deadlines.network,
         monitor: config.deadlines.monitor,
+        host_path: config.deadlines.host_path,
         rootfs: config.deadlines.rootfs,
         create: config.deadlines.create,
         start: config.deadlines.start,
@@ -198,13 +206,19 @@ fn handler(
             root: state.join("runtimes").join(name.to_string()),
         },
     };
-    // What an external runtime can do, only its own words would tell; the kubelet is promised what
-    // every one of them can.
+    let recursive_read_only = match &launch {
+        Launch::Own => true,
+        Launch::External { program, options, .. } => {
+            OciFeatures::ask(program, options).recursive_read_only
+        }
+    };
     let is_own = launch == Launch::Own;
     Handler {
         launch,
-        recursive_read_only: is_own && kernel.recursive_read_only,
+        recursive_read_only: recursive_read_only && kernel.recursive_read_only,
+        // A pod's users are shared by its containers; only the built-in launcher enters what is there.
         user_namespaces: is_own && kernel.user_namespaces,
         privileged_without_host_devices: settings.privileged_without_host_devices,
+        annotations: settings.annotations.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runtime_spec::{Cpu, Memory};
+use runtime_spec::{BlockIo, Cpu, Memory, ThrottleDevice};
 
 use super::{Plan, current, lacks};
 use crate::error::CgroupError;
@@ -78,9 +78,23 @@ fn above(limit: i64, current: Option<u64>) -> bool {
     current.is_some_and(|current| limit > current)
 }
 
-pub(super) fn block_io(plan: &mut Plan, dir: &Path, weight: u16) -> Result<(), CgroupError> {
+pub(super) fn block_io(plan: &mut Plan, dir: &Path, io: &BlockIo) -> Result<(), CgroupError> {
     let controller = Controller::Blkio;
-    let file = ["blkio.bfq.weight", "blkio.weight"].into_iter().find(|f| dir.join(f).exists());
-    let file = file.ok_or_else(|| lacks("blockIO.weight", controller, dir))?;
-    plan.set("blockIO.weight", controller, dir, file, weight)
+    if let Some(weight) = io.weight {
+        let file = ["blkio.bfq.weight", "blkio.weight"].into_iter().find(|f| dir.join(f).exists());
+        let file = file.ok_or_else(|| lacks("blockIO.weight", controller, dir))?;
+        plan.set("blockIO.weight", controller, dir, file, weight)?;
+    }
+    for (file, devices) in [
+        ("blkio.throttle.read_bps_device", &io.throttle_read_bps_device),
+        ("blkio.throttle.write_bps_device", &io.throttle_write_bps_device),
+        ("blkio.throttle.read_iops_device", &io.throttle_read_iops_device),
+        ("blkio.throttle.write_iops_device", &io.throttle_write_iops_device),
+    ] {
+        for ThrottleDevice { major, minor, rate } in devices {
+            let value = format!("{major}:{minor} {rate}");
+            plan.set("blockIO.throttle", controller, dir, file, value)?;
+        }
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ pub(crate) use unified::shares_to_weight;
 
 use std::path::{Path, PathBuf};
 
-use runtime_spec::Resources;
+use runtime_spec::{BlockIo, Resources};
 
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
@@ -114,10 +114,10 @@ pub(crate) fn plan(cgroup: &Cgroup, resources: &Resources) -> Result<Plan, Cgrou
         let dir = dir(cgroup, Controller::Pids)?;
         plan.set("pids.limit", Controller::Pids, dir, "pids.max", value)?;
     }
-    if let Some(weight) = resources.block_io.and_then(|io| io.weight) {
+    if let Some(io) = resources.block_io.as_ref().filter(|io| **io != BlockIo::default()) {
         match cgroup.place(Controller::Blkio) {
-            Some(Place::Legacy(dir)) => legacy::block_io(&mut plan, dir, weight)?,
-            Some(Place::Unified(dir)) => unified::block_io(&mut plan, dir, weight)?,
+            Some(Place::Legacy(dir)) => legacy::block_io(&mut plan, dir, io)?,
+            Some(Place::Unified(dir)) => unified::block_io(&mut plan, dir, io)?,
             None => return Err(CgroupError::NoHierarchy),
         }
     }

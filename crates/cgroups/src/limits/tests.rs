@@ -1,11 +1,11 @@
 use std::path::Path;
 
-use runtime_spec::{BlockIo, Cpu, HugepageLimit, Memory, Pids};
+use runtime_spec::{BlockIo, Cpu, HugepageLimit, Memory, Pids, ThrottleDevice};
 
 use super::*;
 use crate::cgroup::testing::{legacy, unified};
 
-const LEGACY: [(&str, &str); 11] = [
+const LEGACY: [(&str, &str); 13] = [
     ("cpu.shares", "1024"),
     ("cpu.cfs_period_us", "100000"),
     ("cpu.cfs_quota_us", "-1"),
@@ -16,9 +16,11 @@ const LEGACY: [(&str, &str); 11] = [
     ("memory.soft_limit_in_bytes", "0"),
     ("pids.max", "max"),
     ("blkio.bfq.weight", "100"),
+    ("blkio.throttle.read_bps_device", ""),
+    ("blkio.throttle.write_iops_device", ""),
     ("hugetlb.2MB.limit_in_bytes", "0"),
 ];
-const UNIFIED: [(&str, &str); 12] = [
+const UNIFIED: [(&str, &str); 13] = [
     ("cpu.weight", "100"),
     ("cpu.max", "max 100000"),
     ("cpuset.cpus", ""),
@@ -29,6 +31,7 @@ const UNIFIED: [(&str, &str); 12] = [
     ("memory.swap.max", "max"),
     ("pids.max", "max"),
     ("io.weight", "default 100"),
+    ("io.max", ""),
     ("hugetlb.2MB.max", "max"),
     ("hugetlb.2MB.rsvd.max", "max"),
 ];
@@ -64,7 +67,12 @@ fn everything() -> Resources {
             disable_oom_killer: None,
         }),
         pids: Some(Pids { limit: 7 }),
-        block_io: Some(BlockIo { weight: Some(500) }),
+        block_io: Some(BlockIo {
+            weight: Some(500),
+            throttle_read_bps_device: vec![ThrottleDevice { major: 8, minor: 0, rate: 4096 }],
+            throttle_write_iops_device: vec![ThrottleDevice { major: 8, minor: 16, rate: 0 }],
+            ..BlockIo::default()
+        }),
         hugepage_limits: vec![HugepageLimit { page_size: "2MB".to_owned(), limit: 9 }],
         ..Resources::default()
     }
@@ -86,6 +94,8 @@ fn every_field_has_its_file_in_both_versions() {
             ("memory.soft_limit_in_bytes", "100"),
             ("pids.max", "7"),
             ("blkio.bfq.weight", "500"),
+            ("blkio.throttle.read_bps_device", "8:0 4096"),
+            ("blkio.throttle.write_iops_device", "8:16 0"),
             ("hugetlb.2MB.limit_in_bytes", "9"),
         ])
     );
@@ -104,6 +114,8 @@ fn every_field_has_its_file_in_both_versions() {
             ("memory.low", "100"),
             ("pids.max", "7"),
             ("io.weight", "4950"),
+            ("io.max", "8:0 rbps=4096"),
+            ("io.max", "8:16 wiops=max"),
             ("hugetlb.2MB.max", "9"),
             ("hugetlb.2MB.rsvd.max", "9"),
             ("memory.high", "400"),

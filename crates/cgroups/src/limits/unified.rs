@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use runtime_spec::{Cpu, Memory};
+use runtime_spec::{BlockIo, Cpu, Memory, ThrottleDevice};
 
 use super::{Plan, current};
 use crate::cgroup::{Cgroup, Kind};
@@ -117,13 +117,31 @@ fn max_or(value: Option<u64>) -> String {
 }
 
 /// A weight from 10 to 1,000 is one from 1 to 10,000 for io.weight; bfq takes it as it is.
-pub(super) fn block_io(plan: &mut Plan, dir: &Path, weight: u16) -> Result<(), CgroupError> {
+pub(super) fn block_io(plan: &mut Plan, dir: &Path, io: &BlockIo) -> Result<(), CgroupError> {
     let controller = Controller::Blkio;
-    if dir.join("io.bfq.weight").exists() {
-        return plan.set("blockIO.weight", controller, dir, "io.bfq.weight", weight);
+    if let Some(weight) = io.weight {
+        let what = "blockIO.weight";
+        if dir.join("io.bfq.weight").exists() {
+            plan.set(what, controller, dir, "io.bfq.weight", weight)?;
+        } else {
+            let weight = 1 + (u64::from(weight).clamp(10, 1000) - 10) * 9999 / 990;
+            plan.set(what, controller, dir, "io.weight", weight)?;
+        }
     }
-    let weight = 1 + (u64::from(weight).clamp(10, 1000) - 10) * 9999 / 990;
-    plan.set("blockIO.weight", controller, dir, "io.weight", weight)
+    for (key, devices) in [
+        ("rbps", &io.throttle_read_bps_device),
+        ("wbps", &io.throttle_write_bps_device),
+        ("riops", &io.throttle_read_iops_device),
+        ("wiops", &io.throttle_write_iops_device),
+    ] {
+        for ThrottleDevice { major, minor, rate } in devices {
+            // 0 means no limit, as it does in the files of v1.
+            let rate = if *rate == 0 { "max".to_owned() } else { rate.to_string() };
+            let value = format!("{major}:{minor} {key}={rate}");
+            plan.set("blockIO.throttle", controller, dir, "io.max", value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Files by name. On v1 there are none to write.

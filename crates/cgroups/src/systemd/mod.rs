@@ -87,6 +87,12 @@ impl Unit {
         self.kind == Kind::Scope && !self.is_started.load(Ordering::Acquire)
     }
 
+    /// Somebody else has begun it, with the limits that were set before.
+    pub(crate) fn has_begun(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.is_started.store(true, Ordering::Release);
+    }
+
     /// Begins a scope around `pid`, with the limits that were set before, and hands them back: systemd knows
     /// a part of them only.
     pub(crate) fn start(&self, pid: Pid) -> Result<Vec<Resources>, CgroupError> {

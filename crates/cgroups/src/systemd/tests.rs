@@ -44,6 +44,16 @@ fn limits_of_a_scope_wait_for_its_process() {
     assert_eq!(*unit.waiting.lock().unwrap(), [pids(5), pids(6)]);
 }
 
+#[test]
+fn a_scope_that_another_process_has_begun_is_there() {
+    let path = CgroupPath::parse("/a.slice/b.scope").unwrap();
+    let unit = Unit::named(&path, Mode::Unified, false).unwrap();
+    unit.limit(&Resources::default()).unwrap();
+    unit.has_begun();
+    assert!(!unit.awaits_process());
+    assert!(unit.waiting.lock().unwrap().is_empty());
+}
+
 /// What systemd says, in a thread: greets, answers a call of `member` and then tells that its job is done.
 fn pretend(mut stream: UnixStream) -> Vec<String> {
     let mut greeting = Vec::new();

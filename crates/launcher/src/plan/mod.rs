@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use runtime_spec::{Linux, NamespaceKind, Spec};
 use sys::Namespaces;
 
+use crate::hooks::HookState;
+
 pub(crate) use capability::COUNT as CAPABILITY_COUNT;
 pub use mount::{Attributes, MountIds, MountPlan, Source};
 pub use process::{CapabilitySets, ProcessPlan};
@@ -57,8 +59,56 @@ pub struct Plan {
     pub wants_users: bool,
     /// SELinux label of the file systems that are made for it; empty for none.
     pub mount_label: String,
+    /// Programs to run at points of its life, if there are any.
+    pub hooks: Option<Box<HookPlan>>,
+    /// Class of caches and memory bandwidth.
+    pub rdt: Option<runtime_spec::IntelRdt>,
     /// The process.
     pub process: ProcessPlan,
+}
+
+/// Hooks, and what they are told. The id and the bundle are for whoever reads the plan to fill in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HookPlan {
+    /// The hooks.
+    pub all: runtime_spec::Hooks,
+    /// What they are told.
+    pub state: HookState,
+}
+
+impl HookPlan {
+    fn read(spec: &Spec) -> Result<Option<Box<Self>>, BadSpec> {
+        let Some(all) = spec.hooks.as_ref().filter(|all| **all != runtime_spec::Hooks::default())
+        else {
+            return Ok(None);
+        };
+        for (name, hooks) in [
+            ("prestart", &all.prestart),
+            ("createRuntime", &all.create_runtime),
+            ("createContainer", &all.create_container),
+            ("startContainer", &all.start_container),
+            ("poststart", &all.poststart),
+            ("poststop", &all.poststop),
+        ] {
+            let bad = |problem: &str| Err(BadSpec::new(format!("hooks.{name}"), problem));
+            if hooks.iter().any(|hook| !hook.path.is_absolute()) {
+                return bad("a path is not absolute");
+            }
+            if hooks.iter().any(|hook| hook.timeout.is_some_and(|seconds| seconds <= 0)) {
+                return bad("a timeout must be positive");
+            }
+        }
+        let annotations = spec.annotations.clone();
+        let state = HookState { annotations, ..HookState::default() };
+        Ok(Some(Box::new(Self { all: all.clone(), state })))
+    }
+
+    /// Whether something is to run before the process stands in its root.
+    #[must_use]
+    pub fn before_pivot(&self) -> bool {
+        let all = &self.all;
+        [&all.prestart, &all.create_runtime, &all.create_container].iter().any(|l| !l.is_empty())
+    }
 }
 
 impl Plan {
@@ -91,6 +141,8 @@ impl Plan {
             sysctls: linux.sysctl.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             wants_users: linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User),
             mount_label: linux.mount_label.clone(),
+            hooks: HookPlan::read(spec)?,
+            rdt: linux.intel_rdt.clone(),
             process: ProcessPlan::read(process)?,
         })
     }
@@ -98,9 +150,7 @@ impl Plan {
 
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), BadSpec> {
     let refused = [
-        ("hooks", spec.hooks.is_some()),
         ("domainname", !spec.domainname.is_empty()),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
         (
             "linux.rootfsPropagation",
             !matches!(
@@ -181,7 +231,12 @@ mod tests {
             (linux(r#",{"type":"time"}]"#), "linux.namespaces[Time]"),
             (linux(r#",{"type":"pid"},{"type":"pid"}]"#), "linux.namespaces[Pid]"),
             (linux(r#",{"type":"ipc","path":"x"}]"#), "linux.namespaces[Ipc]"),
-            (linux(r#"],"intelRdt":{}"#), "linux.intelRdt"),
+            (
+                spec(
+                    r#"{"hooks":{"poststop":[{"path":"h"}]},"process":{"args":["sh"],"cwd":"/"},"linux":{"namespaces":[{"type":"mount"}]}}"#,
+                ),
+                "hooks.poststop",
+            ),
             (linux(r#"],"rootfsPropagation":"shared""#), "linux.rootfsPropagation"),
         ] {
             assert_eq!(Plan::read(&bad).unwrap_err().field, field);

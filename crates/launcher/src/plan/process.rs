@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use runtime_spec::{ConsoleSize, Process};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
 
 use super::{BadSpec, capability};
 
@@ -39,6 +40,8 @@ pub struct ProcessPlan {
     pub apparmor_profile: Option<String>,
     /// SELinux label.
     pub selinux_label: Option<String>,
+    /// CPUs of processes that are added to the container.
+    pub exec_cpus: Option<Box<ExecCpus>>,
 }
 
 /// Capability sets as bit masks.
@@ -81,6 +84,46 @@ impl RlimitValues {
     }
 }
 
+/// CPUs of processes that are added to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecCpus {
+    /// Until such a process is in the container's cgroup.
+    pub initial: Option<CpuSet>,
+    /// From then on.
+    pub last: Option<CpuSet>,
+}
+
+impl ExecCpus {
+    fn read(given: &runtime_spec::CpuAffinity) -> Result<Box<Self>, BadSpec> {
+        let set = |field: &str, text: &str| match text {
+            "" => Ok(None),
+            text => cpu_set(text).map(Some).ok_or_else(|| {
+                BadSpec::new(
+                    format!("process.execCPUAffinity.{field}"),
+                    format!("{text:?} is not a list of CPUs such as 0-2,5"),
+                )
+            }),
+        };
+        Ok(Box::new(Self {
+            initial: set("initial", &given.initial)?,
+            last: set("final", &given.final_)?,
+        }))
+    }
+}
+
+fn cpu_set(text: &str) -> Option<CpuSet> {
+    let mut set = CpuSet::new();
+    for range in text.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last >= CpuSet::MAX_CPU {
+            return None;
+        }
+        (first..=last).for_each(|cpu| set.set(cpu));
+    }
+    Some(set)
+}
+
 impl ProcessPlan {
     /// Reads `process`.
     ///
@@ -111,6 +154,7 @@ impl ProcessPlan {
             terminal: process.terminal.then(|| process.console_size.unwrap_or_default()),
             apparmor_profile: process.apparmor_profile.clone().filter(|p| !p.is_empty()),
             selinux_label: process.selinux_label.clone().filter(|l| !l.is_empty()),
+            exec_cpus: process.exec_cpu_affinity.as_ref().map(ExecCpus::read).transpose()?,
         })
     }
 
@@ -236,6 +280,25 @@ mod tests {
             let error = ProcessPlan::read(&bad).unwrap_err();
             assert_eq!(error.field, field);
             assert!(!error.to_string().contains("SECRET"), "{error}");
+        }
+    }
+
+    #[test]
+    fn cpus_of_execs_are_lists() {
+        let read = |list: &str| {
+            let mut given = process();
+            let (initial, final_) = (String::new(), list.to_owned());
+            given.exec_cpu_affinity = Some(runtime_spec::CpuAffinity { initial, final_ });
+            ProcessPlan::read(&given).map(|plan| plan.exec_cpus.unwrap().last)
+        };
+        let set = read("0-1,3").unwrap().unwrap();
+        assert_eq!(
+            (0..5).map(|cpu| set.is_set(cpu)).collect::<Vec<_>>(),
+            [true, true, false, true, false]
+        );
+        assert_eq!(read("").unwrap(), None);
+        for bad in ["x", "3-1", "0-99999", "0,"] {
+            assert_eq!(read(bad).unwrap_err().field, "process.execCPUAffinity.final", "{bad}");
         }
     }
 

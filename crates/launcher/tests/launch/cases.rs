@@ -277,3 +277,73 @@ pub fn a_capability_that_the_host_keeps_back_is_said_and_not_fatal(proof: &Singl
     );
     assert_eq!(outcome.code, 0);
 }
+
+pub fn hooks_run_before_the_program_and_in_the_container(proof: &SingleThreaded) {
+    let mut bundle = Bundle::new();
+    let reached = bundle.dir.path().join("reached");
+    let hook = |path: &str, args: &[&str]| runtime_spec::Hook {
+        path: path.into(),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: vec!["PATH=/bin".to_owned()],
+        timeout: Some(20),
+    };
+    let script = "cat > /tmp/state; id -u > /tmp/who; grep CapEff /proc/self/status >> /tmp/who";
+    bundle.spec.hooks = Some(runtime_spec::Hooks {
+        create_runtime: vec![hook(reached.to_str().unwrap(), &[])],
+        start_container: vec![hook("/bin/sh", &["sh", "-c", script])],
+        ..Default::default()
+    });
+    bundle.sh("cat /tmp/state; echo; cat /tmp/who");
+    let outcome = bundle.run(proof).unwrap();
+    assert!(reached.exists(), "nobody waited for the hooks of the runtime");
+    let (state, rest) = outcome.out.split_once('\n').unwrap();
+    let state: serde_json::Value = serde_json::from_str(state).unwrap();
+    assert_eq!((&state["status"], &state["pid"]), (&"created".into(), &1.into()), "{state}");
+    assert_eq!(rest, "0\nCapEff:\t0000000000000021\n", "it has the container's privileges");
+    bundle.spec.hooks.as_mut().unwrap().start_container =
+        vec![hook("/bin/sh", &["sh", "-c", "echo not today >&2; exit 4"])];
+    let error = bundle.run(proof).unwrap_err();
+    assert!(error.message.contains("not today"), "{error}");
+}
+
+pub fn an_exec_is_kept_to_its_cpus_and_the_container_is_not(proof: &SingleThreaded) {
+    let mut bundle = Bundle::new();
+    let list = "grep Cpus_allowed_list /proc/self/status";
+    bundle.sh(&format!("{list}; sleep 1000"));
+    bundle.process().exec_cpu_affinity =
+        Some(runtime_spec::CpuAffinity { initial: "0".to_owned(), final_: "0".to_owned() });
+    let plan = Plan::read(&bundle.spec).unwrap();
+    let (launched, _output, _) = bundle.ready(proof).unwrap();
+    launched.control.start().unwrap();
+    assert!(matches!(launched.control.report(), Report::Executed));
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let args = ["sh", "-c", list].map(str::to_owned);
+    let process = plan.process.with_command(&args, None).unwrap();
+    let request = Exec {
+        process: &process,
+        container: launched.child.pidfd.as_fd(),
+        stdio: ChildStdio::Streams {
+            stdin: null.as_fd(),
+            stdout: write.as_fd(),
+            stderr: write.as_fd(),
+        },
+        filter: None,
+        seat: Seat::Stay,
+        users: None,
+        tracers: Tracers::Impossible,
+    };
+    let added = exec(proof, &request).unwrap();
+    drop(write);
+    assert!(matches!(added.control.report(), Report::Executed));
+    let mut out = String::new();
+    File::from(read).read_to_string(&mut out).unwrap();
+    assert_eq!(wait(&added.child.pidfd), 0, "whoever entered has handed over: {out}");
+    let heir = added.hand_over.unwrap().heir().unwrap();
+    let heir = rustix::process::pidfd_open(heir, rustix::process::PidfdFlags::empty()).unwrap();
+    assert_eq!(wait(&heir), 0, "{out}");
+    assert_eq!(out, "Cpus_allowed_list:\t0\n");
+    rustix::process::pidfd_send_signal(&launched.child.pidfd, rustix::process::Signal::KILL)
+        .unwrap();
+    wait(&launched.child.pidfd);
+}

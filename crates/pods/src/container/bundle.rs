@@ -33,14 +33,23 @@ pub(super) fn read(dir: &Path) -> Result<Spec, Cause> {
     read().map_err(file_failed("read", &path))
 }
 
-/// Changes the limits of a container that has no cgroup yet; whether there is a spec to change.
-pub(super) fn change_limits(dir: &Path, limits: &Resources) -> Result<(), Cause> {
+/// Changes the limits, and the OOM score where one is given, of a container that has no cgroup yet.
+pub(super) fn change_limits(
+    dir: &Path,
+    limits: &Resources,
+    oom_score: Option<i32>,
+) -> Result<(), Cause> {
     let path = dir.join(SPEC);
     let change = || -> io::Result<()> {
         let mut spec: Spec = serde_json::from_slice(&std::fs::read(&path)?)?;
         let old = spec.linux.get_or_insert_default().resources.get_or_insert_default();
         let new = limits.clone();
-        *old = Resources { devices: std::mem::take(&mut old.devices), pids: old.pids, ..new };
+        // An update says nothing of these.
+        let (devices, block_io) = (std::mem::take(&mut old.devices), old.block_io.take());
+        *old = Resources { devices, block_io, pids: old.pids, ..new };
+        if let (Some(score), Some(process)) = (oom_score, &mut spec.process) {
+            process.oom_score_adj = Some(score);
+        }
         let temporary = dir.join(".config.json");
         write_private(&temporary, &serde_json::to_vec(&spec)?)?;
         std::fs::rename(&temporary, &path)
@@ -69,12 +78,15 @@ mod tests {
         let devices = vec![DeviceCgroup { allow: true, ..DeviceCgroup::default() }];
         let limits = Resources { devices, ..Resources::default() };
         let linux = Linux { resources: Some(limits), ..Linux::default() };
-        let spec = Spec { linux: Some(linux), ..Spec::default() };
+        let process = Some(runtime_spec::Process::default());
+        let spec = Spec { linux: Some(linux), process, ..Spec::default() };
         write(&bundle, &spec, Some(b"filter")).unwrap();
         let cpu = Some(Cpu { shares: Some(5), ..Cpu::default() });
-        change_limits(&bundle, &Resources { cpu: cpu.clone(), ..Resources::default() }).unwrap();
+        let new = Resources { cpu: cpu.clone(), ..Resources::default() };
+        change_limits(&bundle, &new, Some(7)).unwrap();
         let read: Spec =
             serde_json::from_slice(&std::fs::read(bundle.join("config.json")).unwrap()).unwrap();
+        assert_eq!(read.process.unwrap().oom_score_adj, Some(7));
         let limits = read.linux.unwrap().resources.unwrap();
         assert_eq!((limits.cpu, limits.devices.len()), (cpu, 1));
         for file in ["config.json", "seccomp.bpf"] {

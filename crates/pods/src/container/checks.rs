@@ -2,7 +2,20 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use model::{ContainerConfig, PidMode, SandboxConfig};
+use model::{ContainerConfig, IpcMode, PidMode, SandboxConfig, UserNamespace};
+
+/// A container's network and users are its sandbox's, and so are its IPC objects unless it has its own: callers
+/// that are no kubelet leave these fields at their defaults.
+pub(super) fn adopt(container: &mut ContainerConfig, sandbox: &SandboxConfig) {
+    let namespaces = &mut container.security.namespaces;
+    namespaces.network = sandbox.namespaces.network;
+    if namespaces.ipc == IpcMode::Pod {
+        namespaces.ipc = sandbox.namespaces.ipc;
+    }
+    if namespaces.user == UserNamespace::Node {
+        namespaces.user = sandbox.namespaces.user;
+    }
+}
 
 /// Why a container cannot be as it was asked for.
 pub(super) fn contradiction(
@@ -17,8 +30,12 @@ pub(super) fn contradiction(
     if shares && sandbox.namespaces.pid != PidMode::Pod {
         return Some("the sandbox has no process ids to share".to_owned());
     }
-    // Its network is the sandbox's whatever it says: there is one for all, and callers that are no kubelet
-    // leave the field at its default.
+    if security.namespaces.ipc == IpcMode::Node && sandbox.namespaces.ipc != IpcMode::Node {
+        return Some("the sandbox is not in the host's IPC namespace".to_owned());
+    }
+    if security.namespaces.user != sandbox.namespaces.user {
+        return Some("its user namespace is not the sandbox's".to_owned());
+    }
     if let Some(path) = &container.log_path
         && !is_below(path)
     {
@@ -39,7 +56,7 @@ pub(super) fn log_file(container: &ContainerConfig, sandbox: &SandboxConfig) -> 
 
 #[cfg(test)]
 mod tests {
-    use model::NetworkMode;
+    use model::{IdMapping, NetworkMode};
 
     use super::*;
     use crate::records::tests::{container_config, sandbox_config};
@@ -52,6 +69,11 @@ mod tests {
         for change in [
             (|c| c.security.privileged = true) as fn(&mut ContainerConfig),
             |c| c.security.namespaces.pid = PidMode::Pod,
+            |c| c.security.namespaces.ipc = IpcMode::Node,
+            |c| {
+                let one = IdMapping { container_id: 0, host_id: 70_000, length: 9 };
+                c.security.namespaces.user = UserNamespace::Pod { uids: one, gids: one };
+            },
             |c| c.log_path = Some("../x".into()),
             |c| c.log_path = Some("/x".into()),
             |c| c.log_path = Some("".into()),
@@ -62,6 +84,8 @@ mod tests {
         }
         let mut config = plain;
         config.security.namespaces.network = NetworkMode::Node;
+        adopt(&mut config, &sandbox);
+        assert_eq!(config.security.namespaces.network, NetworkMode::Pod);
         assert_eq!(contradiction(&config, &sandbox), None, "the network is the sandbox's");
         config.log_path = Some("c/0.log".into());
         assert_eq!(contradiction(&config, &sandbox), None);

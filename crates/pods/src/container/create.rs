@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use image_store::Image;
 use model::{
-    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, SandboxId, State,
-    User,
+    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, Profile, SandboxId,
+    State, User,
 };
 use monitor_client::Monitor;
 use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
@@ -14,10 +14,11 @@ use operations::Phases;
 use runtime_spec::Spec;
 use specgen::{Features, Inputs, Launcher};
 
-use super::host_paths::{self, OnHost};
+use super::extras::Extras;
+use super::host_paths::{self, OnHost, Wanted};
 use super::log_limits::log_limits;
 use super::rootfs::{self, Prepared};
-use super::{bundle, checks};
+use super::{bundle, checks, extras};
 use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
@@ -53,8 +54,11 @@ pub(crate) async fn create(
         let problem = "its sandbox is not ready".to_owned();
         return Err(PodsError::State { operation: OPERATION, object, problem });
     }
-    config.security.namespaces.network = pod.config.namespaces.network;
+    checks::adopt(&mut config, &pod.config);
     if let Some(problem) = checks::contradiction(&config, &pod.config) {
+        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+    }
+    if let Err(problem) = Extras::read(&config, &pod.config, &inner.config.classes) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
     let limits = log_limits(inner.config.log_limits, &config.annotations, &pod.config.annotations);
@@ -135,6 +139,7 @@ struct Reserved<'a> {
     /// What its spec says of its cgroup.
     cgroups_path: String,
     bundle: PathBuf,
+    extras: Extras,
 }
 
 /// One whose mounts, devices and filter were found and whose file systems are prepared.
@@ -161,10 +166,10 @@ impl<'a> Reserved<'a> {
         let handler = inner.config.handlers.get(&pod.config.handler);
         let handler =
             handler.ok_or_else(|| gone("its runtime handler is not configured any more"))?;
-        if !config.cdi_devices.is_empty() {
-            let message = "CDI devices are not supported";
-            return Err(Failure::new("devices", Cause::other(Class::Unimplemented, message)));
-        }
+        let extras =
+            Extras::read(&config, &pod.config, &inner.config.classes).map_err(|problem| {
+                Failure::new("begin", Cause::other(Class::InvalidArgument, problem))
+            })?;
         let image = rootfs::find(&inner.services.images, &config)
             .map_err(|cause| Failure::new("image", cause))?;
         let mut random = [0; 32];
@@ -196,13 +201,14 @@ impl<'a> Reserved<'a> {
         inner.table.add_container(record.clone());
         inner.table.save_container(&record.id).map_err(|e| Failure::new("record", e))?;
         let bundle = inner.bundle(&pod.id, &record.id);
-        Ok(Self { inner, pod, handler, record, image, cgroups_path, bundle })
+        Ok(Self { inner, pod, handler, record, image, cgroups_path, bundle, extras })
     }
 
     async fn look_up(self, phases: &Phases, undos: &mut Undos) -> Result<Ready<'a>, Failure> {
         let deadlines = self.inner.config.deadlines;
-        let (config, log) = (Arc::clone(&self.record.config), self.record.log_path.clone());
-        let look = self.inner.may_hang.run(move || host_paths::look_up(&config, log.as_deref()));
+        self.provide_apparmor(phases).await?;
+        let (config, wanted) = (Arc::clone(&self.record.config), self.wanted());
+        let look = self.inner.may_hang.run(move || host_paths::look_up(&config, &wanted));
         let mut on_host = step(phases, "host paths", deadlines.host_path, look).await?;
         let filter = self.filter(phases).await?;
         undos.push(Undo::ReleaseRootfs(self.record.id.clone()));
@@ -214,6 +220,30 @@ impl<'a> Reserved<'a> {
         let prepare = move || rootfs::prepare(&images, &image, &id, &config, found, &places);
         let prepared = blocking_step(phases, "rootfs", deadlines.rootfs, prepare).await?;
         Ok(Ready { reserved: self, on_host, prepared, filter })
+    }
+
+    /// What is to be looked up on the host.
+    fn wanted(&self) -> Wanted {
+        let (inner, record) = (self.inner, &self.record);
+        let labels = specgen::selinux_labels(&record.config, &self.pod.config, &inner.host);
+        Wanted {
+            log: record.log_path.clone(),
+            mount_label: labels.1,
+            ..self.extras.wanted(&inner.config.cdi_dirs)
+        }
+    }
+
+    /// Sees to it that the kernel has the container's AppArmor profile.
+    async fn provide_apparmor(&self, phases: &Phases) -> Result<(), Failure> {
+        let needed = extras::apparmor_needed(&self.record.config);
+        if !self.inner.host.apparmor || *needed == Profile::Unconfined {
+            return Ok(());
+        }
+        let (needed, apparmor) = (needed.clone(), self.inner.apparmor.clone());
+        let default = self.inner.config.apparmor_profile.clone();
+        let provide =
+            self.inner.may_hang.run(move || apparmor.provide(&needed, default.as_deref()));
+        step(phases, "apparmor", self.inner.config.deadlines.host_path, provide).await
     }
 
     /// The compiled seccomp filter, if its profile is not unconfined.
@@ -252,8 +282,14 @@ impl<'a> Reserved<'a> {
 
 impl<'a> Ready<'a> {
     async fn describe(self, phases: &Phases, undos: &mut Undos) -> Result<Described<'a>, Failure> {
-        let spec = self.spec().map_err(|e| Failure::new("spec", e))?;
-        let Self { reserved, prepared, filter, .. } = self;
+        let mut spec = self.spec().map_err(|e| Failure::new("spec", e))?;
+        let Self { reserved, mut prepared, filter, on_host } = self;
+        let (container, pod) = (&reserved.record.config, &reserved.pod.config);
+        let extended = reserved.extras.apply(&mut spec, &on_host, reserved.handler, container, pod);
+        extended.map_err(|cause| Failure::new("devices", cause))?;
+        if let Some(process) = &spec.process {
+            prepared.identity.user.groups.clone_from(&process.user.additional_gids);
+        }
         undos.push(Undo::RemoveDirectory(reserved.bundle.clone()));
         let (dir, own) = (reserved.bundle.clone(), reserved.features().launcher == Launcher::Own);
         // An external runtime finds the profile in the spec and compiles it itself.

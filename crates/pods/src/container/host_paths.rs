@@ -1,14 +1,20 @@
 //! Paths of the host that a container is to see. What is looked at here may hang.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use cdi::{Catalogue, DeviceName, Edits, Node, NodeKind};
 use model::{Class, ContainerConfig, Device, Mount, MountSource, Propagation};
+use runtime_spec::{BlockIo, ThrottleDevice};
 use rustix::fs::{Mode, OFlags};
-use specgen::{ResolvedDevice, ResolvedMount};
+use specgen::{DeviceKind, HostDevice, ResolvedDevice, ResolvedMount};
 
+use super::relabel::{LABEL, relabel};
+use crate::config::BlockIoClass;
 use crate::error::Cause;
 use crate::host;
 use crate::pods::file_failed;
@@ -20,15 +26,44 @@ pub(super) struct OnHost {
     pub(super) mounts: Vec<Option<ResolvedMount>>,
     pub(super) devices: Vec<ResolvedDevice>,
     /// All device nodes, for a privileged container.
-    pub(super) all_devices: Vec<specgen::HostDevice>,
+    pub(super) all_devices: Vec<HostDevice>,
+    /// What its CDI devices change.
+    pub(super) edits: Edits,
+    /// The nodes that they are about.
+    pub(super) nodes: Nodes,
+    /// Its block I/O class, with the devices by number.
+    pub(super) block_io: Option<BlockIo>,
+}
+
+/// Nodes of the host by path, or why there is none.
+type Nodes = BTreeMap<PathBuf, Result<Node, String>>;
+
+/// What beside the request is to be looked up.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// The container's log.
+    pub(super) log: Option<PathBuf>,
+    /// Directories of CDI specs.
+    pub(super) cdi_dirs: Vec<PathBuf>,
+    /// CDI devices.
+    pub(super) cdi: Vec<DeviceName>,
+    /// The block I/O class.
+    pub(super) block_io: Option<BlockIoClass>,
+    /// The label of the container's files; empty where the host has none.
+    pub(super) mount_label: String,
 }
 
 /// Looks everything up. Blocks, and hangs with the file systems that it looks at.
-pub(super) fn look_up(config: &ContainerConfig, log: Option<&Path>) -> Result<OnHost, Cause> {
+pub(super) fn look_up(config: &ContainerConfig, wanted: &Wanted) -> Result<OnHost, Cause> {
     let mut found = OnHost::default();
-    if let Some(directory) = log.and_then(Path::parent) {
+    if let Some(directory) = wanted.log.as_deref().and_then(Path::parent) {
         fs::create_dir_all(directory).map_err(file_failed("make", directory))?;
     }
+    if !wanted.cdi.is_empty() {
+        found.edits = Catalogue::read(&wanted.cdi_dirs)?.edits(&wanted.cdi)?;
+        found.nodes = found.edits.nodes().map(|path| (path.to_owned(), cdi_node(path))).collect();
+    }
+    found.block_io = wanted.block_io.as_ref().map(block_io).transpose()?;
     for mount in &config.mounts {
         found.mounts.push(match &mount.source {
             MountSource::HostPath(path) => Some(of_host(mount, path)?),
@@ -41,7 +76,57 @@ pub(super) fn look_up(config: &ContainerConfig, log: Option<&Path>) -> Result<On
     if config.security.privileged {
         found.all_devices = host::devices();
     }
+    // Only once the request is known to be sound.
+    if !wanted.mount_label.is_empty() {
+        let sources = config.mounts.iter().zip(&found.mounts).filter(|(m, _)| m.selinux_relabel);
+        for source in sources.filter_map(|(_, found)| Some(&found.as_ref()?.source)) {
+            relabel(source, LABEL, &wanted.mount_label)?;
+        }
+    }
     Ok(found)
+}
+
+/// The node at `path`, which a CDI device is about.
+fn cdi_node(path: &Path) -> Result<Node, String> {
+    let metadata = fs::metadata(path).map_err(|e| e.to_string())?;
+    if metadata.file_type().is_fifo() {
+        let (mode, uid, gid) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+        return Ok(Node { kind: NodeKind::Pipe, major: 0, minor: 0, mode, uid, gid });
+    }
+    let device = host::device(path, &metadata).ok_or("it is not a device")?;
+    let HostDevice { kind, major, minor, mode, uid, gid, .. } = device;
+    let kind = match kind {
+        DeviceKind::Char => NodeKind::Char,
+        DeviceKind::Block => NodeKind::Block,
+    };
+    Ok(Node { kind, major, minor, mode, uid, gid })
+}
+
+/// A class with its devices by number.
+fn block_io(class: &BlockIoClass) -> Result<BlockIo, Cause> {
+    let found = |devices: &[(PathBuf, u64)]| -> Result<Vec<ThrottleDevice>, Cause> {
+        let one = |(path, rate): &(PathBuf, u64)| {
+            let metadata = fs::metadata(path).map_err(|e| missing(path, e))?;
+            match host::device(path, &metadata) {
+                Some(HostDevice { kind: DeviceKind::Block, major, minor, .. }) => {
+                    let (major, minor) = (i64::from(major), i64::from(minor));
+                    Ok(ThrottleDevice { major, minor, rate: *rate })
+                }
+                Some(_) | None => {
+                    let message = format!("{} is not a block device", path.display());
+                    Err(Cause::other(Class::FailedPrecondition, message))
+                }
+            }
+        };
+        devices.iter().map(one).collect()
+    };
+    Ok(BlockIo {
+        weight: class.weight,
+        throttle_read_bps_device: found(&class.read_bps)?,
+        throttle_write_bps_device: found(&class.write_bps)?,
+        throttle_read_iops_device: found(&class.read_iops)?,
+        throttle_write_iops_device: found(&class.write_iops)?,
+    })
 }
 
 fn of_host(mount: &Mount, path: &Path) -> Result<ResolvedMount, Cause> {
@@ -210,11 +295,11 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let mut config = container_config("c", 0);
         config.mounts = vec![mount(&link)];
-        let found = look_up(&config, None).unwrap();
+        let found = look_up(&config, &Wanted::default()).unwrap();
         assert_eq!(found.mounts[0].as_ref().unwrap().source, real);
         let gone = dir.path().join("gone");
         config.mounts = vec![mount(&gone)];
-        let error = look_up(&config, None).unwrap_err().to_string();
+        let error = look_up(&config, &Wanted::default()).unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("does not exist"), "{error}");
         assert!(!gone.exists(), "what is missing is not made");
     }
@@ -229,13 +314,63 @@ mod tests {
             access,
         };
         config.devices = vec![device("/dev/null", "/dev/x")];
-        let found = look_up(&config, None).unwrap().devices;
+        let found = look_up(&config, &Wanted::default()).unwrap().devices;
         assert_eq!(found[0].container_path, Path::new("/dev/x"));
         assert_eq!((found[0].device.major, found[0].device.minor), (1, 3));
         config.devices = vec![device("/dev", "/d")];
-        let found = look_up(&config, None).unwrap().devices;
+        let found = look_up(&config, &Wanted::default()).unwrap().devices;
         assert!(found.iter().any(|d| d.container_path == Path::new("/d/null")));
         config.devices = vec![device("/etc/passwd", "/d")];
-        assert!(look_up(&config, None).unwrap_err().to_string().contains("not a device"));
+        assert!(
+            look_up(&config, &Wanted::default()).unwrap_err().to_string().contains("not a device")
+        );
+    }
+
+    #[test]
+    fn cdi_devices_are_found_with_their_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = r#"{"cdiVersion": "0.6.0", "kind": "v/c", "devices": [{"name": "0",
+            "containerEdits": {"deviceNodes": [{"path": "/dev/x", "hostPath": "/dev/null"},
+                {"path": "/dev/no-such-device"}]}}]}"#;
+        fs::write(dir.path().join("v.json"), spec).unwrap();
+        let wanted = |name: &str| Wanted {
+            cdi_dirs: vec![dir.path().to_owned()],
+            cdi: vec![DeviceName::parse(name).unwrap()],
+            ..Wanted::default()
+        };
+        let found = look_up(&container_config("c", 0), &wanted("v/c=0")).unwrap();
+        let null = found.nodes[Path::new("/dev/null")].as_ref().unwrap();
+        assert_eq!((null.kind, null.major, null.minor), (NodeKind::Char, 1, 3));
+        assert!(found.nodes[Path::new("/dev/no-such-device")].is_err());
+        let error = look_up(&container_config("c", 0), &wanted("v/c=1")).unwrap_err().to_string();
+        assert!(error.contains("v/c=1 is not known"), "{error}");
+    }
+
+    #[test]
+    fn a_block_io_class_is_about_block_devices() {
+        let class = |path: &str| Wanted {
+            block_io: Some(BlockIoClass {
+                weight: Some(10),
+                read_bps: vec![(path.into(), 5)],
+                ..BlockIoClass::default()
+            }),
+            ..Wanted::default()
+        };
+        for (path, problem) in [("/dev/null", "not a block device"), ("/dev/none", "not exist")] {
+            let error = look_up(&container_config("c", 0), &class(path)).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        let block = host::devices().into_iter().find(|d| d.kind == DeviceKind::Block);
+        // A machine without a single block device has none to limit.
+        let Some(block) = block else { return };
+        let found =
+            look_up(&container_config("c", 0), &class(block.path.to_str().unwrap())).unwrap();
+        let limits = found.block_io.unwrap();
+        let numbers = (i64::from(block.major), i64::from(block.minor));
+        let one = limits.throttle_read_bps_device[0];
+        assert_eq!(
+            (one.major, one.minor, one.rate, limits.weight),
+            (numbers.0, numbers.1, 5, Some(10))
+        );
     }
 }

@@ -16,8 +16,11 @@ pub(crate) mod update_resources;
 
 mod bundle;
 mod checks;
+mod classes;
+mod extras;
 mod host_paths;
 mod log_limits;
+mod relabel;
 mod rootfs;
 
 use std::sync::Arc;

@@ -1,0 +1,199 @@
+//! The devices that this node's files describe.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::apply::Edits;
+use crate::error::CdiError;
+use crate::file::{File, Language, parse};
+use crate::name::DeviceName;
+
+/// The longest file that is read, in bytes.
+const FILE_MAX: u64 = 4 << 20;
+/// Files of one directory that are read at most.
+const FILES_MAX: usize = 1024;
+/// Files whose mistakes are told of a device that is not found.
+const TOLD_MAX: usize = 3;
+
+/// All files, as they are now. It is read again for each container that asks for devices, so a file that
+/// has changed counts at once; nobody else pays for it.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    files: Vec<Known>,
+    /// Files that are no specs, and why. They matter to nobody but those who miss a device.
+    broken: Vec<(PathBuf, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    path: PathBuf,
+    /// Number of its directory: a later one's files come before those of an earlier one.
+    directory: usize,
+    file: File,
+}
+
+impl Catalogue {
+    /// Reads `directories`. One that is not there has no files; a file that cannot be read or is no spec
+    /// counts as one that is not there, and is told when a device is missing. Blocks.
+    ///
+    /// # Errors
+    /// [`CdiError::Read`].
+    pub fn read(directories: &[PathBuf]) -> Result<Self, CdiError> {
+        let mut all = Self::default();
+        for (number, directory) in directories.iter().enumerate() {
+            let paths = spec_files(directory)
+                .map_err(|source| CdiError::Read { path: directory.clone(), source })?;
+            for path in paths {
+                let read = content(&path).map_err(|e| e.to_string());
+                let language = Language::of(&path).unwrap_or(Language::Json);
+                match read.and_then(|text| parse(&text, language)) {
+                    Ok(file) => all.files.push(Known { path, directory: number, file }),
+                    Err(problem) => all.broken.push((path, problem)),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// What `devices` change, each named once: first what their files say for all devices of theirs, then
+    /// what is said of each.
+    ///
+    /// # Errors
+    /// [`CdiError::Unknown`], [`CdiError::Conflict`].
+    pub fn edits(&self, devices: &[DeviceName]) -> Result<Edits, CdiError> {
+        let mut edits = Edits::default();
+        let mut files: Vec<&Path> = Vec::new();
+        let mut named: Vec<&DeviceName> = Vec::new();
+        for name in devices {
+            if named.contains(&name) {
+                continue;
+            }
+            named.push(name);
+            let known = self.find(name)?;
+            if !files.contains(&known.path.as_path()) {
+                files.push(&known.path);
+                edits.add(known.file.kind.clone(), known.file.container_edits.clone());
+            }
+            let device = known.file.devices.iter().find(|d| d.name == name.device());
+            if let Some(device) = device {
+                edits.add(name.to_string(), device.container_edits.clone());
+            }
+        }
+        Ok(edits)
+    }
+
+    fn find(&self, name: &DeviceName) -> Result<&Known, CdiError> {
+        let has = |known: &&Known| {
+            known.file.kind == name.kind()
+                && known.file.devices.iter().any(|d| d.name == name.device())
+        };
+        let mut found: Option<&Known> = None;
+        let mut rival: Option<&Known> = None;
+        for known in self.files.iter().filter(has) {
+            match found {
+                Some(before) if before.directory == known.directory => rival = Some(before),
+                Some(_) | None => rival = None,
+            }
+            found = Some(known);
+        }
+        match (found, rival) {
+            (None, _) => Err(CdiError::Unknown { name: name.to_string(), hint: self.hint() }),
+            (Some(one), Some(other)) => Err(CdiError::Conflict {
+                name: name.to_string(),
+                first: other.path.clone(),
+                second: one.path.clone(),
+            }),
+            (Some(known), None) => Ok(known),
+        }
+    }
+
+    fn hint(&self) -> String {
+        let told = self.broken.iter().take(TOLD_MAX);
+        told.map(|(path, problem)| format!("; {} is no spec: {problem}", path.display())).collect()
+    }
+}
+
+/// The names of a directory's specs, sorted; none where there is no directory.
+fn spec_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let listing = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut paths = Vec::new();
+    for entry in listing {
+        let path = entry?.path();
+        if Language::of(&path).is_some() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.truncate(FILES_MAX);
+    Ok(paths)
+}
+
+fn content(path: &Path) -> io::Result<String> {
+    // A pipe or a device under such a name must not keep anybody waiting.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::other(format!("longer than {FILE_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(kind: &str, devices: &[&str], env: &str) -> String {
+        let devices: Vec<String> = devices
+            .iter()
+            .map(|name| format!(r#"{{"name": "{name}", "containerEdits": {{"env": ["{env}"]}}}}"#))
+            .collect();
+        format!(
+            r#"{{"cdiVersion": "0.6.0", "kind": "{kind}", "devices": [{}]}}"#,
+            devices.join(",")
+        )
+    }
+
+    fn names(texts: &[&str]) -> Vec<DeviceName> {
+        texts.iter().map(|text| DeviceName::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_later_directory_comes_first_and_two_files_of_one_are_a_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, run) = (dir.path().join("etc"), dir.path().join("run"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir(&run).unwrap();
+        fs::write(etc.join("a.json"), spec("v/c", &["0", "1"], "FROM=etc")).unwrap();
+        fs::write(etc.join("b.json"), spec("v/c", &["1"], "FROM=b")).unwrap();
+        fs::write(run.join("a.json"), spec("v/c", &["0"], "FROM=run")).unwrap();
+        fs::write(run.join("note.txt"), "nothing").unwrap();
+        let all = [etc, run, dir.path().join("missing")];
+        let catalogue = Catalogue::read(&all).unwrap();
+        let edits = catalogue.edits(&names(&["v/c=0", "v/c=0"])).unwrap();
+        assert_eq!(edits.environment(), ["FROM=run"]);
+        let error = catalogue.edits(&names(&["v/c=1"])).unwrap_err();
+        assert!(matches!(&error, CdiError::Conflict { .. }), "{error}");
+        assert!(error.to_string().contains("a.json") && error.to_string().contains("b.json"));
+        // The same device in a directory that comes first settles it.
+        fs::write(all[1].join("b.json"), spec("v/c", &["1"], "FROM=b")).unwrap();
+        let catalogue = Catalogue::read(&all).unwrap();
+        assert_eq!(catalogue.edits(&names(&["v/c=1"])).unwrap().environment(), ["FROM=b"]);
+    }
+
+    #[test]
+    fn an_unknown_device_is_an_error_that_tells_of_broken_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), "kind: [").unwrap();
+        let catalogue = Catalogue::read(&[dir.path().to_owned()]).unwrap();
+        let error = catalogue.edits(&names(&["v/c=0"])).unwrap_err().to_string();
+        assert!(error.contains("v/c=0") && error.contains("a.yaml"), "{error}");
+        assert!(Catalogue::default().edits(&[]).unwrap().environment().is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! The Container Device Interface (version 1.1 of the CNCF's specification): vendors describe in files what
+//! a container needs to use their devices, and a request names devices as `vendor/class=name`.
+//!
+//! Owns: reading those files, finding devices in them, and the changes of a runtime spec that follow. Always:
+//! nothing of a file is left out in silence: a field that is not known, or that this node cannot honour,
+//! makes the file or the device an error; a device that two files of the same directory define is one, too.
+//! The only I/O is [`Catalogue::read`], which may hang with the file system that it looks at.
+//! Callers: `pods`.
+
+mod annotation;
+mod apply;
+mod catalogue;
+mod error;
+mod file;
+mod name;
+
+pub use annotation::devices_of;
+pub use apply::{Edits, Node, NodeKind};
+pub use catalogue::Catalogue;
+pub use error::CdiError;
+pub use name::DeviceName;
