@@ -5,26 +5,38 @@
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be made ends the program")]
 
+mod cri;
 mod images;
 mod lists;
 mod memory;
+mod peers;
 mod pods;
 mod restart;
 mod samples;
 mod soak;
+mod works;
 
 use std::process::ExitCode;
 
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
-const USAGE: &str = "usage: bench [pods | images | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]   (pods, memory and restart where none is named)";
+const USAGE: &str = "\
+usage: bench [pods | images | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+                 (pods, memory and restart where none is named)
+       bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
+       bench peers PROGRAMS [OPTIONS]
+OPTIONS: --works calls,throughput,exec,lists,logs,pull,start  --rounds N  --pods N  --counts 10,100,500
+         --log-mb N  --own-network  --pull REFERENCE  --out FILE-WITHOUT-ENDING  --brief";
 
 fn main() -> ExitCode {
-    // Before there are threads: only this one moves, and what it starts goes with it.
-    testkit::isolate_network();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Before there are threads: only this one moves, and what it starts goes with it. Daemons of others are
+    // where they are.
+    if args.first().is_none_or(|verb| verb != "cri") {
+        testkit::isolate_network();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let count = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=5000).contains(n));
     runtime.block_on(async {
@@ -50,6 +62,16 @@ fn main() -> ExitCode {
             ["soak", pods] if count(pods).is_some() => {
                 return soak::measure(count(pods).unwrap_or(2000)).await;
             }
+            ["cri", ref rest @ ..] => return of_others(rest).await,
+            ["peers", programs, ref rest @ ..] => match cri::Wanted::parse(rest) {
+                Ok(wanted) => {
+                    Box::pin(peers::measure(std::path::Path::new(programs), wanted)).await
+                }
+                Err(wrong) => {
+                    eprintln!("{wrong}\n{USAGE}");
+                    return ExitCode::FAILURE;
+                }
+            },
             [..] => {
                 eprintln!("{USAGE}");
                 return ExitCode::FAILURE;
@@ -57,6 +79,39 @@ fn main() -> ExitCode {
         }
         ExitCode::SUCCESS
     })
+}
+
+/// Endpoints that others run.
+async fn of_others(args: &[&str]) -> ExitCode {
+    let wanted = match cri::Wanted::parse(args) {
+        Ok(wanted) if wanted.endpoints.is_empty() || wanted.image.is_empty() => {
+            eprintln!("--endpoint and --image are needed\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+        Ok(wanted) => wanted,
+        Err(wrong) => {
+            eprintln!("{wrong}\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let logs = tempfile::Builder::new().prefix("isopod-bench-").tempdir();
+    let logs = logs.expect("a temporary directory");
+    let mut endpoints = Vec::new();
+    for (name, socket, handler) in &wanted.endpoints {
+        let endpoint = cri::endpoint::Endpoint {
+            name: name.clone(),
+            socket: socket.clone(),
+            handler: handler.clone(),
+            image: wanted.image.clone(),
+            cgroup: String::new(),
+            logs: logs.path().join(name),
+            restart: None,
+        };
+        endpoint.pull(&wanted.image).await;
+        endpoints.push(endpoint);
+    }
+    Box::pin(cri::measure(&mut endpoints, &wanted, "CRI endpoints")).await;
+    ExitCode::SUCCESS
 }
 
 /// A daemon with an image, and the image's name. All of it is in memory: a disk that others use as well, and

@@ -307,11 +307,7 @@ impl Daemon {
     /// # Panics
     /// Where it does not.
     pub async fn start(&mut self) {
-        let log = self.at.join("daemon.log");
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a file");
-        let mut command = self.command();
-        command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.process = Some(command.spawn().expect("the daemon's program can be started"));
+        self.spawn();
         until("the daemon serves", STARTS_WITHIN, async || {
             let process = self.process.as_mut().expect("it was started");
             let over = process.try_wait().expect("a child can be waited for");
@@ -320,6 +316,18 @@ impl Daemon {
             self.runtime().version(request).await.ok()
         })
         .await;
+    }
+
+    /// Starts it where it does not run, and waits for nothing.
+    ///
+    /// # Panics
+    /// Where its program cannot be started.
+    pub fn spawn(&mut self) {
+        let log = self.at.join("daemon.log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a file");
+        let mut command = self.command();
+        command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        self.process = Some(command.spawn().expect("the daemon's program can be started"));
     }
 
     /// Kills it as kill -9 does; its pods go on.
@@ -412,8 +420,7 @@ impl Daemon {
     /// A connection to another socket of it; made when it is first used.
     #[must_use]
     pub fn channel_at(&self, socket: &Path) -> Channel {
-        Endpoint::from_static("http://localhost")
-            .connect_with_connector_lazy(connector(socket.to_owned()))
+        channel(socket)
     }
 
     /// A connection whose client takes up as little ahead as HTTP/2 lets it.
@@ -492,6 +499,13 @@ impl Drop for Daemon {
             eprintln!("{}", wrong.join("\n"));
         }
     }
+}
+
+/// A connection to any runtime's socket; made when it is first used.
+#[must_use]
+pub fn channel(socket: &Path) -> Channel {
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector_lazy(connector(socket.to_owned()))
 }
 
 /// Connects to `socket`.

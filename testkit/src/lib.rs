@@ -20,7 +20,7 @@ mod pods;
 mod poll;
 mod registry;
 
-pub use daemon::{Daemon, Network, Setup};
+pub use daemon::{Daemon, Network, Setup, channel};
 pub use faults::Faults;
 pub use host::{Mounted, isolate_network};
 pub use image::{Image, Index, busybox};

@@ -1,8 +1,9 @@
 //! Figures: a release is built as it is shipped, then measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::run::{Outcome, cargo, run, target};
+use crate::run::{Outcome, cargo, run, target, top};
 use crate::setup::setup;
 
 /// The monitor by itself, static; the daemon with the monitor inside; both in `target/release`.
@@ -29,7 +30,44 @@ fn without_faults(program: &Path) -> Outcome {
 
 /// Sets up, builds a release, and measures; `args` say what.
 pub fn bench(args: &[String]) -> Outcome {
+    match args.split_first() {
+        Some((verb, rest)) if verb == "peers" => return peers(rest),
+        Some(_) | None => {}
+    }
     setup()?;
     release()?;
-    run(std::process::Command::new(target().join("release/bench")).args(args))
+    run(Command::new(target().join("release/bench")).args(args))
+}
+
+/// Measures beside Debian's containerd with runc and crun, and writes docs/benchmarks; containerd is taken out
+/// of its package and not installed, so that no daemon of the machine is started or changed.
+fn peers(args: &[String]) -> Outcome {
+    setup()?;
+    let programs = containerd()?;
+    release()?;
+    let mut bench = Command::new(target().join("release/bench"));
+    bench.arg("peers").arg(programs).arg("--own-network");
+    let says_where = args.iter().any(|arg| arg == "--out");
+    if !says_where {
+        bench.arg("--out").arg(top().join("docs/benchmarks/peers"));
+    }
+    run(bench.args(args))
+}
+
+/// Where containerd and its shim are.
+fn containerd() -> Result<PathBuf, String> {
+    let at = target().join("peers");
+    let programs = at.join("usr/bin");
+    if programs.join("containerd").is_file() {
+        return Ok(programs);
+    }
+    std::fs::create_dir_all(&at).map_err(|e| format!("cannot make {}: {e}", at.display()))?;
+    let mut download = Command::new("apt-get");
+    run(download.args(["--quiet", "download", "containerd"]).current_dir(&at))?;
+    let all = std::fs::read_dir(&at).map_err(|e| format!("cannot read {}: {e}", at.display()))?;
+    let mut packages = all.filter_map(|entry| Some(entry.ok()?.path()));
+    let package = packages.find(|path| path.extension().is_some_and(|ending| ending == "deb"));
+    let package = package.ok_or("apt-get has downloaded no package")?;
+    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&at))?;
+    Ok(programs)
 }

@@ -22,6 +22,10 @@ usage: cargo xtask VERB
   test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
   lint             format, clippy, cargo-deny, documentation; all without a warning
   bench [WHAT…]    build a release and measure what SPECIFICATION.md promises
+  bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE
+                   the same work on any CRI endpoints in turn, with ratios
+  bench peers      the same on Isopod and on Debian's containerd with runc and crun,
+                   all started for this; writes docs/benchmarks/peers.{md,json,svg}
   faults           kill the daemon and its monitors at every point, fill and break the disk at each
   model [--minutes N] [--seed N]
                    random calls and deaths beside a model of what must be true

@@ -132,8 +132,8 @@ impl Container {
             container: self.id.clone(),
             state: self.state.clone(),
             pid: self.process.as_ref().map(|p| p.pid.as_raw_nonzero().get()),
-            log_lines_lost: self.output.log.lost,
-            log_lines_dropped: self.output.log.dropped,
+            log_lines_lost: self.output.log.totals.lost,
+            log_lines_dropped: self.output.log.totals.dropped,
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use cri_log::Stream;
 use launcher::Tracers;
 use model::{ContainerId, Exit, State};
-use monitor_api::{AttachEnd, Event, ExitRecord, FromMonitor, Refusal, Reply};
+use monitor_api::{AttachEnd, Event, ExitRecord, FromMonitor, LogTotals, Refusal, Reply};
 use rustix::event::Timespec;
 use rustix::net::SocketFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -52,10 +52,22 @@ pub struct Monitor {
     /// Filters in use, so that equal ones are kept once.
     pub filters: Vec<StoredFilter>,
     pub stopping: bool,
+    /// What containers have logged that are gone.
+    pub logged: LogTotals,
     connections: BTreeMap<Key, Connection>,
     listener: Option<OwnedFd>,
     signals: OwnedFd,
     scratch: Scratch,
+}
+
+/// Both together.
+pub fn add(a: LogTotals, b: &LogTotals) -> LogTotals {
+    LogTotals {
+        lines: a.lines + b.lines,
+        bytes: a.bytes + b.bytes,
+        lost: a.lost + b.lost,
+        dropped: a.dropped + b.dropped,
+    }
 }
 
 impl Monitor {
@@ -76,11 +88,18 @@ impl Monitor {
             errands: Errands::default(),
             filters: Vec::new(),
             stopping: false,
+            logged: LogTotals::default(),
             connections: BTreeMap::from([(key, connection)]),
             listener: None,
             signals,
             scratch: Scratch::new(),
         })
+    }
+
+    /// What all containers have logged that there ever were.
+    pub fn log_totals(&self) -> LogTotals {
+        let logs = self.containers.values().map(|container| &container.output.log.totals);
+        logs.fold(self.logged, |sum, log| add(sum, log))
     }
 
     /// Works until the pod is over. A monitor without a pod ends with its last connection.

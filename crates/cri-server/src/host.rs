@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use model::{ContainerId, HandlerName, SandboxId};
+use model::{ContainerId, HandlerName, SandboxId, Timestamp};
 
 /// One of the node's conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,23 @@ pub struct Reloaded {
 /// The answer of the host to a change.
 pub type HostAnswer<'a> = Pin<Box<dyn Future<Output = Result<(), tonic::Status>> + Send + 'a>>;
 
-/// The node around the services. Nothing here waits, but for [`Host::set_pod_cidrs`].
+/// A text that takes a moment.
+pub type MetricsText<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;
+
+/// A CNI plugin that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRun {
+    /// Its type.
+    pub plugin: String,
+    /// ADD, DEL and so on.
+    pub verb: &'static str,
+    /// For which sandbox.
+    pub sandbox: String,
+    /// When it began.
+    pub since: Timestamp,
+}
+
+/// The node around the services. Nothing here waits, but for [`Host::set_pod_cidrs`] and [`Host::metrics`].
 pub trait Host: fmt::Debug + Send + Sync {
     /// Whether pods can be run.
     fn runtime(&self) -> Condition;
@@ -63,6 +79,12 @@ pub trait Host: fmt::Debug + Send + Sync {
     fn configuration(&self) -> serde_json::Value;
     /// The node's ranges of pod addresses, as the kubelet tells them: separated by commas.
     fn set_pod_cidrs(&self, cidrs: String) -> HostAnswer<'_>;
+    /// What the daemon has logged of late that has one of these words in it, the oldest first.
+    fn log_lines(&self, about: &[String]) -> Vec<String>;
+    /// CNI plugins that run now.
+    fn plugins(&self) -> Vec<PluginRun>;
+    /// The daemon's own metrics, in Prometheus' text format.
+    fn metrics(&self) -> MetricsText<'_>;
     /// Reads the configuration again.
     ///
     /// # Errors

@@ -14,7 +14,6 @@ mod host;
 mod image;
 mod metrics;
 mod parse;
-mod rates;
 mod render;
 mod runtime;
 mod stream;
@@ -32,7 +31,7 @@ pub use cri_api::MAX_MESSAGE_BYTES;
 pub use front::{Access, Busy, Front, Fronted, Full, Observer, Peer, Place, Places};
 pub use host::{
     AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
-    PortStreams, Reloaded, Streaming,
+    MetricsText, PluginRun, PortStreams, Reloaded, Streaming,
 };
 pub use parse::BadField;
 pub use streaming::{Carrier, streams};
@@ -63,14 +62,13 @@ pub struct Cri {
 #[derive(Debug)]
 struct Inner {
     services: Services,
-    rates: rates::Rates,
 }
 
 impl Cri {
     /// Services that answer from `services`.
     #[must_use]
     pub fn new(services: Services) -> Self {
-        Self { inner: Arc::new(Inner { services, rates: rates::Rates::default() }) }
+        Self { inner: Arc::new(Inner { services }) }
     }
 
     /// The runtime service, with the limits that the kubelet counts on.

@@ -1,7 +1,7 @@
 //! The store as one value.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -82,6 +82,12 @@ impl ImageStore {
             _lock: opened.lock,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The directory that everything is in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.layout.root
     }
 
     /// What was not as it should be when the store was opened, and was put right or aside.

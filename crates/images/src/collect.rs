@@ -1,6 +1,6 @@
 //! House-keeping in the background.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use image_store::Collected;
 
@@ -15,6 +15,7 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`].
     pub async fn collect(&self) -> Result<Collected, ImagesError> {
+        let begun = Instant::now();
         let mut sum = Collected::default();
         loop {
             let slice = self.blocking(|store| store.collect(SLICE)).await?;
@@ -24,6 +25,7 @@ impl Images {
             sum.undeletable = slice.undeletable;
             if !slice.more {
                 self.blocking(|store| store.sweep_partial(false)).await?;
+                self.inner.done.collected(&sum, begun.elapsed());
                 return Ok(sum);
             }
             tokio::task::yield_now().await;

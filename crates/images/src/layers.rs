@@ -71,6 +71,9 @@ impl Images {
             match done {
                 Ok(layer) => {
                     cell.set(LayerState::Done);
+                    if is_own.load(Ordering::Relaxed) {
+                        self.inner.done.unpacked(layer.info());
+                    }
                     return Ok(layer);
                 }
                 // Another pull was not allowed to have the layer, or knew another place for it; that

@@ -27,6 +27,7 @@ mod short;
 mod source;
 mod spool;
 mod tag;
+mod work;
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use pull::{PullLimits, Pulled};
 pub use push::Pushed;
 pub use registry::{AuthParts, Credentials};
 pub use source::Sources;
+pub use work::Work;
 
 /// The images of a node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,6 +63,7 @@ struct Inner {
     limits: PullLimits,
     sources: Sources,
     progress: progress::Table,
+    done: work::Done,
     /// Keys of pulls hold a hash of their credentials, of no use to anybody else.
     hasher: RandomState,
     layer_permits: Arc<tokio::sync::Semaphore>,
@@ -79,8 +82,18 @@ impl Images {
         let layer_permits = Arc::new(tokio::sync::Semaphore::new(limits.layers_at_once.max(1)));
         let progress = progress::Table::default();
         let hasher = RandomState::new();
-        let inner =
-            Inner { store, registry, operations, limits, sources, progress, hasher, layer_permits };
+        let done = work::Done::default();
+        let inner = Inner {
+            store,
+            registry,
+            operations,
+            limits,
+            sources,
+            progress,
+            done,
+            hasher,
+            layer_permits,
+        };
         Self { inner: Arc::new(inner) }
     }
 

@@ -11,8 +11,8 @@ mod record;
 pub use frame::{BadFrame, Decoder, MAX_FRAME, encode};
 pub use message::{
     Attach, AttachEnd, ContainerReport, Create, Created, Event, Exec, FromMonitor, KillScope,
-    LogLimits, PidChoice, Refusal, Reply, Request, Runtime, Setup, TerminalSize, ToMonitor, Users,
-    Volume, Welcome,
+    LogLimits, LogTotals, PidChoice, Refusal, Reply, Request, Runtime, Setup, TerminalSize,
+    ToMonitor, Users, Volume, Welcome,
 };
 pub use record::ExitRecord;
 

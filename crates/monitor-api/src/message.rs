@@ -339,6 +339,23 @@ pub struct Welcome {
     pub sandbox: Option<SandboxId>,
     /// Its containers.
     pub containers: Vec<ContainerReport>,
+    /// What all containers have logged that it ever had; `None` from one that does not count yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_totals: Option<LogTotals>,
+}
+
+/// Records of containers, counted since the monitor began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogTotals {
+    /// Were written.
+    pub lines: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Could not be written.
+    pub lost: u64,
+    /// Were over a container's limits.
+    pub dropped: u64,
 }
 
 /// A container as its monitor knows it.

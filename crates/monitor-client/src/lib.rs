@@ -20,4 +20,4 @@ pub use exec::{ExecStreams, RunningExec, resize_terminal};
 pub use identity::find;
 pub use monitor_api as api;
 pub use program::{MonitorProgram, ProgramError};
-pub use start::{Identity, Started, connect, start};
+pub use start::{Identity, Started, connect, probe, start};

@@ -92,6 +92,31 @@ pub async fn start(
     Ok(Started { monitor, events, identity, spans, netns })
 }
 
+/// Starts a monitor that gets no pod, and hears that it answers; it ends with its connection. Whether a pod could
+/// have one.
+///
+/// # Errors
+/// [`MonitorError`]; no process is left in either case.
+pub async fn probe(program: Arc<MonitorProgram>) -> Result<(), MonitorError> {
+    let failed = |what| move |source: io::Error| MonitorError::Start { what, source };
+    let spawned = tokio::task::spawn_blocking(move || {
+        let (ours, monitors) = UnixStream::pair()?;
+        let mut command = Command::new(program.path());
+        command.arg0("isopod-monitor").arg("self-check").env_clear();
+        command.stdin(OwnedFd::from(monitors)).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok::<_, io::Error>((ours, Unready(Some(command.spawn()?))))
+    });
+    let spawned = spawned.await.map_err(|e| failed("start a monitor")(io::Error::other(e)))?;
+    let (socket, mut unready) = spawned.map_err(failed("start a monitor"))?;
+    let (monitor, events) = Monitor::over(socket).map_err(failed("talk to a monitor"))?;
+    monitor.hello().await?;
+    drop((monitor, events));
+    if let Some(child) = unready.0.take() {
+        reap(child);
+    }
+    Ok(())
+}
+
 /// Connects to the monitor of the pod in `directory`, which must be the process `expected`.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ mod status;
 mod upkeep;
 
 pub use attachment::{Attached, Attachment, Interface};
+pub use cni::{PluginCall, PluginWatcher};
 pub use config::{BridgeConfig, CniConfig, Mode, NetworkConfig};
 pub use error::NetworkError;
 pub use netns::{Netns, inside};

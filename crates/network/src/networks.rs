@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::attachment::{Attached, Attachment};
 use crate::bridge::Bridge;
-use crate::cni::{self, Cni};
+use crate::cni::{self, Cni, PluginCall, PluginWatcher};
 use crate::config::{CniConfig, Mode, NetworkConfig};
 use crate::error::NetworkError;
 use crate::locks::SandboxLocks;
@@ -239,6 +239,23 @@ impl Networks {
             Backend::None | Backend::Bridge(_) => {
                 self.inner.status.read().unwrap_or_else(PoisonError::into_inner).clone()
             }
+        }
+    }
+
+    /// CNI plugins that run now, the oldest first. Never waits.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<PluginCall> {
+        match &self.inner.backend {
+            Backend::Cni(cni) => cni.calls().list(),
+            Backend::None | Backend::Bridge(_) => Vec::new(),
+        }
+    }
+
+    /// From now on `watcher` hears of every CNI plugin that ends. There is one at most.
+    pub fn watch_plugins(&self, watcher: Arc<dyn PluginWatcher>) {
+        match &self.inner.backend {
+            Backend::Cni(cni) => cni.calls().watch(watcher),
+            Backend::None | Backend::Bridge(_) => {}
         }
     }
 

@@ -2,13 +2,17 @@
 //!
 //! Owns: the table of what runs now. Always: of one kind and key at most one operation runs, and whoever
 //! asks for it meanwhile gets its answer; a caller that gives up cancels nothing; an operation that
-//! panics answers its callers with an error. No I/O. Callers: `pods`, `images`; lists are read by
-//! `cri-server`.
+//! panics answers its callers with an error; what has ended is remembered within a bound. No I/O.
+//! Callers: `pods`, `images`; lists are read by `cri-server`, which also says who asks.
 
+mod history;
+mod origin;
 mod phases;
 mod table;
 mod watcher;
 
+pub use history::{FAILURES_KEPT, SUCCESSES_KEPT};
+pub use origin::{BadTraceParent, Origin, TraceContext, asked_by};
 pub use phases::{PhaseError, Phases};
 pub use table::{Lost, OperationInfo, Operations};
-pub use watcher::{Ended, Watcher};
+pub use watcher::{Ended, OperationFailure, Watcher};

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 use model::{Class, Classified, Span, Timestamp};
 use tokio::time::Instant;
 
-use crate::watcher::Ended;
-
 /// Spans that one operation keeps; an operation has a dozen, one with more says no more about them.
 const MAX_SPANS: usize = 256;
 
@@ -134,10 +132,10 @@ impl Phases {
         spans
     }
 
-    /// What a watcher hears of an operation that ends now.
-    pub(crate) fn ended(&self, kind: &'static str, succeeded: bool) -> Ended {
+    /// Ends the operation: how long it took, and where the time went.
+    pub(crate) fn end(&self) -> (Duration, Vec<Span>) {
         self.leave();
-        Ended { kind, took: self.0.begun.elapsed(), succeeded, spans: self.spans() }
+        (self.0.begun.elapsed(), self.spans())
     }
 
     /// The phase that was begun last and has not ended.

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use model::{Class, Classified, Span, Timestamp};
 use tokio::sync::watch;
 
+use crate::history::History;
+use crate::origin::Origin;
 use crate::phases::{Phases, now};
-use crate::watcher::Watcher;
+use crate::watcher::{Ended, OperationFailure, Watcher};
 
 /// An operation that ended without an answer: it panicked, or the daemon is going down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +42,8 @@ pub struct OperationInfo {
     pub kind: &'static str,
     /// On what, for people.
     pub object: String,
+    /// Who asked first.
+    pub origin: Origin,
     /// The phase that it is in; empty between phases.
     pub phase: &'static str,
     /// When it began.
@@ -62,6 +67,7 @@ type Answer = Arc<dyn Any + Send + Sync>;
 struct Running {
     id: u64,
     object: String,
+    origin: Origin,
     started_at: Timestamp,
     joined: u32,
     phases: Phases,
@@ -72,13 +78,14 @@ struct Running {
 struct Table {
     last_id: u64,
     running: HashMap<Name, Running>,
+    history: History,
 }
 
 /// What runs in this daemon. Clones share the table.
 #[derive(Debug, Clone, Default)]
 pub struct Operations {
     table: Arc<Mutex<Table>>,
-    watcher: Arc<OnceLock<Arc<dyn Watcher>>>,
+    watchers: Arc<OnceLock<Vec<Arc<dyn Watcher>>>>,
 }
 
 impl Operations {
@@ -88,10 +95,9 @@ impl Operations {
         Self::default()
     }
 
-    /// From now on `watcher` hears of every operation that ends. There is one at most: a second one is not
-    /// taken.
-    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
-        let _ = self.watcher.set(watcher);
+    /// From now on these hear of every operation that ends. To be called once: what comes later is not taken.
+    pub fn watch(&self, watchers: Vec<Arc<dyn Watcher>>) {
+        let _ = self.watchers.set(watchers);
     }
 
     /// Runs `work` as the operation of this kind and key, or joins the one that runs already; `work` is
@@ -110,7 +116,7 @@ impl Operations {
     ) -> Result<T, Arc<E>>
     where
         T: Clone + Send + Sync + 'static,
-        E: From<Lost> + Send + Sync + 'static,
+        E: Error + Classified + From<Lost> + Send + Sync + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         W: FnOnce(Phases) -> F + Send + 'static,
     {
@@ -142,6 +148,7 @@ impl Operations {
                     id: running.id,
                     kind,
                     object: running.object.clone(),
+                    origin: running.origin.clone(),
                     phase: current.map_or("", |c| c.phase),
                     started_at: running.started_at,
                     phase_since: current.map_or(running.started_at, |c| c.since),
@@ -153,6 +160,12 @@ impl Operations {
             .collect();
         all.sort_by_key(|o| o.id);
         all
+    }
+
+    /// What has ended, as far as it is remembered, in the order of its beginning.
+    #[must_use]
+    pub fn ended(&self) -> Vec<Arc<Ended>> {
+        self.table().history.list()
     }
 
     /// Waits until nothing runs: for a daemon that is to end.
@@ -175,7 +188,7 @@ impl Operations {
     ) -> (watch::Receiver<Option<Answer>>, Phases)
     where
         T: Clone + Send + Sync + 'static,
-        E: Send + Sync + 'static,
+        E: Error + Classified + Send + Sync + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         W: FnOnce(Phases) -> F + Send + 'static,
     {
@@ -191,6 +204,7 @@ impl Operations {
         let running = Running {
             id: table.last_id,
             object: object.to_owned(),
+            origin: Origin::current(),
             started_at: now(),
             joined: 0,
             phases: phases.clone(),
@@ -200,16 +214,17 @@ impl Operations {
         drop(table);
         let entry = Entry { table: Arc::clone(&self.table), name };
         let work_phases = phases.clone();
-        let watcher = Arc::clone(&self.watcher);
+        let watchers = Arc::clone(&self.watchers);
         // Boxed: the state of an operation is large, and lives on the heap once instead of moving about.
         let task = Box::pin(async move {
             let entry = entry;
             let result: Result<T, Arc<E>> = work(work_phases.clone()).await.map_err(Arc::new);
-            if let Some(watcher) = watcher.get() {
-                watcher.ended(&work_phases.ended(kind, result.is_ok()));
-            }
+            let failure = result.as_ref().err().map(|error| OperationFailure::of(&**error));
             // First out of the table, then the answer: who asks after the answer begins anew.
-            drop(entry);
+            let ended = entry.end(kind, &work_phases, failure);
+            if let (Some(watchers), Some(ended)) = (watchers.get(), ended) {
+                watchers.iter().for_each(|watcher| watcher.ended(&ended));
+            }
             sender.send_replace(Some(Arc::new(result)));
         });
         tokio::spawn(task);
@@ -232,6 +247,27 @@ struct Entry {
     name: Name,
 }
 
+impl Entry {
+    /// From what runs to what has ended, in one step.
+    fn end(
+        self,
+        kind: &'static str,
+        phases: &Phases,
+        failure: Option<OperationFailure>,
+    ) -> Option<Arc<Ended>> {
+        let (took, spans) = phases.end();
+        let mut table = lock(&self.table);
+        let Running { id, object, origin, started_at, joined, .. } =
+            table.running.remove(&self.name)?;
+        let ended =
+            Arc::new(Ended { id, kind, object, origin, joined, started_at, took, failure, spans });
+        table.history.add(Arc::clone(&ended));
+        // This entry's own end looks into the table once more.
+        drop(table);
+        Some(ended)
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         lock(&self.table).running.remove(&self.name);
@@ -252,6 +288,12 @@ mod tests {
         Lost(#[from] Lost),
         #[error("no")]
         No,
+    }
+
+    impl Classified for TestError {
+        fn class(&self) -> Class {
+            Class::NotFound
+        }
     }
 
     async fn answered(ops: &Operations, key: &str, n: u32) -> Result<u32, Arc<TestError>> {
@@ -323,12 +365,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asked_first_and_how_many_joined_is_remembered() {
+        let ops = Operations::new();
+        let origin = Origin { pid: Some(42), ..Origin::default() };
+        let (go, gate) = oneshot::channel::<()>();
+        let first = tokio::spawn({
+            let (ops, origin) = (ops.clone(), origin.clone());
+            async move {
+                let work = move |phases: Phases| async move {
+                    phases.enter("gate", None);
+                    let _ = gate.await;
+                    Ok::<u32, TestError>(1)
+                };
+                crate::asked_by(origin, ops.run("test", "k".into(), "k".into(), work)).await
+            }
+        });
+        until(|| ops.list().len() == 1).await;
+        assert_eq!(ops.list()[0].origin, origin);
+        let second = tokio::spawn({
+            let ops = ops.clone();
+            async move { answered(&ops, "k", 2).await }
+        });
+        until(|| ops.list()[0].joined == 1).await;
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        let ended = ops.ended();
+        assert_eq!((ended.len(), ended[0].joined, &ended[0].origin), (1, 1, &origin));
+        assert_eq!(ended[0].spans[0].phase, "gate");
+        assert!(ended[0].failure.is_none());
+    }
+
+    #[tokio::test]
     async fn an_error_is_shared_and_a_panic_is_an_error() {
         let ops = Operations::new();
         let failed = ops
             .run::<(), _, _, _>("test", "k".into(), "k".into(), |_| async { Err(TestError::No) })
             .await;
         assert!(matches!(*failed.unwrap_err(), TestError::No));
+        let remembered = ops.ended();
+        let failure = remembered[0].failure.clone().unwrap();
+        assert_eq!((failure.class, failure.message.as_str()), (Class::NotFound, "no"));
         let panicking = |phases: Phases| async move {
             phases.enter("breaking", None);
             if phases.spans().is_empty() {

@@ -1,21 +1,65 @@
 //! Who hears of operations that have ended.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use model::Span;
+use model::{Class, Classified, Span, Timestamp};
+
+use crate::origin::Origin;
+
+/// The longest message of a failure that is kept, in bytes.
+const LONGEST_MESSAGE: usize = 2048;
 
 /// An operation that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ended {
+    /// Its number, unique in this daemon's life.
+    pub id: u64,
     /// What kind.
     pub kind: &'static str,
+    /// On what, for people.
+    pub object: String,
+    /// Who asked first.
+    pub origin: Origin,
+    /// How many callers joined the first.
+    pub joined: u32,
+    /// When it began.
+    pub started_at: Timestamp,
     /// How long it took in all.
     pub took: Duration,
-    /// Whether it did what it was asked for.
-    pub succeeded: bool,
+    /// Why it did not do what it was asked for; `None` where it did.
+    pub failure: Option<OperationFailure>,
     /// Its phases.
     pub spans: Vec<Span>,
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationFailure {
+    /// What kind of failure.
+    pub class: Class,
+    /// The error and its causes, each said once, cut at a bound.
+    pub message: String,
+}
+
+impl OperationFailure {
+    /// What `error` and its causes say.
+    pub fn of<E: Error + Classified>(error: &E) -> Self {
+        let mut message = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            // Transparent errors say what they wrap.
+            if !message.ends_with(&said) {
+                message.push_str(": ");
+                message.push_str(&said);
+            }
+            next = cause.source();
+        }
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        Self { class: error.class(), message }
+    }
 }
 
 /// Hears of every operation that ends, but for one that panics. Must not block.

@@ -45,6 +45,8 @@ pub struct PodsConfig {
     pub dead_containers: usize,
     /// Events that a subscriber may be behind before it is cut off; rounded up to a power of two.
     pub events_ahead: usize,
+    /// How statistics are taken.
+    pub stats: StatsConfig,
     /// How much a container may log.
     pub log_limits: LogLimits,
     /// How long each phase may take.
@@ -76,9 +78,25 @@ impl PodsConfig {
             classes: Classes::default(),
             dead_containers: 256,
             events_ahead: crate::events::EVENTS_AHEAD,
+            stats: StatsConfig::default(),
             log_limits: LogLimits::default(),
             deadlines: Deadlines::default(),
         }
+    }
+}
+
+/// How statistics are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatsConfig {
+    /// The oldest sample that is given as an answer; zero for none but new ones.
+    pub max_age: Duration,
+    /// The time that the rate of CPU time is taken over.
+    pub cpu_window: Duration,
+}
+
+impl Default for StatsConfig {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(1), cpu_window: Duration::from_secs(10) }
     }
 }
 

@@ -16,13 +16,17 @@ mod events;
 mod filters;
 #[cfg(test)]
 mod golden;
+mod health;
 mod host;
+mod leaks;
+mod log_totals;
 mod monitors;
 mod owed;
 mod pods;
 mod reconnect;
 mod records;
 mod recover;
+mod samples;
 mod sandbox;
 mod status;
 mod steps;
@@ -35,12 +39,13 @@ mod usage;
 pub use cgroups::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats};
 pub use config::{
     BlockIoClass, Classes, Deadlines, ExecCpus, Handler, Launch, LogLimits, PodsConfig, RdtClass,
+    StatsConfig,
 };
 pub use container::attach::{AttachControl, AttachInput, Attachment};
 pub use container::exec::{Exec, ExecIo, ExecWanted};
 pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
-pub use monitor_client::api::{AttachEnd, TerminalSize};
+pub use monitor_client::api::{AttachEnd, LogTotals, TerminalSize};
 pub use monitor_client::{AttachHandle, AttachStreams, MonitorProgram, RunningExec};
 pub use network::InterfaceStats;
 pub use pods::{Pods, Services};

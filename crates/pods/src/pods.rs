@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cgroups::Hierarchies;
 use image_store::ImageStore;
-use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId};
+use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId, Timestamp};
+use monitor_client::api::LogTotals;
 use monitor_client::{AttachStreams, MonitorProgram};
 use network::Networks;
 use operations::Operations;
@@ -22,14 +23,18 @@ use crate::container::exec::{Exec, ExecWanted};
 use crate::error::{Cause, PodsError};
 use crate::events::Subscription;
 use crate::filters::Filters;
+use crate::health::Health;
+use crate::leaks::Leaks;
+use crate::log_totals::Ledger;
 use crate::owed::Owed;
 use crate::recover::Recovered;
+use crate::samples::Samples;
 use crate::status::{
     ContainerFilter, ContainerStatus, ExecResult, LogLines, SandboxFilter, SandboxStatus, Usage,
 };
 use crate::steps::MayHang;
 use crate::table::{Records, Table};
-use crate::{container, host, recover, sandbox, undoing, usage};
+use crate::{clock, container, health, host, log_totals, recover, sandbox, undoing, usage};
 
 /// What the pods of a node are made with.
 #[derive(Debug, Clone)]
@@ -65,6 +70,12 @@ pub(crate) struct Inner {
     pub(crate) inherited: BTreeSet<ContainerId>,
     /// Records of an earlier daemon that could not be read.
     pub(crate) quarantined: Vec<String>,
+    /// Since when this daemon is there.
+    pub(crate) started_at: Timestamp,
+    pub(crate) health: Health,
+    pub(crate) logged: Ledger,
+    pub(crate) samples: Samples,
+    pub(crate) leaks: Leaks,
 }
 
 impl Pods {
@@ -85,6 +96,7 @@ impl Pods {
         quarantined.extend(recover::load(&table)?);
         let hierarchies = Hierarchies::detect().map_err(PodsError::Cgroups)?;
         let host = host::facts(&config, &hierarchies);
+        let samples = Samples::new(config.stats);
         let inner = Inner {
             config,
             services,
@@ -97,6 +109,11 @@ impl Pods {
             apparmor: Apparmor::of_this_machine(),
             may_hang: MayHang::new(),
             quarantined,
+            started_at: clock::now(),
+            health: Health::default(),
+            logged: Ledger::default(),
+            samples,
+            leaks: Leaks::default(),
         };
         let pods = Self { inner: Arc::new(inner) };
         undoing::work_on_what_is_owed(&pods);
@@ -127,11 +144,17 @@ impl Pods {
         self.inner.table.events().cut()
     }
 
+    /// Checks from time to time whether pods can be made, for as long as it is polled; [`Pods::ready`] tells
+    /// what the last check found. The daemon spawns it once.
+    pub async fn keep_checking(&self) {
+        health::keep_checking(self).await;
+    }
+
     /// Whether pods can be run here now.
     ///
     /// # Errors
-    /// Why not, for the node's `RuntimeReady` condition: records that cannot be written, or too much that
-    /// could not be undone.
+    /// Why not, for the node's `RuntimeReady` condition: records or images that cannot be written, a monitor
+    /// that does not start, or too much that could not be undone.
     pub fn ready(&self) -> Result<(), PodsError> {
         recover::ready(self)
     }
@@ -140,6 +163,18 @@ impl Pods {
     #[must_use]
     pub fn owed(&self) -> Vec<String> {
         self.inner.owed.describe()
+    }
+
+    /// What containers have logged since this daemon began, as their monitors count it. Asks them now and
+    /// then, within a bound.
+    pub async fn log_totals(&self) -> LogTotals {
+        log_totals::totals(self).await
+    }
+
+    /// What was found since this daemon began that belongs to no pod, by kind.
+    #[must_use]
+    pub fn leaks(&self) -> [(&'static str, u64); 4] {
+        self.inner.leaks.list()
     }
 
     /// RunPodSandbox: a ready sandbox, or nothing is left of it. Called again for the same name, namespace,
@@ -352,7 +387,7 @@ impl Pods {
         container::log_lines::log_lines(self, id).await
     }
 
-    /// What a container uses now. Reads its cgroup, and measures nothing.
+    /// What a container uses now, or a moment ago as it is configured. Reads its cgroup, and measures nothing.
     ///
     /// # Errors
     /// [`PodsError`].
@@ -360,7 +395,7 @@ impl Pods {
         usage::of_container(self, id).await
     }
 
-    /// What a pod uses now, with what its interfaces have carried.
+    /// What a pod uses now, or a moment ago as it is configured, with what its interfaces have carried.
     ///
     /// # Errors
     /// [`PodsError`].

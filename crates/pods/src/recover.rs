@@ -14,6 +14,7 @@ use model::{Class, SandboxId};
 use crate::cgroup;
 use crate::container::remove::leavings;
 use crate::error::{Cause, PodsError, chain};
+use crate::leaks::Leaks;
 use crate::monitors;
 use crate::pods::{Inner, Pods, file_failed};
 use crate::reconnect::{self, Attempt};
@@ -72,7 +73,15 @@ pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
         let message = "too many leftovers of pods could not be removed";
         return Err(failed(Cause::other(Class::ResourceExhausted, message)));
     }
-    Ok(())
+    match inner.health.problem() {
+        None => Ok(()),
+        Some((phase, cause)) => Err(PodsError::Failed {
+            operation: "Status",
+            object: "pods".to_owned(),
+            phase,
+            source: Box::new(cause),
+        }),
+    }
 }
 
 /// What is to be done with a pod of an earlier daemon.
@@ -270,12 +279,14 @@ async fn orphans(inner: &Inner) -> Result<(), Cause> {
     let ids = inner.table.container_ids();
     for container in ids.iter().filter_map(|id| inner.table.container(id)) {
         if stray(&container.sandbox) {
+            Leaks::found(&inner.leaks.containers, 1);
             undos.extend(leavings(inner, &container).into_iter().map(|(_, undo)| undo));
         }
     }
     for name in names_in(&inner.pods_dir()) {
         let Ok(id) = SandboxId::parse(&name) else { continue };
         if stray(&id) {
+            Leaks::found(&inner.leaks.pods, 1);
             let directory = inner.pod_dir(&id);
             let own = own_cgroup(inner, &id);
             undos.push(Undo::EndMonitor {
@@ -291,6 +302,7 @@ async fn orphans(inner: &Inner) -> Result<(), Cause> {
     let listed = unblocked(move || images.containers());
     for id in bounded("root file systems", inner.config.deadlines.rootfs, listed).await? {
         if inner.table.container(&id).is_none() {
+            Leaks::found(&inner.leaks.root_file_systems, 1);
             undos.push(Undo::ReleaseRootfs(id));
         }
     }
@@ -317,6 +329,8 @@ async fn networks(inner: &Inner) -> Result<(), Cause> {
     let valid: Vec<SandboxId> = joined.map(|r| r.id.clone()).collect();
     let collect = Box::pin(inner.services.networks.gc(&valid));
     let collected = bounded("networks", inner.config.deadlines.network, collect).await?;
+    let found = collected.freed.len() + collected.left.len() + collected.swept.len();
+    Leaks::found(&inner.leaks.networks, found);
     tracing::debug!(?collected, "networks of sandboxes that are gone");
     Ok(())
 }

@@ -157,4 +157,6 @@ pub struct Usage {
     pub cgroup: Option<cgroups::Stats>,
     /// Its writable layer as it was last measured; `None` for pods.
     pub writable: Option<image_store::Measured>,
+    /// Nanoseconds of CPU time for each second of late; `None` where too little is known.
+    pub cpu_rate: Option<u64>,
 }

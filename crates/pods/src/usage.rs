@@ -1,7 +1,7 @@
 //! What containers and pods use.
 //!
 //! Always: nothing here waits for a pod to be taken up after a restart, and each object is read within a bound,
-//! because lists of all of them are made from this.
+//! because lists of all of them are made from this; an object is read once for all who ask at about the same time.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::container::name;
 use crate::error::PodsError;
 use crate::pods::{Inner, Pods};
 use crate::records::{ContainerStage, SandboxStage};
+use crate::samples::Sample;
 use crate::status::Usage;
 use crate::steps::{Failure, blocking_step, step};
 
@@ -25,9 +26,15 @@ pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage,
     let inner = &pods.inner;
     let record = inner.table.container(id).filter(|r| r.stage != ContainerStage::Making);
     let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
-    let cgroup = read(inner, &record.cgroup).await;
-    let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
-    Ok(Usage { at: clock::now(), cgroup, writable: inner.services.images.usage(id) })
+    let used = async {
+        let cgroup = read(inner, &record.cgroup).await;
+        let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
+        let writable = inner.services.images.usage(id);
+        let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None };
+        Ok::<_, PodsError>(Sample { usage, interfaces: Vec::new() })
+    };
+    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await?;
+    Ok(sample.usage.clone())
 }
 
 pub(crate) async fn of_sandbox(
@@ -49,9 +56,12 @@ pub(crate) async fn of_sandbox(
             }
             Some(_) | None => Vec::new(),
         };
-        Ok((Usage { at: clock::now(), cgroup, writable: None }, interfaces))
+        let usage = Usage { at: clock::now(), cgroup, writable: None, cpu_rate: None };
+        Ok(Sample { usage, interfaces })
     };
-    used.await.map_err(|failure: Failure| failure.of("PodSandboxStats", &object))
+    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await;
+    let sample = sample.map_err(|failure: Failure| failure.of("PodSandboxStats", &object))?;
+    Ok((sample.usage.clone(), sample.interfaces.clone()))
 }
 
 /// What a cgroup uses; `None` once it is gone.

@@ -66,6 +66,8 @@ mod sandboxes;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod seeing;
+#[cfg(test)]
 mod streaming;
 #[cfg(test)]
 mod streaming_cli;

@@ -19,5 +19,6 @@ pub fn hello(monitor: &Monitor, protocol: u32) -> Result<Reply, Refusal> {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         sandbox: monitor.pod.as_ref().map(|pod| pod.sandbox.clone()),
         containers: monitor.containers.values().map(crate::container::Container::report).collect(),
+        log_totals: Some(monitor.log_totals()),
     }))
 }

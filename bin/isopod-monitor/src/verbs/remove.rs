@@ -20,6 +20,7 @@ pub fn remove(
         return Err(refuse(Class::FailedPrecondition, format!("container {id} has not ended")));
     }
     let Some(container) = monitor.containers.remove(&key) else { return Ok(Some(Reply::Done)) };
+    monitor.logged = crate::monitor::add(monitor.logged, &container.output.log.totals);
     // What still ends in the cgroup is killed and waited for beside the loop.
     monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
     crate::volumes::unmount(&container.volumes);

@@ -13,6 +13,7 @@ mod container;
 mod cp;
 mod events;
 mod exec;
+mod explain;
 mod failure;
 mod find;
 mod follow;
@@ -23,11 +24,12 @@ mod inspect;
 mod load;
 mod logs;
 mod manifest;
+mod metrics;
 mod node;
 mod operations;
 mod pods;
 mod port_forward;
-mod print;
+pub mod print;
 mod ps;
 mod pull;
 mod push;
@@ -39,6 +41,8 @@ mod stats;
 mod status;
 mod stream;
 mod text;
+mod timeline;
+mod top;
 mod update;
 
 use std::io::Write;
@@ -48,7 +52,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Subcommand};
 
 use failure::{EXIT_FAILURE, Failure, Outcome};
-use node::Node;
+pub use node::{Node, Trace};
 pub use print::Form;
 
 /// Marks a failure that is none: whoever read our output has gone.
@@ -70,6 +74,9 @@ pub struct Globals {
     /// Print for people, or for programs
     #[arg(long, short, global = true, value_enum, default_value_t = Form::Table, value_name = "FORM")]
     pub output: Form,
+    /// Say afterwards where the daemon's time went, phase by phase
+    #[arg(long, global = true)]
+    pub timeline: bool,
 }
 
 /// A verb that talks to a runtime.
@@ -127,6 +134,8 @@ pub enum Verb {
     Imagefsinfo,
     /// Show what containers use of the machine
     Stats(stats::Args),
+    /// Show what pods and containers use, live
+    Top(top::Args),
     /// Show what happens, as it happens
     Events,
     /// Show whether the runtime and its network are ready
@@ -135,7 +144,11 @@ pub enum Verb {
     /// Try whether a runtime keeps the rules of the CRI
     Check(Box<check::Args>),
     /// Show what the daemon is doing now
-    Operations,
+    Operations(operations::Args),
+    /// Show why a pod, a container or an operation is as it is
+    Explain(explain::Args),
+    /// Show metrics of the daemon, or of its pods, as Prometheus reads them
+    Metrics(metrics::Args),
     /// Have the daemon read its configuration again
     Reload,
     /// Show the versions of this program and of the runtime
@@ -181,44 +194,60 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
     {
         return outcome;
     }
-    let node = Node::connect(&connect::socket(globals.socket.as_deref())).await;
+    let trace = if globals.timeline { Trace::begin()? } else { Trace::default() };
+    let node = Node::connect(&connect::socket(globals.socket.as_deref()), trace.clone()).await;
     // The version of this program is told without a runtime too.
     if matches!(verb, Verb::Version) {
         return status::version(node, form).await;
     }
     let node = node?;
+    let outcome = on(&node, verb, form).await;
+    if let Some(trace) = trace.id() {
+        match timeline::of_call(&node, trace).await {
+            Ok(text) => print::aside(text.trim_end()),
+            Err(failure) => print::aside(failure.report().trim_end()),
+        }
+    }
+    outcome
+}
+
+/// Does it on a runtime that answers.
+async fn on(node: &Node, verb: Verb, form: Form) -> Outcome {
     match verb {
-        Verb::Run(args) => Box::pin(run::run(&node, &args)).await,
-        Verb::Pods(args) => pods::run(&node, &args, form).await,
-        Verb::Ps(args) => ps::run(&node, &args, form).await,
-        Verb::Logs(args) => logs::run(&node, &args).await,
-        Verb::Exec(args) => exec::run(&node, &args).await,
-        Verb::Attach(args) => attach::run(&node, &args).await,
-        Verb::PortForward(args) => port_forward::run(&node, &args).await,
-        Verb::Cp(args) => cp::run(&node, &args).await,
-        Verb::Stop(args) => container::stop(&node, &args).await,
-        Verb::Rm(args) => container::remove(&node, &args).await,
-        Verb::Stopp(args) => sandbox::stop(&node, &args).await,
-        Verb::Rmp(args) => sandbox::remove(&node, &args).await,
-        Verb::Update(args) => update::run(&node, &args).await,
-        Verb::Inspect(args) => inspect::containers(&node, &args, form).await,
-        Verb::Inspectp(args) => inspect::sandboxes(&node, &args, form).await,
-        Verb::Inspecti(args) => inspect::images(&node, &args, form).await,
-        Verb::Pull(args) => pull::run(&node, &args).await,
-        Verb::Images(args) => images::run(&node, &args, form).await,
-        Verb::Rmi(args) => image::remove(&node, &args).await,
-        Verb::Tag(args) => image::tag(&node, &args).await,
-        Verb::Push(args) => push::run(&node, &args).await,
-        Verb::Image(args) => image_upkeep::run(&node, &args, form).await,
-        Verb::Load(args) => load::run(&node, &args, form).await,
-        Verb::Save(args) => save::run(&node, &args).await,
-        Verb::Imagefsinfo => image::fs_info(&node, form).await,
-        Verb::Stats(args) => stats::run(&node, &args, form).await,
-        Verb::Events => events::run(&node, form).await,
-        Verb::Status => status::status(&node, form).await,
-        Verb::Check(args) => check::run(&node, *args).await,
-        Verb::Operations => operations::run(&node, form).await,
-        Verb::Reload => reload::run(&node, form).await,
+        Verb::Run(args) => Box::pin(run::run(node, &args)).await,
+        Verb::Pods(args) => pods::run(node, &args, form).await,
+        Verb::Ps(args) => ps::run(node, &args, form).await,
+        Verb::Logs(args) => logs::run(node, &args).await,
+        Verb::Exec(args) => exec::run(node, &args).await,
+        Verb::Attach(args) => attach::run(node, &args).await,
+        Verb::PortForward(args) => port_forward::run(node, &args).await,
+        Verb::Cp(args) => cp::run(node, &args).await,
+        Verb::Stop(args) => container::stop(node, &args).await,
+        Verb::Rm(args) => container::remove(node, &args).await,
+        Verb::Stopp(args) => sandbox::stop(node, &args).await,
+        Verb::Rmp(args) => sandbox::remove(node, &args).await,
+        Verb::Update(args) => update::run(node, &args).await,
+        Verb::Inspect(args) => inspect::containers(node, &args, form).await,
+        Verb::Inspectp(args) => inspect::sandboxes(node, &args, form).await,
+        Verb::Inspecti(args) => inspect::images(node, &args, form).await,
+        Verb::Pull(args) => pull::run(node, &args).await,
+        Verb::Images(args) => images::run(node, &args, form).await,
+        Verb::Rmi(args) => image::remove(node, &args).await,
+        Verb::Tag(args) => image::tag(node, &args).await,
+        Verb::Push(args) => push::run(node, &args).await,
+        Verb::Image(args) => image_upkeep::run(node, &args, form).await,
+        Verb::Load(args) => load::run(node, &args, form).await,
+        Verb::Save(args) => save::run(node, &args).await,
+        Verb::Imagefsinfo => image::fs_info(node, form).await,
+        Verb::Stats(args) => stats::run(node, &args, form).await,
+        Verb::Top(args) => top::run(node, &args).await,
+        Verb::Events => events::run(node, form).await,
+        Verb::Status => status::status(node, form).await,
+        Verb::Check(args) => check::run(node, *args).await,
+        Verb::Operations(args) => operations::run(node, &args, form).await,
+        Verb::Explain(args) => explain::run(node, &args, form).await,
+        Verb::Metrics(args) => metrics::run(node, &args, form).await,
+        Verb::Reload => reload::run(node, form).await,
         // Both were done before there was a connection.
         Verb::Version | Verb::Completions(_) => Ok(0),
     }

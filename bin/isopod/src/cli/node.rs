@@ -9,7 +9,11 @@ use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use super::failure::{Failure, chain};
 
@@ -17,16 +21,57 @@ use super::failure::{Failure, chain};
 /// gRPC's own 4 MiB.
 const LONGEST_ANSWER: usize = 256 << 20;
 
+/// A connection whose calls may belong to a trace.
+pub type Wire = InterceptedService<Channel, Trace>;
+
+/// The trace that all calls of this program belong to, if any (W3C Trace Context).
+#[derive(Debug, Clone, Default)]
+pub struct Trace(Option<Ids>);
+
+#[derive(Debug, Clone)]
+struct Ids {
+    trace: String,
+    header: MetadataValue<Ascii>,
+}
+
+impl Trace {
+    /// A new one.
+    pub fn begin() -> Result<Self, Failure> {
+        let mut random = [0_u8; 24];
+        getrandom::fill(&mut random).map_err(|error| Failure::caused("begin a trace", &error))?;
+        let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (trace, span) = hex.split_at(32);
+        let header = format!("00-{trace}-{span}-01").parse();
+        let header = header.map_err(|_| Failure::new("begin a trace", "it has no header"))?;
+        Ok(Self(Some(Ids { trace: trace.to_owned(), header })))
+    }
+
+    /// Its id, as 32 hexadecimal digits.
+    pub fn id(&self) -> Option<&str> {
+        self.0.as_ref().map(|ids| ids.trace.as_str())
+    }
+}
+
+impl Interceptor for Trace {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(ids) = &self.0 {
+            request.metadata_mut().insert("traceparent", ids.header.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// A runtime that answers.
 #[derive(Debug, Clone)]
 pub struct Node {
     channel: Channel,
     socket: PathBuf,
+    trace: Trace,
 }
 
 impl Node {
     /// Connects to the socket.
-    pub async fn connect(socket: &Path) -> Result<Self, Failure> {
+    pub async fn connect(socket: &Path, trace: Trace) -> Result<Self, Failure> {
         // Tried once by hand first: what this says is clearer than what a channel says.
         let first = UnixStream::connect(socket).await;
         if let Err(error) = first {
@@ -41,7 +86,7 @@ impl Node {
         let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
             Failure::new(format!("talk to {}", socket.display()), chain(&error))
         })?;
-        Ok(Self { channel, socket: socket.to_owned() })
+        Ok(Self { channel, socket: socket.to_owned(), trace })
     }
 
     /// The connection itself. Clones share it.
@@ -50,18 +95,22 @@ impl Node {
     }
 
     /// CRI: sandboxes and containers.
-    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
-        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    pub fn runtime(&self) -> RuntimeServiceClient<Wire> {
+        RuntimeServiceClient::new(self.wire()).max_decoding_message_size(LONGEST_ANSWER)
     }
 
     /// CRI: images.
-    pub fn images(&self) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    pub fn images(&self) -> ImageServiceClient<Wire> {
+        ImageServiceClient::new(self.wire()).max_decoding_message_size(LONGEST_ANSWER)
     }
 
     /// Isopod's own service; another runtime answers Unimplemented.
-    pub fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone()).max_decoding_message_size(LONGEST_ANSWER)
+    pub fn admin(&self) -> AdminClient<Wire> {
+        AdminClient::new(self.wire()).max_decoding_message_size(LONGEST_ANSWER)
+    }
+
+    fn wire(&self) -> Wire {
+        InterceptedService::new(self.channel.clone(), self.trace.clone())
     }
 
     /// Where it listens.

@@ -1,5 +1,7 @@
 //! `isopod stats`.
 
+use std::time::Duration;
+
 use cri_api::v1::{
     ContainerStats, ContainerStatsFilter, ListContainerStatsRequest, ListContainerStatsResponse,
     UInt64Value,
@@ -10,6 +12,9 @@ use super::find::{self, POD_NAME};
 use super::node::Node;
 use super::print::{self, Form, Rows};
 use super::text::{bytes, short};
+
+/// Between two measurements; more than the time for which the daemon keeps one.
+const SECOND_LOOK: Duration = Duration::from_millis(1100);
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -27,8 +32,14 @@ pub async fn run(node: &Node, args: &Args, form: Form) -> Outcome {
     };
     let filter = ContainerStatsFilter { pod_sandbox_id, ..Default::default() };
     let request = ListContainerStatsRequest { filter: Some(filter) };
-    let answer = node.runtime().list_container_stats(request).await.doing("read statistics")?;
-    let stats = answer.into_inner().stats;
+    let answer = node.runtime().list_container_stats(request.clone()).await;
+    let mut stats = answer.doing("read statistics")?.into_inner().stats;
+    if stats.iter().any(has_no_rate) {
+        // A rate needs two measurements, and nobody has asked for one before.
+        tokio::time::sleep(SECOND_LOOK).await;
+        let answer = node.runtime().list_container_stats(request).await;
+        stats = answer.doing("read statistics")?.into_inner().stats;
+    }
     if form != Form::Table {
         let answer = ListContainerStatsResponse { stats };
         print::value(&print::json_of(&answer, "ListContainerStatsResponse")?, form)?;
@@ -39,6 +50,11 @@ pub async fn run(node: &Node, args: &Args, form: Form) -> Outcome {
     stats.iter().for_each(|one| rows.add(row(one)));
     rows.print()?;
     Ok(0)
+}
+
+/// Whether it uses CPU time and nobody knows how much in a second.
+fn has_no_rate(stats: &ContainerStats) -> bool {
+    stats.cpu.as_ref().is_some_and(|cpu| cpu.usage_nano_cores.is_none())
 }
 
 fn row(stats: &ContainerStats) -> [String; 7] {

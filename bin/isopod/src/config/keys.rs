@@ -153,6 +153,19 @@ pub const KEYS: &[Key] = &[
         "Where the daemon's own metrics are served: an address such as `127.0.0.1:9494`, or a path for a unix socket; empty for none.",
     ),
     key(
+        "traces.endpoint",
+        Text,
+        r#""""#,
+        "Where traces of operations go by OTLP over gRPC, as `http://127.0.0.1:4317`, or a path for a unix socket; empty for none.",
+    ),
+    key(
+        "stats.max_age",
+        Time,
+        r#""1s""#,
+        "The oldest measurement that a call for statistics is answered with; 0s to measure for each.",
+    ),
+    key("stats.cpu_window", Time, r#""10s""#, "The time that CPU use is averaged over."),
+    key(
         "log.format",
         Choice(&["text", "json"]),
         r#""text""#,

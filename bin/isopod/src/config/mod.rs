@@ -16,6 +16,7 @@ mod keys;
 mod kind;
 mod mistake;
 mod rules;
+mod seeing;
 mod settings;
 mod streaming;
 
@@ -23,6 +24,7 @@ pub use entries::{Entries, Flags};
 pub use front::{LimitSettings, MetricsAddress};
 pub use keys::Takes;
 pub use mistake::Mistakes;
+pub use seeing::TraceEndpoint;
 pub use settings::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, LogFormat,
     LogSettings, NetworkChoice, SocketSettings, Ulimit,

@@ -16,7 +16,7 @@ use super::settings::{
     CgroupChoice, CniSettings, Config, Credential, Deadlines, HandlerKind, HandlerSettings,
     ImageSettings, LogFormat, LogSettings, NetworkChoice, Ulimit,
 };
-use super::{containers, front, streaming};
+use super::{containers, front, seeing, streaming};
 
 /// Names of resource limits that the OCI runtime specification knows.
 const ULIMITS: [&str; 16] = [
@@ -50,6 +50,8 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
         limits: front::limits(&mut reader),
         audit: entries.path(&["audit", "path"]),
         metrics: front::metrics(&mut reader),
+        traces: seeing::traces(&mut reader),
+        stats: seeing::stats(&mut reader),
         log: LogSettings {
             format: match entries.text(&["log", "format"]).as_str() {
                 "json" => LogFormat::Json,
@@ -464,6 +466,10 @@ mod tests {
             ("deadlines.start = \"0s\"", "c:1: `deadlines.start`"),
             ("limits.handshake = \"0s\"", "c:1: `limits.handshake`"),
             ("metrics.address = \"9100\"", "c:1: `metrics.address`"),
+            ("traces.endpoint = \"localhost\"", "c:1: `traces.endpoint`"),
+            ("traces.endpoint = \"https://x:4317\"", "c:1: `traces.endpoint`"),
+            ("traces.endpoint = \"http://user:p@x:1\"", "c:1: `traces.endpoint`"),
+            ("stats.cpu_window = \"1ms\"", "c:1: `stats.cpu_window`"),
             (
                 "socket.path = \"/s\"\nsocket.read_only_path = \"/s\"",
                 "c:2: `socket.read_only_path`",

@@ -13,6 +13,7 @@ use model::{HandlerName, Secret};
 
 use super::containers::ContainerSettings;
 use super::front::{LimitSettings, MetricsAddress};
+use super::seeing::{StatsSettings, TraceEndpoint};
 use super::streaming::StreamingSettings;
 
 /// The checked configuration.
@@ -32,6 +33,10 @@ pub struct Config {
     pub audit: Option<PathBuf>,
     /// Where the daemon's own metrics are served.
     pub metrics: Option<MetricsAddress>,
+    /// Where traces of operations go.
+    pub traces: Option<TraceEndpoint>,
+    /// How statistics are taken.
+    pub stats: StatsSettings,
     /// The daemon's own log.
     pub log: LogSettings,
     /// The monitor's program, where it is not the usual one.

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use cri_server::{CgroupDriver, Condition, HandlerFeatures, Host, HostAnswer, Reloaded};
+use cri_server::{
+    CgroupDriver, Condition, HandlerFeatures, Host, HostAnswer, MetricsText, PluginRun, Reloaded,
+};
 use ipnet::IpNet;
 use model::HandlerName;
 use network::Networks;
 use pods::Pods;
 use tonic::Status;
 
+use super::metrics::View;
 use super::reload::Current;
 
 /// The node, as it is now.
@@ -24,6 +27,8 @@ pub struct Node {
     pub handlers: Vec<HandlerFeatures>,
     /// The configuration.
     pub current: Arc<Current>,
+    /// What is counted.
+    pub metrics: View,
 }
 
 impl Host for Node {
@@ -80,6 +85,24 @@ impl Host for Node {
             let set = self.networks.set_pod_cidrs(ranges).await;
             set.map_err(|error| cri_server::status(&error))
         })
+    }
+
+    fn log_lines(&self, about: &[String]) -> Vec<String> {
+        self.current.last_lines().about(about)
+    }
+
+    fn plugins(&self) -> Vec<PluginRun> {
+        let run = |call: network::PluginCall| PluginRun {
+            plugin: call.plugin,
+            verb: call.verb,
+            sandbox: call.sandbox,
+            since: call.since,
+        };
+        self.networks.plugins().into_iter().map(run).collect()
+    }
+
+    fn metrics(&self) -> MetricsText<'_> {
+        Box::pin(self.metrics.text())
     }
 
     fn reload(&self) -> Result<Reloaded, Status> {

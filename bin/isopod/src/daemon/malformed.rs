@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::front::Fronts;
+use super::metrics::{Metrics, View};
 use super::reload::{Current, Source};
 use super::{logging, serve, wiring};
 use crate::config::{self, Flags};
@@ -46,7 +47,8 @@ async fn served() -> Served {
     let log = logging::begin(&config.log);
     let source = Source { file: Some(file), flags };
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let cri = serve::services(&parts, &current, None, None);
+    let metrics = View::new(Metrics::new(), parts.clone(), None);
+    let cri = serve::services(&parts, &current, metrics, None, None);
     let path = at("i.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let (stop, stopped) = oneshot::channel();

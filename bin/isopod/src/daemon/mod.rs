@@ -11,6 +11,7 @@ mod front;
 mod host;
 mod kernel;
 mod limits;
+mod lines;
 mod lock;
 mod logging;
 mod metrics;
@@ -23,6 +24,7 @@ mod serve;
 mod signals;
 mod socket;
 mod streaming;
+mod traces;
 mod wiring;
 
 #[cfg(test)]

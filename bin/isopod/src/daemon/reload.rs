@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use cri_server::Reloaded;
 use image_store::{ImageStore, Pattern};
 
+use super::lines::Lines;
 use super::logging;
 use crate::config::{self, Config, Entries, Flags, Mistakes, Takes};
 
@@ -60,6 +61,11 @@ impl Current {
     fn take_up(&self, config: &Config) {
         self.log.set_level(&config.log.level);
         self.store.set_pinned(config.images.pinned.iter().map(|text| Pattern::new(text)).collect());
+    }
+
+    /// The last lines of the daemon's log.
+    pub fn last_lines(&self) -> &Lines {
+        self.log.last()
     }
 
     /// Every key that somebody set, for people; without secrets.

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cri_server::{Audit, Cri, Observer, Services, Streaming};
-use operations::Operations;
+use operations::{Operations, Watcher};
 use pods::Pods;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::AuditLog;
 use super::front::Fronts;
-use super::metrics::{self, Metrics};
+use super::metrics::{self, Metrics, View};
 use super::notify::Notify;
 use super::reload::{Current, Source};
 use super::self_check::{self, SelfCheck};
 use super::signals::{Asked, Signals};
 use super::socket::Listener;
 use super::wiring::{self, Parts};
-use super::{host, logging, streaming};
+use super::{host, logging, streaming, traces};
 use crate::config::{Config, Entries};
 
 /// How long operations may go on after SIGTERM. What does not end in this time is taken up by the next
@@ -61,9 +61,9 @@ pub async fn serve(
     let stop = CancellationToken::new();
     let metrics = measure(&config, &parts, audit.as_ref(), &stop).await?;
     let streams = streaming::start(&config.streaming, parts.pods.clone(), stop.clone()).await?;
-    let cri = services(&parts, &current, Some(streams), audit.clone());
-    let observer = metrics.clone().map(|metrics| metrics as Arc<dyn Observer>);
-    let fronts = Fronts::new(config.limits.clone(), config.log.slow_call, observer);
+    let cri = services(&parts, &current, metrics.clone(), Some(streams), audit.clone());
+    let observer: Arc<dyn Observer> = metrics.counted();
+    let fronts = Fronts::new(config.limits.clone(), config.log.slow_call, Some(observer));
     let path = sockets.full.path.clone();
     let full = sockets.full.incoming()?;
     let read_only = sockets.read_only.as_ref().map(Listener::incoming).transpose()?;
@@ -72,7 +72,7 @@ pub async fn serve(
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = ?path, ms, "serving");
     notify.say("READY=1");
-    background(&parts, metrics);
+    background(&parts, metrics.counted());
     watch_over(&notify, &sockets.full, &config);
     let early = tokio::select! {
         () = wait(&mut signals, &notify, &current, audit.as_deref()) => None,
@@ -103,19 +103,24 @@ fn audit_log(path: &Path) -> Result<Arc<AuditLog>, String> {
     })
 }
 
-/// Counts from now on, where that is configured.
+/// Counts from now on, and shows the counts where that is configured.
 async fn measure(
     config: &Config,
     parts: &Parts,
     audit: Option<&Arc<AuditLog>>,
     stop: &CancellationToken,
-) -> Result<Option<Arc<Metrics>>, Box<dyn Error>> {
-    let Some(address) = &config.metrics else { return Ok(None) };
-    let metrics = Metrics::new();
-    parts.operations.watch(metrics.clone());
-    let (shown, audit) = (Arc::clone(&metrics), audit.cloned());
-    metrics::serve(address, shown, parts.clone(), audit, stop.clone()).await?;
-    Ok(Some(metrics))
+) -> Result<View, Box<dyn Error>> {
+    let view = View::new(Metrics::new(), parts.clone(), audit.cloned());
+    let mut watchers: Vec<Arc<dyn Watcher>> = vec![view.counted()];
+    if let Some(endpoint) = &config.traces {
+        watchers.push(traces::begin(endpoint, stop.clone())?);
+    }
+    parts.operations.watch(watchers);
+    parts.networks.watch_plugins(view.counted());
+    if let Some(address) = &config.metrics {
+        metrics::serve(address, view.clone(), stop.clone()).await?;
+    }
+    Ok(view)
 }
 
 /// Feeds the watchdog, where there is one.
@@ -133,6 +138,7 @@ fn watch_over(notify: &Notify, listener: &Listener, config: &Config) {
 pub(super) fn services(
     parts: &Parts,
     current: &Arc<Current>,
+    metrics: View,
     streaming: Option<Arc<dyn Streaming>>,
     audit: Option<Arc<AuditLog>>,
 ) -> Cri {
@@ -142,6 +148,7 @@ pub(super) fn services(
         driver: parts.driver,
         handlers: host::features(parts.pods.config().handlers.iter()),
         current: Arc::clone(current),
+        metrics,
     };
     Cri::new(Services {
         pods: parts.pods.clone(),
@@ -154,22 +161,22 @@ pub(super) fn services(
 }
 
 /// What goes on beside the calls.
-fn background(parts: &Parts, metrics: Option<Arc<Metrics>>) {
+fn background(parts: &Parts, metrics: Arc<Metrics>) {
     let pods = parts.pods.clone();
     tokio::spawn(async move {
-        recover(&pods, metrics.as_deref()).await;
+        recover(&pods, &metrics).await;
         sys::return_free_memory();
     });
+    let pods = parts.pods.clone();
+    tokio::spawn(async move { pods.keep_checking().await });
     let images = parts.images.clone();
     tokio::spawn(async move { images.keep_house(COLLECT_EVERY, MEASURE_EVERY).await });
 }
 
-async fn recover(pods: &Pods, metrics: Option<&Metrics>) {
+async fn recover(pods: &Pods, metrics: &Metrics) {
     let begun = Instant::now();
     let found = pods.recover().await;
-    if let Some(metrics) = metrics {
-        metrics.recovered(&found, begun.elapsed());
-    }
+    metrics.recovered(&found, begun.elapsed());
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     for problem in found.quarantined.iter().chain(&found.problems) {
         tracing::warn!("{problem}");

@@ -10,7 +10,7 @@ use images::{Images, PullLimits, Sources};
 use model::HandlerName;
 use network::{BridgeConfig, CniConfig, Mode, NetworkConfig, Networks};
 use operations::Operations;
-use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig, Rlimit};
+use pods::{Deadlines, Handler, Launch, LogLimits, Pods, PodsConfig, Rlimit, StatsConfig};
 use registry::{Credentials, NodeCredentials, Registry, RegistryConfig};
 
 use super::oci_features::OciFeatures;
@@ -161,6 +161,8 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
     pods.shm_size = config.shm_size;
     pods.dead_containers = config.dead_containers;
     pods.events_ahead = config.limits.events_ahead;
+    let stats = config.stats;
+    pods.stats = StatsConfig { max_age: stats.max_age, cpu_window: stats.cpu_window };
     pods.sysctls.clone_from(&config.sysctls);
     pods.seccomp_profile.clone_from(&config.seccomp_profile);
     let containers = &config.containers;

@@ -3,11 +3,12 @@
 mod archive;
 mod explain;
 mod images;
+mod operation;
 mod progress;
+mod waits;
 
 use admin_api::v1;
 use admin_api::v1::admin_server::{Admin, AdminServer};
-use operations::OperationInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::stream::Streamed;
@@ -72,10 +73,9 @@ impl Admin for Cri {
 
     async fn list_operations(
         &self,
-        _request: Request<v1::ListOperationsRequest>,
+        request: Request<v1::ListOperationsRequest>,
     ) -> Result<Response<v1::ListOperationsReply>, Status> {
-        let operations = self.inner.services.operations.list().iter().map(operation).collect();
-        Ok(Response::new(v1::ListOperationsReply { operations }))
+        Ok(operation::list(&self.inner.services, &request.into_inner()))
     }
 
     type PullProgressStream = Streamed<v1::PullProgressReply>;
@@ -105,16 +105,12 @@ impl Admin for Cri {
     ) -> Result<Response<v1::ExplainReply>, Status> {
         explain::explain(&self.inner.services, &request.into_inner().object).await
     }
-}
 
-fn operation(given: &OperationInfo) -> v1::Operation {
-    v1::Operation {
-        id: given.id,
-        kind: given.kind.to_owned(),
-        object: given.object.clone(),
-        phase: given.phase.to_owned(),
-        started_at: given.started_at.0,
-        phase_since: given.phase_since.0,
-        callers: given.joined.saturating_add(1),
+    async fn metrics(
+        &self,
+        _request: Request<v1::MetricsRequest>,
+    ) -> Result<Response<v1::MetricsReply>, Status> {
+        let text = self.inner.services.host.metrics().await;
+        Ok(Response::new(v1::MetricsReply { text }))
     }
 }

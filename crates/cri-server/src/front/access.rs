@@ -16,7 +16,7 @@ pub(super) const EVENTS: &str = "GetContainerEvents";
 pub(super) const LOAD: &str = "LoadImage";
 
 /// Calls that change nothing and show no more of a container than the kubelet publishes.
-const READS: [&str; 26] = [
+const READS: [&str; 27] = [
     "Version",
     "Status",
     "RuntimeConfig",
@@ -42,6 +42,7 @@ const READS: [&str; 26] = [
     "ImageFsInfo",
     "ListOperations",
     "PullProgress",
+    "Metrics",
     "ServerReflectionInfo",
 ];
 

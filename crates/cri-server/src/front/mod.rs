@@ -140,7 +140,8 @@ where
             request = request.map(|body| Body::new(Weighed { body, weight: counted }));
         }
         let deadline = request.headers().get("grpc-timeout").and_then(deadline::deadline);
-        let answer = self.inner.call(request);
+        let origin = peer.origin(request.headers());
+        let answer = operations::asked_by(origin, self.inner.call(request));
         Box::pin(async move {
             let response = match deadline {
                 None => answer.await?,

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use operations::{Origin, TraceContext};
+use tonic::codegen::http;
+
 /// The process at the other end of a connection (SO_PEERCRED, unix(7)), as it was when it connected; and
 /// whether the connection is in use. Clones are of the same connection.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +14,8 @@ pub struct Peer {
     pub pid: Option<i32>,
     /// Its user.
     pub uid: Option<u32>,
+    /// The name of its program, for people; whoever runs it may have chosen any.
+    pub program: Option<Arc<str>>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -18,7 +23,19 @@ impl Peer {
     /// Of a new connection.
     #[must_use]
     pub fn new(pid: Option<i32>, uid: Option<u32>) -> Self {
-        Self { pid, uid, calls: Arc::default() }
+        // comm in proc(5): at most 15 bytes.
+        let program = pid.and_then(|pid| std::fs::read(format!("/proc/{pid}/comm")).ok());
+        let program = program.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into());
+        Self { pid, uid, program, calls: Arc::default() }
+    }
+
+    /// Who asks for an operation by a call with these headers.
+    pub(super) fn origin(&self, headers: &http::HeaderMap) -> Origin {
+        let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+        // One that cannot be read is none (W3C Trace Context, 3.2.2.4).
+        let trace = parent.and_then(|header| TraceContext::parse(header).ok());
+        let program = self.program.as_deref().map(str::to_owned);
+        Origin { pid: self.pid, uid: self.uid, program, pod: None, trace }
     }
 
     /// How many calls are open on the connection.
@@ -42,5 +59,24 @@ pub struct Busy(Arc<AtomicUsize>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_known_by_its_program_and_its_place_in_a_trace() {
+        let own = Peer::new(i32::try_from(std::process::id()).ok(), Some(0));
+        let mut headers = http::HeaderMap::new();
+        assert_eq!(own.origin(&headers).trace, None);
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert("traceparent", http::HeaderValue::from_static(parent));
+        let origin = own.origin(&headers);
+        assert!(origin.program.is_some_and(|name| !name.is_empty() && !name.ends_with('\n')));
+        assert_eq!(origin.trace.map(|trace| trace.to_string()).as_deref(), Some(parent));
+        headers.insert("traceparent", http::HeaderValue::from_static("00-x"));
+        assert_eq!(own.origin(&headers).trace, None);
     }
 }

@@ -1,6 +1,7 @@
 //! PullImage.
 
 use cri_api::v1;
+use operations::Origin;
 use tonic::{Response, Status};
 
 use crate::parse::{self, At};
@@ -19,7 +20,10 @@ pub(super) async fn pull(
         }
         None => None,
     };
-    let pull = services.images.pull(&spec, credentials);
+    let pod = request.sandbox_config.and_then(|config| config.metadata);
+    let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
+    let origin = Origin { pod, ..Origin::current() };
+    let pull = operations::asked_by(origin, services.images.pull(&spec, credentials));
     let pulled = pull.await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::PullImageResponse { image_ref: pulled.id.to_string() }))
 }

@@ -162,7 +162,7 @@ mod tests {
             memory_pressure: Some(Default::default()),
             io_pressure: Some(Default::default()),
         };
-        Usage { at: Timestamp(5), cgroup: Some(stats), writable: None }
+        Usage { at: Timestamp(5), cgroup: Some(stats), writable: None, cpu_rate: None }
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_say_is_left_out() {
-        let usage = Usage { at: Timestamp(5), cgroup: None, writable: None };
+        let usage = Usage { at: Timestamp(5), cgroup: None, writable: None, cpu_rate: None };
         let sample = Sample { usage: &usage, interfaces: &[], container: None };
         let base = LABELS.map(str::to_owned);
         let names: Vec<String> =

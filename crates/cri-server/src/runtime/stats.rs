@@ -1,6 +1,6 @@
 //! ContainerStats, PodSandboxStats, their lists and streams.
 //!
-//! Always: numbers come from cgroups and from what was measured before, several objects at once; an object
+//! Always: numbers come from the one place that samples (`pods`), several objects at once; an object
 //! that is gone meanwhile is not in a list, and one that cannot be read does not spoil it.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) async fn container(
     let status = pods.container_status(&id).await.map_err(|error| code::status(&error))?;
     let usage = pods.container_usage(&id).await.map_err(|error| code::status(&error))?;
     let mountpoint = mountpoint(inner).await;
-    let stats = container_stats(inner, &status, &usage, mountpoint.as_deref());
+    let stats = container_stats(&status, &usage, mountpoint.as_deref());
     Ok(Response::new(v1::ContainerStatsResponse { stats: Some(stats) }))
 }
 
@@ -96,7 +96,7 @@ async fn containers_of(
     let found = pods.list_containers(filter);
     let read = found.into_iter().map(|status| async move {
         let usage = pods.container_usage(&status.id).await.ok()?;
-        Some(container_stats(inner, &status, &usage, mountpoint))
+        Some(container_stats(&status, &usage, mountpoint))
     });
     let read: Vec<_> = futures_util::stream::iter(read).buffered(AT_ONCE).collect().await;
     read.into_iter().flatten().collect()
@@ -126,14 +126,11 @@ async fn mountpoint(inner: &Inner) -> Option<String> {
 }
 
 fn container_stats(
-    inner: &Inner,
     status: &Arc<ContainerStatus>,
     usage: &Usage,
     mountpoint: Option<&str>,
 ) -> v1::ContainerStats {
     let (at, cgroup) = (usage.at.0, usage.cgroup.as_ref());
-    let used = cgroup.and_then(|stats| stats.cpu).map(|cpu| cpu.usage_ns);
-    let rate = used.and_then(|used| inner.rates.nano_cores(status.id.as_str(), at, used));
     let item = render::container_item(status);
     v1::ContainerStats {
         attributes: Some(v1::ContainerAttributes {
@@ -142,7 +139,7 @@ fn container_stats(
             labels: item.labels,
             annotations: item.annotations,
         }),
-        cpu: cgroup.and_then(|stats| render::stats::cpu(at, stats, rate)),
+        cpu: cgroup.and_then(|stats| render::stats::cpu(at, stats, usage.cpu_rate)),
         memory: cgroup.and_then(|stats| render::stats::memory(at, stats)),
         writable_layer: render::stats::writable(usage, mountpoint),
         swap: cgroup.and_then(|stats| render::stats::swap(at, stats)),
@@ -160,8 +157,6 @@ async fn sandbox_stats(
     let of_it = ContainerFilter { sandbox: Some(status.id.clone()), ..ContainerFilter::default() };
     let containers = containers_of(inner, &of_it, mountpoint).await;
     let (at, cgroup) = (usage.at.0, usage.cgroup.as_ref());
-    let used = cgroup.and_then(|stats| stats.cpu).map(|cpu| cpu.usage_ns);
-    let rate = used.and_then(|used| inner.rates.nano_cores(status.id.as_str(), at, used));
     let item = render::sandbox_item(&status);
     Ok(v1::PodSandboxStats {
         attributes: Some(v1::PodSandboxAttributes {
@@ -171,7 +166,7 @@ async fn sandbox_stats(
             annotations: item.annotations,
         }),
         linux: Some(v1::LinuxPodSandboxStats {
-            cpu: cgroup.and_then(|stats| render::stats::cpu(at, stats, rate)),
+            cpu: cgroup.and_then(|stats| render::stats::cpu(at, stats, usage.cpu_rate)),
             memory: cgroup.and_then(|stats| render::stats::memory(at, stats)),
             network: render::stats::network(at, &interfaces),
             process: cgroup.and_then(|stats| render::stats::processes(at, stats)),

@@ -44,7 +44,11 @@ impl Cni {
         };
         // Nobody closes the semaphore.
         let _slot = self.slots.acquire().await;
+        let sandbox = env.iter().find(|(name, _)| *name == "CNI_CONTAINERID");
+        let sandbox = sandbox.map_or("", |(_, id)| id.as_str());
+        let open = self.calls.begin(&plugin.kind, &network.name, verb, sandbox);
         let output = call.run().await?;
+        open.succeeded();
         if output.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
         }

@@ -6,6 +6,7 @@
 //! says meanwhile. Callers: `networks`, which records before it calls.
 
 mod args;
+mod calls;
 mod chain;
 mod collect;
 mod conf;
@@ -33,6 +34,7 @@ use conf::Network;
 use dir::Unusable;
 use version::Version;
 
+pub use calls::{PluginCall, PluginWatcher};
 pub(crate) use result::{Outcome, read as read_result};
 pub(crate) use stray::end as end_strays;
 pub(crate) use watch::watch;
@@ -47,6 +49,8 @@ pub(crate) struct Cni {
     loaded: RwLock<Loaded>,
     /// Plugins that may still be started.
     slots: Semaphore,
+    /// Plugins that run.
+    calls: calls::Calls,
     /// Told when the configuration should be read again before its time.
     reload: Arc<Notify>,
 }
@@ -76,13 +80,24 @@ impl Cni {
             message: "the CNI plugins have not been asked yet".into(),
         };
         let loaded = Loaded { status, dirs: BTreeMap::new(), pod_cidrs: Vec::new() };
-        let cni = Self { config, loaded: RwLock::new(loaded), slots, reload: Arc::default() };
+        let cni = Self {
+            config,
+            loaded: RwLock::new(loaded),
+            slots,
+            calls: calls::Calls::default(),
+            reload: Arc::default(),
+        };
         let status = cni.read_dirs();
         let asks = |n: &Arc<Vec<Network>>| n.iter().any(|network| network.version >= Version::V1_1);
         if status.ready && !cni.networks(&cni.config.conf_dir).is_ok_and(|n| asks(&n)) {
             cni.loaded(|loaded| loaded.status = status);
         }
         Ok(cni)
+    }
+
+    /// Plugins that run, and their ends.
+    pub(crate) fn calls(&self) -> &calls::Calls {
+        &self.calls
     }
 
     fn loaded<T>(&self, look: impl FnOnce(&mut Loaded) -> T) -> T {

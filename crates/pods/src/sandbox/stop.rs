@@ -9,6 +9,7 @@ use operations::Phases;
 use crate::config::Launch;
 use crate::error::{Cause, PodsError};
 use crate::events::EventKind;
+use crate::log_totals;
 use crate::monitors;
 use crate::pods::{Inner, Pods};
 use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
@@ -47,6 +48,9 @@ pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Res
     });
     inner.table.save_sandbox(id).map_err(|e| Failure::new("record", e))?;
     delete_outside(inner, &record, phases).await;
+    // The last time that it can be asked.
+    log_totals::ask(inner, id).await;
+    inner.logged.close(id);
     phases.enter("monitor", Some(inner.config.deadlines.kill));
     let directory = inner.pod_dir(id);
     let end = inner.end_monitor(id, &directory, record.monitor).await;

@@ -239,6 +239,7 @@ impl World {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             sandbox: self.sandbox.as_ref().map(|(id, _)| id.clone()),
             containers: self.containers.iter().map(report).collect(),
+            log_totals: None,
         })
     }
 

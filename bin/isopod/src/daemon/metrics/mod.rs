@@ -1,16 +1,20 @@
 //! The daemon's own metrics.
 //!
 //! Owns: what is counted of the daemon itself (pods' metrics are the CRI's), and the server that shows it.
-//! Always: no label has a value that a caller chose, so the number of series is bounded; nothing is counted
-//! unless it is configured. Callers: `serve`.
+//! Always: no label has a value that a caller chose, so the number of series is bounded; what is looked up
+//! costs nothing until somebody asks. Callers: `serve`, and `host` for the command line.
 
+mod monitors;
+mod now;
 mod process;
 mod server;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cri_server::Observer;
+use network::{PluginCall, PluginWatcher};
 use operations::{Ended, Watcher};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
@@ -20,9 +24,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
-use super::audit::AuditLog;
-use super::wiring::Parts;
+use now::Now;
 pub use server::serve;
+pub use view::View;
 
 /// Upper ends of what durations are sorted into, in seconds: from a list to a pull.
 const SECONDS: [f64; 15] =
@@ -52,6 +56,19 @@ struct KindPhase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    code: String,
+}
+
+/// Names of plugins are the configuration's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabels {
+    plugin: String,
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Found {
     found: &'static str,
 }
@@ -71,25 +88,11 @@ pub struct Metrics {
     operations: Durations<KindOutcome>,
     phases: Family<KindPhase, Counter>,
     phase_seconds: Family<KindPhase, Counter<f64, std::sync::atomic::AtomicU64>>,
+    pull_failures: Family<Cause, Counter>,
+    plugins: Durations<PluginLabels>,
     recovered: Family<Found, Gauge>,
     recovery_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     now: Now,
-}
-
-/// What is looked up when somebody asks.
-#[derive(Debug, Default)]
-struct Now {
-    sandboxes: Gauge,
-    containers: Gauge,
-    images: Gauge,
-    operations: Gauge,
-    owed: Gauge,
-    pulled: Counter,
-    events_cut: Counter,
-    audit_lost: Counter,
-    memory: Gauge,
-    descriptors: Gauge,
-    threads: Gauge,
 }
 
 impl Metrics {
@@ -102,6 +105,8 @@ impl Metrics {
             operations: durations(),
             phases: Family::default(),
             phase_seconds: Family::default(),
+            pull_failures: Family::default(),
+            plugins: durations(),
             recovered: Family::default(),
             recovery_seconds: Gauge::default(),
             now: Now::default(),
@@ -120,28 +125,15 @@ impl Metrics {
         registry.register("phases", "Phases of operations that ended", self.phases.clone());
         let help = "Time spent in phases of operations that ended";
         registry.register("phase_seconds", help, self.phase_seconds.clone());
+        let help = "Pulls of images that failed, by what kind of failure it was";
+        registry.register("pull_failures", help, self.pull_failures.clone());
+        let help = "Calls of CNI plugins that ended";
+        registry.register("plugin_seconds", help, self.plugins.clone());
         let help = "Pods that were there when the daemon started, by what was found";
         registry.register("recovered_pods", help, self.recovered.clone());
         let help = "How long taking them up took";
         registry.register("recovery_seconds", help, self.recovery_seconds.clone());
-        let now = &self.now;
-        registry.register("sandboxes", "Sandboxes that there are", now.sandboxes.clone());
-        registry.register("containers", "Containers that there are", now.containers.clone());
-        registry.register("images", "Images that there are", now.images.clone());
-        registry.register("operations_running", "Operations that run", now.operations.clone());
-        let help = "What could not be undone yet and is tried again";
-        registry.register("owed", help, now.owed.clone());
-        let help = "Bytes of layers that came from registries";
-        registry.register("pulled_bytes", help, now.pulled.clone());
-        let help = "Subscribers of events that were too slow and were cut off";
-        registry.register("events_cut", help, now.events_cut.clone());
-        let help = "Lines of the audit log that could not be written";
-        registry.register("audit_lines_lost", help, now.audit_lost.clone());
-        let process = self.registry.sub_registry_with_prefix("process");
-        let help = "Resident memory of the daemon";
-        process.register("resident_memory_bytes", help, self.now.memory.clone());
-        process.register("open_fds", "Open descriptors", self.now.descriptors.clone());
-        process.register("threads", "Threads of the daemon", self.now.threads.clone());
+        self.now.register(&mut self.registry);
     }
 
     /// The pods of the daemon before were taken up.
@@ -159,21 +151,7 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it (text exposition format 0.0.4).
-    fn text(&self, parts: &Parts, audit: Option<&AuditLog>) -> String {
-        let now = &self.now;
-        let pods = &parts.pods;
-        now.sandboxes.set(number(pods.list_sandboxes(&pods::SandboxFilter::default()).len()));
-        now.containers.set(number(pods.list_containers(&pods::ContainerFilter::default()).len()));
-        now.images.set(number(parts.images.list(None).map_or(0, |all| all.len())));
-        now.operations.set(number(parts.operations.list().len()));
-        now.owed.set(number(pods.owed().len()));
-        up_to(&now.pulled, parts.images.pulled_bytes());
-        up_to(&now.events_cut, pods.events_cut());
-        up_to(&now.audit_lost, audit.map_or(0, AuditLog::lost));
-        let process = process::read();
-        now.memory.set(process.memory);
-        now.descriptors.set(process.descriptors);
-        now.threads.set(process.threads);
+    fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = prometheus_text::encode(&mut text, &self.registry);
@@ -200,7 +178,11 @@ impl Observer for Metrics {
 impl Watcher for Metrics {
     fn ended(&self, ended: &Ended) {
         let kind = ended.kind;
-        let outcome = if ended.succeeded { "success" } else { "failure" };
+        let outcome = outcome(ended.failure.is_none());
+        if let ("PullImage", Some(failure)) = (kind, &ended.failure) {
+            let code = format!("{:?}", cri_server::code(failure.class));
+            self.pull_failures.get_or_create(&Cause { code }).inc();
+        }
         let operation = self.operations.get_or_create(&KindOutcome { kind, outcome });
         operation.observe(ended.took.as_secs_f64());
         drop(operation);
@@ -211,6 +193,18 @@ impl Watcher for Metrics {
             self.phase_seconds.get_or_create(&labels).inc_by(seconds);
         }
     }
+}
+
+impl PluginWatcher for Metrics {
+    fn ended(&self, call: &PluginCall, took: Duration, succeeded: bool) {
+        let (plugin, verb) = (call.plugin.clone(), call.verb);
+        let labels = PluginLabels { plugin, verb, outcome: outcome(succeeded) };
+        self.plugins.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+const fn outcome(succeeded: bool) -> &'static str {
+    if succeeded { "success" } else { "failure" }
 }
 
 #[cfg(test)]
@@ -224,8 +218,22 @@ mod tests {
         metrics.call("Version", Code::NotFound, Duration::from_millis(3));
         let span = model::Span { phase: "network".into(), start_us: 0, took_us: 1_500_000 };
         let took = Duration::from_secs(2);
-        let ended = Ended { kind: "RunPodSandbox", took, succeeded: false, spans: vec![span] };
-        metrics.ended(&ended);
+        let failure = operations::OperationFailure {
+            class: model::Class::Unavailable,
+            message: "no".to_owned(),
+        };
+        for kind in ["RunPodSandbox", "PullImage"] {
+            let (failure, spans) = (Some(failure.clone()), vec![span.clone()]);
+            Watcher::ended(&*metrics, &Ended { kind, took, failure, spans, ..Ended::default() });
+        }
+        let call = PluginCall {
+            plugin: "bridge".to_owned(),
+            network: "net".to_owned(),
+            verb: "ADD",
+            sandbox: String::new(),
+            since: model::Timestamp(0),
+        };
+        PluginWatcher::ended(&*metrics, &call, took, true);
         let mut text = String::new();
         prometheus_text::encode(&mut text, &metrics.registry).unwrap();
         for line in [
@@ -235,6 +243,8 @@ mod tests {
             "isopod_operation_seconds_count{kind=\"RunPodSandbox\",outcome=\"failure\"} 1",
             "isopod_phases_total{kind=\"RunPodSandbox\",phase=\"network\"} 1",
             "isopod_phase_seconds_total{kind=\"RunPodSandbox\",phase=\"network\"} 1.5",
+            "isopod_pull_failures_total{code=\"Unavailable\"} 1",
+            "isopod_plugin_seconds_count{plugin=\"bridge\",verb=\"ADD\",outcome=\"success\"} 1",
             "isopod_owed 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");

@@ -20,11 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Metrics;
+use super::View;
 use crate::config::{MetricsAddress, SocketSettings};
-use crate::daemon::audit::AuditLog;
 use crate::daemon::socket;
-use crate::daemon::wiring::Parts;
 
 /// Readers at once; more wait in the kernel's queue.
 const READERS: usize = 8;
@@ -36,23 +34,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// The text exposition format of Prometheus.
 const TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// What a reader sees.
-#[derive(Debug, Clone)]
-struct View {
-    metrics: Arc<Metrics>,
-    parts: Parts,
-    audit: Option<Arc<AuditLog>>,
-}
-
 /// Listens at `address`, and serves from now on until `stop`.
 pub async fn serve(
     address: &MetricsAddress,
-    metrics: Arc<Metrics>,
-    parts: Parts,
-    audit: Option<Arc<AuditLog>>,
+    view: View,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn Error>> {
-    let view = View { metrics, parts, audit };
     match address {
         MetricsAddress::Tcp(address) => {
             let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -104,8 +91,8 @@ where
     tokio::spawn(async move {
         let _place = place;
         let answers = service_fn(move |request: Request<Incoming>| {
-            let answer = answer(&request, &view);
-            async move { Ok::<_, Infallible>(answer) }
+            let view = view.clone();
+            async move { Ok::<_, Infallible>(answer(&request, &view).await) }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
@@ -116,11 +103,9 @@ where
     });
 }
 
-fn answer(request: &Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => {
-            (StatusCode::OK, view.metrics.text(&view.parts, view.audit.as_deref()))
-        }
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, view.text().await),
         (&Method::GET | &Method::HEAD, _) => {
             (StatusCode::NOT_FOUND, "metrics are at /metrics\n".to_owned())
         }

@@ -1,0 +1,84 @@
+//! Lists and statistics of many pods, and the memory that they cost.
+//!
+//! What belongs to a runtime is its daemon, and every process that came with the pods and is no container's:
+//! monitors, shims, what holds a pod's namespaces.
+
+use std::time::{Duration, Instant};
+
+use cri_api::v1::{
+    ListContainerStatsRequest, ListContainersRequest, ListPodSandboxRequest,
+    ListPodSandboxStatsRequest, NamespaceMode,
+};
+
+use super::{ms, timed};
+use crate::cri::Wanted;
+use crate::cri::endpoint::{Endpoint, SLEEPER};
+use crate::cri::figures::Figures;
+use crate::cri::machine;
+
+/// Samples of each list, and the pause between them: statistics may be kept for a moment.
+const ROUNDS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(1100);
+/// How long an idle machine is watched.
+const IDLE: Duration = Duration::from_secs(10);
+
+pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figures) {
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        // Alone on the machine, one after the other: hundreds of pods of two runtimes would be another
+        // measurement.
+        let daemon = endpoint.daemon().await;
+        if let Some(kib) = daemon.and_then(machine::pss) {
+            figures.add("daemon's memory (PSS) before", "MB", at, mb(kib));
+        }
+        let before = machine::processes();
+        let mut up = Vec::new();
+        for &count in &wanted.counts {
+            while up.len() < count {
+                let (pod, _) = Box::pin(endpoint.up(NamespaceMode::Node, SLEEPER)).await;
+                up.push(pod.id);
+            }
+            lists(endpoint, at, count, figures).await;
+            let new = machine::processes();
+            let new = machine::of_runtime(new.difference(&before).copied());
+            let all: u64 = new.values().sum();
+            let what = format!("runtime's memory per pod (PSS) with {count}");
+            figures.add(&what, "KiB", at, all as f64 / count as f64);
+            if let Some(kib) = daemon.and_then(machine::pss) {
+                figures.add(&format!("daemon's memory (PSS) with {count} pods"), "MB", at, mb(kib));
+            }
+            let what = format!("machine's CPU time, idle, {count} pods");
+            figures.add(&what, "ms/s", at, idle().await);
+        }
+        for id in &up {
+            endpoint.remove(id).await;
+        }
+    }
+}
+
+fn mb(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}
+
+/// CPU time of the machine in a second in which nobody asks for anything.
+async fn idle() -> f64 {
+    let (began, before) = (Instant::now(), machine::busy());
+    tokio::time::sleep(IDLE).await;
+    ms(machine::busy().saturating_sub(before)) / began.elapsed().as_secs_f64()
+}
+
+async fn lists(endpoint: &Endpoint, at: usize, count: usize, figures: &mut Figures) {
+    let mut runtime = endpoint.runtime();
+    for _ in 0..ROUNDS {
+        let mut took = |what: &str, took| figures.took(&format!("{what} of {count}"), at, took);
+        let list = timed(runtime.list_pod_sandbox(ListPodSandboxRequest { filter: None })).await;
+        took("ListPodSandbox", list.1);
+        let list = timed(runtime.list_containers(ListContainersRequest { filter: None })).await;
+        assert!(list.0.into_inner().containers.len() >= count, "{}", endpoint.name);
+        took("ListContainers", list.1);
+        let request = ListContainerStatsRequest { filter: None };
+        took("ListContainerStats", timed(runtime.list_container_stats(request)).await.1);
+        let request = ListPodSandboxStatsRequest { filter: None };
+        took("ListPodSandboxStats", timed(runtime.list_pod_sandbox_stats(request)).await.1);
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,211 @@
+//! The way to the collector.
+//!
+//! Always: a batch that cannot be sent in its time is lost, and that is said once in a while; the daemon's end
+//! waits for nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use operations::Ended;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+
+use super::otlp::{
+    EXPORT, ExportRequest, ExportResponse, Resource, ResourceSpans, Scope, ScopeSpans, Span, text,
+};
+use super::spans::spans;
+use crate::config::TraceEndpoint;
+
+/// Operations of one message, and how long the first of them waits for others.
+const BATCH: usize = 128;
+const GATHER: Duration = Duration::from_secs(1);
+/// How long the collector may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a failure is said.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// A connection that is made when it is first used, and again when it breaks.
+pub fn channel(endpoint: &TraceEndpoint) -> Result<Channel, String> {
+    match endpoint {
+        TraceEndpoint::Http(uri) => {
+            let endpoint = Endpoint::from_shared(uri.clone());
+            let endpoint = endpoint.map_err(|error| format!("traces.endpoint {uri}: {error}"))?;
+            Ok(endpoint.connect_timeout(PATIENCE).connect_lazy())
+        }
+        TraceEndpoint::Unix(path) => {
+            let path = path.clone();
+            let connect = tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            });
+            Ok(Endpoint::from_static("http://collector.invalid")
+                .connect_with_connector_lazy(connect))
+        }
+    }
+}
+
+/// Sends what comes until `stop`.
+pub async fn send(
+    channel: Channel,
+    mut from: mpsc::Receiver<Ended>,
+    lost: Arc<AtomicU64>,
+    stop: CancellationToken,
+) {
+    let sending = async {
+        let mut said: Option<Instant> = None;
+        let mut batch = Vec::new();
+        while from.recv_many(&mut batch, BATCH).await > 0 {
+            gather(&mut from, &mut batch).await;
+            let count = batch.len();
+            let sent = tokio::time::timeout(PATIENCE, export(channel.clone(), &batch)).await;
+            batch.clear();
+            let failed = match sent {
+                Ok(Ok(())) => None,
+                Ok(Err(status)) => Some(status.message().to_owned()),
+                Err(_) => Some(format!("no answer after {PATIENCE:?}")),
+            };
+            let Some(why) = failed else { continue };
+            lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+            if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+                said = Some(Instant::now());
+                let lost = lost.load(Ordering::Relaxed);
+                tracing::warn!(why, lost, "traces of operations are lost (traces.endpoint)");
+            }
+        }
+    };
+    stop.run_until_cancelled(sending).await;
+}
+
+/// Waits a moment for more.
+async fn gather(from: &mut mpsc::Receiver<Ended>, batch: &mut Vec<Ended>) {
+    let until = tokio::time::Instant::now() + GATHER;
+    while batch.len() < BATCH {
+        let room = BATCH - batch.len();
+        match tokio::time::timeout_at(until, from.recv_many(batch, room)).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn export(channel: Channel, batch: &[Ended]) -> Result<(), tonic::Status> {
+    let random = |bytes: &mut [u8]| {
+        // Without randomness the ids are zeros, which a collector refuses.
+        let _ = getrandom::fill(bytes);
+    };
+    let spans: Vec<Span> = batch.iter().flat_map(|ended| spans(ended, random)).collect();
+    let mut grpc = Grpc::new(channel);
+    let unready = |error| tonic::Status::unavailable(format!("the collector: {error}"));
+    grpc.ready().await.map_err(unready)?;
+    let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
+    let request = tonic::Request::new(ExportRequest { resource_spans: vec![resource(spans)] });
+    let answer = grpc.unary(request, PathAndQuery::from_static(EXPORT), codec).await?;
+    match answer.into_inner().partial_success {
+        Some(part) if part.rejected_spans > 0 => {
+            let count = part.rejected_spans;
+            Err(tonic::Status::invalid_argument(format!(
+                "{count} spans refused: {}",
+                part.error_message
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn resource(spans: Vec<Span>) -> ResourceSpans {
+    let version = env!("CARGO_PKG_VERSION");
+    let host = rustix::system::uname();
+    let attributes = vec![
+        text("service.name", "isopod"),
+        text("service.version", version),
+        text("host.name", &host.nodename().to_string_lossy()),
+    ];
+    let scope = Scope { name: "isopod".to_owned(), version: version.to_owned() };
+    ResourceSpans {
+        resource: Some(Resource { attributes }),
+        scope_spans: vec![ScopeSpans { scope: Some(scope), spans }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use operations::Watcher as _;
+    use tonic::codegen::{Service, http};
+    use tonic::server::{Grpc as Server, NamedService, UnaryService};
+
+    use super::*;
+
+    /// A collector that hands on what it was sent.
+    #[derive(Clone)]
+    struct Collector(mpsc::Sender<ExportRequest>);
+
+    impl NamedService for Collector {
+        const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+    }
+
+    impl UnaryService<ExportRequest> for Collector {
+        type Response = ExportResponse;
+        type Future = tonic::codegen::BoxFuture<tonic::Response<ExportResponse>, tonic::Status>;
+
+        fn call(&mut self, request: tonic::Request<ExportRequest>) -> Self::Future {
+            let to = self.0.clone();
+            Box::pin(async move {
+                to.send(request.into_inner()).await.unwrap();
+                Ok(tonic::Response::new(ExportResponse::default()))
+            })
+        }
+    }
+
+    impl Service<http::Request<tonic::body::Body>> for Collector {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = Infallible;
+        type Future = tonic::codegen::BoxFuture<Self::Response, Infallible>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Infallible>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+            assert_eq!(request.uri().path(), EXPORT);
+            let own = self.clone();
+            Box::pin(async move {
+                let codec = tonic_prost::ProstCodec::<ExportResponse, ExportRequest>::default();
+                Ok(Server::new(codec).unary(own, request).await)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn operations_reach_a_collector_as_spans() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("collector.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let (to, mut from) = mpsc::channel(4);
+        let server = tonic::transport::Server::builder().add_service(Collector(to));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let stop = CancellationToken::new();
+        let traces = super::super::begin(&TraceEndpoint::Unix(path), stop.clone()).unwrap();
+        let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let unwanted = operations::TraceContext::parse(header).unwrap();
+        let origin = operations::Origin { trace: Some(unwanted), ..Default::default() };
+        traces.ended(&Ended { kind: "Unwanted", origin, ..Ended::default() });
+        traces.ended(&Ended { kind: "StopContainer", ..Ended::default() });
+        let sent = from.recv().await.unwrap();
+        let spans = &sent.resource_spans[0].scope_spans[0].spans;
+        assert_eq!(spans.len(), 1, "{spans:?}");
+        assert_eq!((spans[0].name.as_str(), spans[0].trace_id.len()), ("StopContainer", 16));
+        stop.cancel();
+    }
+}

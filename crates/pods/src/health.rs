@@ -1,0 +1,139 @@
+//! Whether pods can be made: what the node's `RuntimeReady` condition follows.
+//!
+//! Owns: the last self-check. Always: it does what a pod needs (a file in each store, a monitor that starts and
+//! answers), in the background and within a bound; who asks for the condition waits for nothing; a check that
+//! does not come back is a failure like any other.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{Class, Classified as _};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::Cause;
+use crate::pods::{Pods, file_failed};
+use crate::steps::{bounded, unblocked};
+
+/// How often files are tried, and how often when the last check failed.
+const EVERY: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often a monitor is started for it.
+const MONITOR_EVERY: Duration = Duration::from_secs(120);
+/// How long a check may take; past it the check has failed, though it may still hang.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Default)]
+struct Last {
+    failed: Option<(&'static str, String, Class)>,
+    monitor: Option<Instant>,
+}
+
+/// The last self-check.
+#[derive(Debug, Default)]
+pub(crate) struct Health(Mutex<Last>);
+
+impl Health {
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        // Whole between any two statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was wrong at the last check: the phase and the cause.
+    pub(crate) fn problem(&self) -> Option<(&'static str, Cause)> {
+        let last = self.lock();
+        let (phase, message, class) = last.failed.as_ref()?;
+        Some((phase, Cause::other(*class, message.clone())))
+    }
+}
+
+impl Health {
+    /// The last check has found this.
+    fn found(&self, failed: Option<(&'static str, String, Class)>) {
+        let mut last = self.lock();
+        match (&last.failed, &failed) {
+            (None, Some((phase, error, _))) => {
+                tracing::error!(phase, error, "no pod can be made: the node is not ready");
+            }
+            (Some(_), None) => tracing::info!("pods can be made again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        last.failed = failed;
+    }
+}
+
+/// Checks for as long as it is polled.
+pub(crate) async fn keep_checking(pods: &Pods) {
+    let health = &pods.inner.health;
+    loop {
+        let checked = check(pods).await;
+        let (pause, failed) = match checked {
+            Ok(()) => (EVERY, None),
+            Err((phase, cause)) => {
+                (AGAIN, Some((phase, crate::error::chain(&cause), cause.class())))
+            }
+        };
+        health.found(failed);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn check(pods: &Pods) -> Result<(), (&'static str, Cause)> {
+    let inner = &pods.inner;
+    for (phase, directory) in [
+        ("records", inner.config.state_dir.clone()),
+        ("images", inner.services.images.root().to_owned()),
+    ] {
+        let written = unblocked(move || try_file(&directory));
+        bounded("self-check", PATIENCE, written).await.map_err(|cause| (phase, cause))?;
+    }
+    let is_due = inner.health.lock().monitor.is_none_or(|at| at.elapsed() >= MONITOR_EVERY);
+    if is_due {
+        let started = monitor_client::probe(std::sync::Arc::clone(&inner.services.monitor));
+        let started = bounded("self-check", PATIENCE, started).await;
+        started.map_err(|cause| ("monitor", cause))?;
+        inner.health.lock().monitor = Some(Instant::now());
+    }
+    Ok(())
+}
+
+/// Writes a file without a name, which is gone with this call whatever becomes of the daemon.
+fn try_file(directory: &Path) -> Result<(), Cause> {
+    let failed = file_failed("write a file in", directory);
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let written = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)
+        .and_then(|file| rustix::io::write(file, b"?"));
+    match written {
+        // A file system without such files is written to by whoever uses it, and tells then.
+        Ok(_) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_check_counts() {
+        let health = Health::default();
+        health.found(Some(("monitor", "no".to_owned(), Class::Unavailable)));
+        let (phase, cause) = health.problem().unwrap();
+        assert_eq!(
+            (phase, cause.class(), cause.to_string().as_str()),
+            ("monitor", Class::Unavailable, "no")
+        );
+        health.found(None);
+        assert!(health.problem().is_none());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_told_and_nothing_is_left_in_one_that_can() {
+        let directory = tempfile::tempdir().unwrap();
+        try_file(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let missing = directory.path().join("missing");
+        let error = try_file(&missing).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Answers to "why": explain, timelines, metrics.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use testkit::{Daemon, Network, until};
+
+use crate::around::{around, with_pod};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a verb that must succeed, and gives what it printed and what it said beside.
+fn cli(daemon: &Daemon, args: &[&str]) -> (String, String) {
+    let done = daemon.cli(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(done.status.success(), "{args:?}: {}\n{}", done.status, text(&done.stderr));
+    (text(&done.stdout), text(&done.stderr))
+}
+
+/// The value of the one series that begins so.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(series));
+    let line = line.unwrap_or_else(|| panic!("{series} is not in\n{text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits for a file `go` beside it before it says that it cannot.
+const PLUGIN: &str = r#"#!/bin/sh
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD)
+  while [ ! -e "${0%/*}/go" ]; do sleep 0.02; done
+  echo '{"cniVersion":"1.0.0","code":11,"msg":"no free address"}'
+  exit 1 ;;
+esac
+"#;
+
+#[tokio::test]
+async fn a_pod_that_waits_for_a_plugin_says_so_and_its_failure_is_remembered() {
+    let mut plugins = std::path::PathBuf::new();
+    let around = around(|setup| {
+        plugins = setup.directory().join("plugins");
+        std::fs::create_dir(&plugins).unwrap();
+        let program = plugins.join("slow");
+        std::fs::write(&program, PLUGIN).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let list = r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"slow"}]}"#;
+        let dirs = format!("network.cni.plugin_dirs = [{:?}]", plugins.display().to_string());
+        setup.cni(list).network(Network::Cni).toml(&dirs)
+    })
+    .await;
+    let daemon = &around.daemon;
+    let pod = testkit::pod(daemon, "stuck");
+    let mut runtime = daemon.runtime();
+    let request = cri_api::v1::RunPodSandboxRequest {
+        config: Some(pod.clone()),
+        runtime_handler: String::new(),
+    };
+    let run = tokio::spawn(async move { runtime.run_pod_sandbox(request).await });
+    let said = until("the plugin runs", PATIENCE, async || {
+        let done = daemon.cli(&["explain", "tests/stuck"]).output().unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        said.contains("slow ADD").then_some(said)
+    })
+    .await;
+    assert!(said.contains("RunPodSandbox tests/stuck"), "{said}");
+    assert!(said.contains("it is at: network, since"), "{said}");
+    assert!(said.contains(&format!("(pid {}, uid 0)", std::process::id())), "{said}");
+    let (json, _) = cli(daemon, &["explain", "tests/stuck", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let number = json["operations"][0]["id"].to_string();
+    assert_eq!(json["operations"][0]["phase"], "network");
+    assert!(cli(daemon, &["explain", &number]).0.contains("tests/stuck"));
+
+    std::fs::write(plugins.join("go"), "").unwrap();
+    let refused = run.await.unwrap().unwrap_err();
+    assert!(refused.message().contains("no free address"), "{refused}");
+    let (said, _) = cli(daemon, &["explain", "tests/stuck"]);
+    assert!(said.contains("nothing is being done to it now"), "{said}");
+    let failed = said.split_once("what failed of late:").unwrap().1;
+    assert!(failed.contains("no free address"), "{said}");
+    assert!(cli(daemon, &["operations", "--all"]).0.contains("(failed)"));
+    let (metrics, _) = cli(daemon, &["metrics"]);
+    let series = "isopod_plugin_seconds_count{plugin=\"slow\",verb=\"ADD\",outcome=\"failure\"}";
+    assert!(value(&metrics, series) >= 1.0, "{metrics}");
+
+    let done = daemon.cli(&["explain", "no/such/thing"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("no sandbox, container or operation"), "{said}");
+}
+
+#[tokio::test]
+async fn a_container_is_explained_its_stop_has_a_timeline_and_its_lines_are_counted() {
+    let with = with_pod().await;
+    let daemon = with.daemon();
+    with.output(&with.script("short", "echo one; echo two; echo three")).await;
+    with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let (said, _) = cli(daemon, &["explain", "main"]);
+    for part in
+        ["container tests/pod/main", ": Running", "asked for by", " create", "StartContainer"]
+    {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let (said, _) = cli(daemon, &["explain", "pod"]);
+    for part in
+        ["sandbox tests/pod", "short Exited (0, Completed)", "main Running", "RunPodSandbox"]
+    {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let (metrics, _) = cli(daemon, &["metrics"]);
+    assert!(value(&metrics, "isopod_log_lines_total") >= 3.0, "{metrics}");
+    assert!(value(&metrics, "isopod_log_bytes_total") >= 100.0, "{metrics}");
+    assert!(value(&metrics, "isopod_monitors_memory_bytes") >= 50_000.0, "{metrics}");
+    assert!(value(&metrics, "isopod_unpacked_layers_total") >= 1.0, "{metrics}");
+    assert!((value(&metrics, "isopod_leaks_found_total{found=\"pod\"}")).abs() < 0.5, "{metrics}");
+    let (of_pods, _) = cli(daemon, &["metrics", "--pods"]);
+    assert!(of_pods.contains("# TYPE container_cpu_usage_seconds_total counter"), "{of_pods}");
+    assert!(of_pods.lines().any(|l| l.contains("container=\"main\"") && l.contains("pod=\"pod\"")));
+
+    let (_, timeline) = cli(daemon, &["--timeline", "stop", "main"]);
+    assert!(timeline.contains("StopContainer tests/pod/main: "), "{timeline}");
+    assert!(timeline.contains('█') && timeline.contains(" ms  "), "{timeline}");
+}
