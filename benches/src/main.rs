@@ -101,6 +101,7 @@ async fn of_others(args: &[&str]) -> ExitCode {
         let endpoint = cri::endpoint::Endpoint {
             name: name.clone(),
             socket: socket.clone(),
+            channel: testkit::channel(socket),
             handler: handler.clone(),
             image: wanted.image.clone(),
             cgroup: String::new(),

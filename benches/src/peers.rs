@@ -81,6 +81,7 @@ async fn own(registry: &Registry, image: &str) -> Endpoint {
     let endpoint = Endpoint {
         name: "isopod".to_owned(),
         socket: daemon.socket(),
+        channel: testkit::channel(&daemon.socket()),
         handler: String::new(),
         image: image.to_owned(),
         cgroup: daemon.cgroup(),
@@ -130,6 +131,7 @@ async fn containerd(programs: &Path, runtime: &str, registry: &Registry, image: 
     let endpoint = Endpoint {
         name: format!("containerd+{runtime}"),
         socket: at.join("containerd.sock"),
+        channel: testkit::channel(&at.join("containerd.sock")),
         handler: String::new(),
         image: image.to_owned(),
         cgroup,

@@ -45,6 +45,8 @@ pub struct Endpoint {
     pub name: String,
     /// Where it listens.
     pub socket: PathBuf,
+    /// The one connection that all calls go over, as a kubelet has one.
+    pub channel: Channel,
     /// The runtime handler of all pods.
     pub handler: String,
     /// The image of all containers.
@@ -69,13 +71,12 @@ pub struct Pod {
 impl Endpoint {
     /// CRI: sandboxes and containers.
     pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
-        RuntimeServiceClient::new(testkit::channel(&self.socket))
-            .max_decoding_message_size(256 << 20)
+        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(256 << 20)
     }
 
     /// CRI: images.
     pub fn images(&self) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(testkit::channel(&self.socket)).max_decoding_message_size(256 << 20)
+        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(256 << 20)
     }
 
     /// Its name and version; a daemon that cannot be reached ends the program.
