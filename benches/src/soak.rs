@@ -19,8 +19,8 @@ const GROWTH: u64 = 10;
 /// How often what there is now is shown.
 const SHOWN_EVERY: usize = 500;
 
-/// What the daemon holds, each with its name and what it may grow by beside [`GROWTH`]: connections and threads
-/// come and go one by one.
+/// What the daemon holds, each with its name and what it may grow by beside [`GROWTH`]: connections come and go
+/// one by one, and threads that may block with how busy the machine is.
 fn sample(daemon: &Daemon) -> [(&'static str, u64, u64); 6] {
     let process = format!("/proc/{}", daemon.pid());
     let status = format!("{process}/status");
@@ -31,7 +31,7 @@ fn sample(daemon: &Daemon) -> [(&'static str, u64, u64); 6] {
     [
         ("resident memory, KiB", field(&status, "VmRSS:"), 0),
         ("descriptors", entries(&format!("{process}/fd")), 8),
-        ("threads", field(&status, "Threads:"), 4),
+        ("threads", field(&status, "Threads:"), 24),
         ("mounts", ours.count() as u64, 0),
         ("files on disk", files(daemon.root()), 0),
         ("files of state", files(daemon.state()), 0),

@@ -13,8 +13,8 @@ use pods::{ContainerFilter, SandboxFilter};
 use serde::Serialize;
 use tonic::{Code, Extensions, Response, Status};
 
-use crate::Services;
 use crate::front::Peer;
+use crate::{Services, short_ids};
 
 /// The most that is written of a program's name, and of an id that is none.
 const NAME_BYTES: usize = 256;
@@ -83,7 +83,9 @@ impl Audited {
             if !command.is_empty() {
                 record.command_bytes = Some(command.iter().map(String::len).sum());
             }
-            let Ok(id) = ContainerId::parse(container) else { return };
+            let whole = short_ids::container(&services.pods, container);
+            let whole = whole.unwrap_or_else(|_| container.into());
+            let Ok(id) = ContainerId::parse(&whole) else { return };
             let filter = ContainerFilter { id: Some(id), ..ContainerFilter::default() };
             let Some(found) = services.pods.list_containers(&filter).into_iter().next() else {
                 return;
@@ -103,7 +105,8 @@ impl Audited {
     ) -> Self {
         Self::begin(services, caller, call, |record| {
             record.ports = ports.iter().take(NAME_BYTES).copied().collect();
-            match SandboxId::parse(sandbox) {
+            let whole = short_ids::sandbox(&services.pods, sandbox);
+            match SandboxId::parse(&whole.unwrap_or_else(|_| sandbox.into())) {
                 Ok(id) => of_sandbox(services, record, &id),
                 Err(_) => record.sandbox = Some(cut(sandbox)),
             }

@@ -16,6 +16,7 @@ mod metrics;
 mod parse;
 mod render;
 mod runtime;
+mod short_ids;
 mod stream;
 mod streaming;
 

@@ -185,3 +185,22 @@ async fn an_ended_container_is_not_started_again() {
     let refused = with.daemon().start_container(&status.id).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
 }
+
+#[tokio::test]
+async fn the_beginning_of_an_id_names_its_object() {
+    let with = with_pod().await;
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let daemon = with.daemon();
+    assert_eq!(daemon.status(&id[..13]).await.unwrap().id, id);
+    assert_eq!(daemon.pod_status(&with.pod_id[..13]).await.unwrap().id, with.pod_id);
+    let filter = ContainerFilter { id: id[..13].to_owned(), ..ContainerFilter::default() };
+    let request = ListContainersRequest { filter: Some(filter) };
+    let listed = daemon.runtime().list_containers(request).await.unwrap().into_inner().containers;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(daemon.status(&id[..3]).await.unwrap_err().code(), Code::NotFound, "too short");
+    daemon.stop_container(&id[..13], 0).await.unwrap();
+    assert_eq!(daemon.status(&id).await.unwrap().state(), ContainerState::ContainerExited);
+    let request = RemoveContainerRequest { container_id: id[..13].to_owned() };
+    daemon.runtime().remove_container(request).await.unwrap();
+    assert_eq!(daemon.status(&id).await.unwrap_err().code(), Code::NotFound);
+}

@@ -47,8 +47,7 @@ async fn the_program_is_replaced_under_running_pods_and_a_start_that_fails_harms
 
     let pod = testkit::pod(daemon, "pod");
     let pod_id = daemon.run_pod(&pod, "").await.unwrap();
-    let script =
-        "nc -ll -p 7000 -e /bin/echo there & n=0; while :; do echo line-$n; n=$((n+1)); sleep 0.01; done";
+    let script = "nc -ll -p 7000 -e /bin/echo there & n=0; while :; do echo line-$n; n=$((n+1)); sleep 0.01; done";
     let container = testkit::container("main", &image, &["sh", "-c", script]);
     let id = daemon.launch(&pod_id, &pod, &container).await.unwrap();
     let before = daemon.status(&id).await.unwrap();

@@ -67,9 +67,10 @@ impl HttpBody for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(code) = frame.trailers_ref().and_then(super::code)
+            && let Some(trailers) = frame.trailers_ref()
+            && let Some(code) = super::code(trailers)
         {
-            self.call.over(code);
+            self.call.over(code, &super::message(trailers));
         }
         polled
     }

@@ -129,7 +129,7 @@ where
             Ok(held) => held,
             Err(status) => {
                 call.answered();
-                call.over(status.code());
+                call.over(status.code(), status.message());
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };
@@ -153,7 +153,7 @@ where
             call.answered();
             // A failed unary call has its code in the head; success comes in the trailer.
             if let Some(code) = code(response.headers()) {
-                call.over(code);
+                call.over(code, &message(response.headers()));
             }
             Ok(response.map(|body| Body::new(Watched { body, call, _held: (held, weight) })))
         })
@@ -177,6 +177,49 @@ fn code(headers: &http::HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
 }
 
+/// The message beside the code (gRPC over HTTP2, "Status-Message": percent-encoded).
+fn message(headers: &http::HeaderMap) -> String {
+    let raw = headers.get("grpc-message").map(http::HeaderValue::as_bytes).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let escaped = digits.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (first, escaped) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (byte, _) => {
+                bytes.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether whoever runs the node wants to read of it: something was to be done and was not, or something
+/// of the node's is broken. That there is no such object is news for the caller alone.
+fn is_for_the_log(method: &str, code: Code) -> bool {
+    match code {
+        Code::Ok | Code::Cancelled | Code::NotFound | Code::Unimplemented => false,
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unauthenticated => !access::only_reads(method),
+    }
+}
+
 /// A call; one whose caller goes away is told of as well.
 #[derive(Debug)]
 struct Call {
@@ -194,14 +237,16 @@ impl Call {
         self.took = Some(self.begun.elapsed());
     }
 
-    fn over(&mut self, code: Code) {
+    fn over(&mut self, code: Code, message: &str) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
         let took = self.took.unwrap_or_else(|| self.begun.elapsed());
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (method, shown) = (&self.method, format!("{code:?}"));
-        if took >= self.front.slow {
+        if is_for_the_log(self.known, code) {
+            tracing::warn!(method, ms, code = shown, "call failed: {message}");
+        } else if took >= self.front.slow {
             tracing::info!(method, ms, code = shown, "slow call");
         } else {
             tracing::debug!(method, ms, code = shown, "call");
@@ -213,7 +258,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // Its caller went away.
-        self.over(Code::Cancelled);
+        self.over(Code::Cancelled, "");
     }
 }
 
@@ -261,6 +306,25 @@ mod tests {
         let inner = tower::service_fn(move |_: http::Request<Body>| answers(answer.clone()));
         let response = front.layer(inner).call(request(method)).await.unwrap();
         code(response.headers())
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_meant() {
+        let status = Status::unavailable("no room: 100% of \"disk\"\nis käse");
+        let response = status.clone().into_http::<Body>();
+        assert_eq!(message(response.headers()), status.message());
+        let mut broken = http::HeaderMap::new();
+        broken.insert("grpc-message", http::HeaderValue::from_static("50%"));
+        assert_eq!(message(&broken), "50%");
+    }
+
+    #[test]
+    fn what_was_not_done_is_for_the_log_and_what_is_not_there_is_not() {
+        assert!(is_for_the_log("CreateContainer", Code::InvalidArgument));
+        assert!(!is_for_the_log("ListContainers", Code::InvalidArgument));
+        assert!(is_for_the_log("ListContainers", Code::Internal));
+        assert!(is_for_the_log("PullImage", Code::ResourceExhausted));
+        assert!(!is_for_the_log("ContainerStatus", Code::NotFound));
     }
 
     #[tokio::test]

@@ -15,27 +15,39 @@ use tonic::{Request, Response, Status};
 use crate::audit::Audited;
 use crate::parse::{self, At, Given};
 use crate::stream::Streamed;
-use crate::{Cri, code, front, metrics, unimplemented};
+use crate::{Cri, Services, code, front, metrics, short_ids, unimplemented};
 
 /// What a unary call answers.
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The sandbox that a request names; NotFound for a text that no sandbox can have as its id.
-fn known_sandbox(text: &str) -> Result<SandboxId, Status> {
-    match parse::sandbox_id(At::field("pod_sandbox_id"), text) {
-        Ok(Given::Id(id)) => Ok(id),
-        Ok(Given::Nobody) => Err(Status::not_found(format!("sandbox {text:?} does not exist"))),
-        Err(bad) => Err(code::status(&bad)),
+fn known_sandbox(services: &Services, text: &str) -> Result<SandboxId, Status> {
+    match named_sandbox(services, text)? {
+        Given::Id(id) => Ok(id),
+        Given::Nobody => Err(Status::not_found(format!("sandbox {text:?} does not exist"))),
     }
 }
 
 /// The container that a request names; the same.
-fn known_container(text: &str) -> Result<ContainerId, Status> {
-    match parse::container_id(At::field("container_id"), text) {
-        Ok(Given::Id(id)) => Ok(id),
-        Ok(Given::Nobody) => Err(Status::not_found(format!("container {text:?} does not exist"))),
-        Err(bad) => Err(code::status(&bad)),
+fn known_container(services: &Services, text: &str) -> Result<ContainerId, Status> {
+    match named_container(services, text)? {
+        Given::Id(id) => Ok(id),
+        Given::Nobody => Err(Status::not_found(format!("container {text:?} does not exist"))),
     }
+}
+
+/// What a request says about a sandbox, by its id or the beginning of it.
+fn named_sandbox(services: &Services, text: &str) -> Result<Given<SandboxId>, Status> {
+    let whole = short_ids::sandbox(&services.pods, text)?;
+    let given = parse::sandbox_id(At::field("pod_sandbox_id"), &whole);
+    given.map_err(|bad| code::status(&bad))
+}
+
+/// The same of a container.
+fn named_container(services: &Services, text: &str) -> Result<Given<ContainerId>, Status> {
+    let whole = short_ids::container(&services.pods, text)?;
+    let given = parse::container_id(At::field("container_id"), &whole);
+    given.map_err(|bad| code::status(&bad))
 }
 
 #[tonic::async_trait]

@@ -4,8 +4,9 @@
 use cri_api::v1;
 use tonic::{Response, Status};
 
-use super::{Answer, known_sandbox};
+use super::{Answer, known_sandbox, named_sandbox};
 use crate::parse::{self, At, Given};
+use crate::short_ids::{self, make_whole};
 use crate::stream::{Streamed, pieces};
 use crate::{Services, code, now, render};
 
@@ -25,8 +26,7 @@ pub(super) async fn stop(
     services: &Services,
     request: &v1::StopPodSandboxRequest,
 ) -> Answer<v1::StopPodSandboxResponse> {
-    let given = parse::sandbox_id(At::field("pod_sandbox_id"), &request.pod_sandbox_id);
-    if let Given::Id(id) = given.map_err(|bad| code::status(&bad))? {
+    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id)? {
         services.pods.stop_sandbox(&id).await.map_err(|error| code::status(&error))?;
     }
     Ok(Response::new(v1::StopPodSandboxResponse {}))
@@ -37,8 +37,7 @@ pub(super) async fn remove(
     services: &Services,
     request: &v1::RemovePodSandboxRequest,
 ) -> Answer<v1::RemovePodSandboxResponse> {
-    let given = parse::sandbox_id(At::field("pod_sandbox_id"), &request.pod_sandbox_id);
-    if let Given::Id(id) = given.map_err(|bad| code::status(&bad))? {
+    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id)? {
         services.pods.remove_sandbox(&id).await.map_err(|error| code::status(&error))?;
     }
     Ok(Response::new(v1::RemovePodSandboxResponse {}))
@@ -48,7 +47,7 @@ pub(super) async fn status(
     services: &Services,
     request: &v1::PodSandboxStatusRequest,
 ) -> Answer<v1::PodSandboxStatusResponse> {
-    let id = known_sandbox(&request.pod_sandbox_id)?;
+    let id = known_sandbox(services, &request.pod_sandbox_id)?;
     let asked = services.pods.sandbox_status(&id).await;
     let (sandbox, containers) = asked.map_err(|error| code::status(&error))?;
     let mut answer = v1::PodSandboxStatusResponse {
@@ -65,8 +64,11 @@ pub(super) async fn status(
 
 fn listed(
     services: &Services,
-    filter: Option<v1::PodSandboxFilter>,
+    mut filter: Option<v1::PodSandboxFilter>,
 ) -> Result<Vec<v1::PodSandbox>, Status> {
+    if let Some(filter) = &mut filter {
+        make_whole(&mut filter.id, |text| short_ids::sandbox(&services.pods, text));
+    }
     let filter = parse::sandbox_filter(filter).map_err(|bad| code::status(&bad))?;
     let found = filter.map(|filter| services.pods.list_sandboxes(&filter)).unwrap_or_default();
     Ok(found.iter().map(|sandbox| render::sandbox_item(sandbox)).collect())
@@ -92,7 +94,7 @@ pub(super) async fn update_resources(
     services: &Services,
     request: &v1::UpdatePodSandboxResourcesRequest,
 ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-    let id = known_sandbox(&request.pod_sandbox_id)?;
+    let id = known_sandbox(services, &request.pod_sandbox_id)?;
     let nothing = v1::LinuxContainerResources::default();
     let read = |name, given: &Option<v1::LinuxContainerResources>| {
         parse::updated_resources(At::field(name), given.as_ref().unwrap_or(&nothing))

@@ -13,6 +13,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
 use crate::parse;
+use crate::short_ids::{self, make_whole};
 use crate::stream::{Streamed, pieces};
 use crate::{Inner, code, render};
 
@@ -25,7 +26,7 @@ pub(super) async fn container(
     inner: &Inner,
     request: &v1::ContainerStatsRequest,
 ) -> Answer<v1::ContainerStatsResponse> {
-    let id = known_container(&request.container_id)?;
+    let id = known_container(&inner.services, &request.container_id)?;
     let pods = &inner.services.pods;
     let status = pods.container_status(&id).await.map_err(|error| code::status(&error))?;
     let usage = pods.container_usage(&id).await.map_err(|error| code::status(&error))?;
@@ -54,7 +55,7 @@ pub(super) async fn sandbox(
     inner: &Inner,
     request: &v1::PodSandboxStatsRequest,
 ) -> Answer<v1::PodSandboxStatsResponse> {
-    let id = known_sandbox(&request.pod_sandbox_id)?;
+    let id = known_sandbox(&inner.services, &request.pod_sandbox_id)?;
     let asked = inner.services.pods.sandbox_status(&id).await;
     let (status, _) = asked.map_err(|error| code::status(&error))?;
     let mountpoint = mountpoint(inner).await;
@@ -80,8 +81,13 @@ pub(super) async fn stream_sandboxes(
 
 async fn containers(
     inner: &Inner,
-    filter: Option<v1::ContainerStatsFilter>,
+    mut filter: Option<v1::ContainerStatsFilter>,
 ) -> Result<Vec<v1::ContainerStats>, Status> {
+    let pods = &inner.services.pods;
+    if let Some(filter) = &mut filter {
+        make_whole(&mut filter.id, |text| short_ids::container(pods, text));
+        make_whole(&mut filter.pod_sandbox_id, |text| short_ids::sandbox(pods, text));
+    }
     let filter = parse::container_stats_filter(filter).map_err(|bad| code::status(&bad))?;
     let Some(filter) = filter else { return Ok(Vec::new()) };
     Ok(containers_of(inner, &filter, mountpoint(inner).await.as_deref()).await)
@@ -104,8 +110,11 @@ async fn containers_of(
 
 async fn sandboxes(
     inner: &Inner,
-    filter: Option<v1::PodSandboxStatsFilter>,
+    mut filter: Option<v1::PodSandboxStatsFilter>,
 ) -> Result<Vec<v1::PodSandboxStats>, Status> {
+    if let Some(filter) = &mut filter {
+        make_whole(&mut filter.id, |text| short_ids::sandbox(&inner.services.pods, text));
+    }
     let filter = parse::sandbox_stats_filter(filter).map_err(|bad| code::status(&bad))?;
     let Some(filter) = filter else { return Ok(Vec::new()) };
     let mountpoint = mountpoint(inner).await;

@@ -42,14 +42,23 @@ enum Side {
     Inside { container: String, path: PathBuf },
 }
 
-/// `NAME:PATH` is in a container; a path of this machine that looks so is written with `./` before it.
+/// `NAME:PATH` or `POD/NAME:PATH` is in a container; a path of this machine that looks so is written with
+/// `./` before it, or from the root.
 fn side(text: &str) -> Side {
     match text.split_once(':') {
-        Some((container, path)) if !container.is_empty() && !container.contains('/') => {
+        Some((container, path)) if is_name(container) => {
             Side::Inside { container: container.to_owned(), path: path.into() }
         }
         Some(_) | None => Side::Here(text.into()),
     }
+}
+
+/// A container's name, perhaps with its pod's.
+fn is_name(text: &str) -> bool {
+    let mut parts = text.split('/');
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let count = text.split('/').count();
+    (1..=3).contains(&count) && parts.all(is_part)
 }
 
 /// Copies.
@@ -186,7 +195,9 @@ mod tests {
         };
         assert_eq!(side("web:/etc/x"), inside("web", "/etc/x"));
         assert_eq!(side("web:x:y"), inside("web", "x:y"));
-        for here in ["./web:x", "/a:b", "x", ":x", "a/b:c"] {
+        assert_eq!(side("app/web:/x"), inside("app/web", "/x"));
+        assert_eq!(side("prod/app/web:/x"), inside("prod/app/web", "/x"));
+        for here in ["./web:x", "../a:b", "/a:b", "x", ":x", "a//b:c", "a/b/c/d:e"] {
             assert_eq!(side(here), Side::Here(here.into()));
         }
     }
