@@ -46,7 +46,7 @@ async fn limits_of_the_configuration_hold_in_every_container() {
     let path = path.lines().next().expect("the container has a pids cgroup");
     assert_eq!(std::fs::read_to_string(path).unwrap(), "77\n");
     let exec = with.daemon().exec(&id, &["grep", "Cpus_allowed_list", "/proc/self/status"]).await;
-    assert_eq!(exec.unwrap().stdout, b"Cpus_allowed_list:\t0\n");
+    assert_eq!(&exec.unwrap().stdout[..], b"Cpus_allowed_list:\t0\n");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn the_oom_score_of_a_running_container_can_be_changed() {
     };
     with.daemon().runtime().update_container_resources(request).await.unwrap();
     let exec = with.daemon().exec(&id, &["cat", "/proc/1/oom_score_adj"]).await.unwrap();
-    assert_eq!(exec.stdout, b"600\n");
+    assert_eq!(&exec.stdout[..], b"600\n");
     let status = with.daemon().status(&id).await.unwrap();
     assert_eq!(status.resources.unwrap().linux.unwrap().oom_score_adj, 600);
 }
