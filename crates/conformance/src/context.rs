@@ -218,6 +218,7 @@ impl Context {
 
     /// Runs a container to its end, which must be a good one, and gives what it wrote.
     #[track_caller]
+    #[expect(clippy::manual_async_fn, reason = "an async function does not know its caller")]
     pub(crate) fn output<'c>(
         &'c self,
         pod: &'c Pod,

@@ -31,7 +31,7 @@ pub use cases::all;
 pub use compare::compare;
 pub use context::Context;
 pub use covered::{Call, Item, items};
-pub use options::{Options, Restart};
+pub use options::{Doing, Options, Restart};
 pub use report::{CaseResult, Form, Outcome, Report};
 pub use suite::Suite;
 

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use crate::case::{Case, Level};
 
+/// What is being done; why it failed, where it did.
+pub type Doing = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// Restarts the runtime under test; returns when it can be called again, or why it cannot.
 #[derive(Clone)]
 pub struct Restart(
     /// What does it.
-    pub Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>,
+    pub Arc<dyn Fn() -> Doing + Send + Sync>,
 );
 
 impl fmt::Debug for Restart {

@@ -101,7 +101,10 @@ pub(crate) async fn all_of(input: Option<Input>) -> Result<String, Stop> {
     match timeout(SOON, input.read_to_end(&mut bytes)).await {
         Ok(read) => read?,
         Err(_) => {
-            return Err(Stop::failed(format!("a stream does not end, after {} bytes", bytes.len())));
+            return Err(Stop::failed(format!(
+                "a stream does not end, after {} bytes",
+                bytes.len()
+            )));
         }
     };
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -235,7 +235,7 @@ async fn layers(c: &Context, form: Compression) -> Verdict {
 }
 
 async fn docker(c: &Context) -> Verdict {
-    let image = small(c)?.as_docker();
+    let image = small(c)?.in_docker_form();
     same!("the id", pulled(c, &image, "a").await?.1.id, image.id());
     Ok(())
 }

@@ -320,7 +320,7 @@ fn image_volumes_unknown(stop: Stop) -> Stop {
         {
             Stop::Skipped(format!("the runtime does not know images as mounts: {why}"))
         }
-        other => other,
+        other @ (Stop::Failed { .. } | Stop::Skipped(_) | Stop::Unimplemented(_)) => other,
     }
 }
 

@@ -105,7 +105,7 @@ impl Image {
     }
 
     /// With the media types of Docker's schema 2; its layers must be gzip.
-    pub(crate) fn as_docker(mut self) -> Self {
+    pub(crate) fn in_docker_form(mut self) -> Self {
         self.is_docker = true;
         self
     }
