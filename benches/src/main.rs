@@ -42,11 +42,11 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match words[..] {
             [] => {
-                pods::measure().await;
+                Box::pin(pods::measure()).await;
                 memory::measure().await;
                 restart::measure(10, 10).await;
             }
-            ["pods"] => pods::measure().await,
+            ["pods"] => Box::pin(pods::measure()).await,
             ["images"] => images::measure().await,
             ["memory"] => memory::measure().await,
             ["restart"] => restart::measure(10, 10).await,

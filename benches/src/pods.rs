@@ -42,7 +42,7 @@ pub async fn measure() {
     }
     execs.print("ExecSync of true", Some(5.0));
     drop(daemon);
-    bridge().await;
+    Box::pin(bridge()).await;
 }
 
 /// The same with an address of its own. For the record: nothing is promised.

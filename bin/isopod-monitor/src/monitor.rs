@@ -99,7 +99,7 @@ impl Monitor {
     /// What all containers have logged that there ever were.
     pub fn log_totals(&self) -> LogTotals {
         let logs = self.containers.values().map(|container| &container.output.log.totals);
-        logs.fold(self.logged, |sum, log| add(sum, log))
+        logs.fold(self.logged, add)
     }
 
     /// Works until the pod is over. A monitor without a pod ends with its last connection.

@@ -31,7 +31,9 @@ mod faults;
 mod handlers;
 #[cfg(test)]
 mod image_sources;
+#[cfg(test)]
 mod image_upkeep;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod kubelet;

@@ -58,7 +58,8 @@ fn classes(reader: &mut Reader<'_>) -> Classes {
             reader.mistake(&["rdt", "classes", &name, "l3"], problem);
         }
         for (key, text, start) in [("l3", &class.l3, "L3"), ("bandwidth", &class.bandwidth, "MB")] {
-            if !text.is_empty() && !(text.starts_with(start) && text.contains(':')) {
+            let is_line = text.starts_with(start) && text.contains(':');
+            if !text.is_empty() && !is_line {
                 let problem = format!(
                     "`rdt.classes.{name}.{key}` is {text:?}: a line such as \"{start}:0=…\" is needed"
                 );

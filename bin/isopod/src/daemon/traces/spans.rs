@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn an_operation_has_a_span_and_one_for_each_phase_in_its_callers_trace() {
         let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let trace = Some(TraceContext::parse(header).unwrap());
+        let trace = TraceContext::parse(header).unwrap();
         let phase = |name: &'static str, start_us, took_us| model::Span {
             phase: name.into(),
             start_us,
@@ -89,7 +89,7 @@ mod tests {
         let failure = OperationFailure { class: model::Class::Internal, message: "no".to_owned() };
         let ended = Ended {
             kind: "RunPodSandbox",
-            origin: Origin { trace, ..Origin::default() },
+            origin: Origin { trace: Some(trace), ..Origin::default() },
             started_at: Timestamp(1000),
             took: Duration::from_micros(9),
             failure: Some(failure),
@@ -102,8 +102,8 @@ mod tests {
             bytes.fill(last);
         });
         assert_eq!(spans.len(), 4);
-        assert!(spans.iter().all(|span| span.trace_id == trace.unwrap().trace));
-        assert_eq!(spans[0].parent_span_id, trace.unwrap().span);
+        assert!(spans.iter().all(|span| span.trace_id == trace.trace));
+        assert_eq!(spans[0].parent_span_id, trace.span);
         assert_eq!(spans[0].status.as_ref().unwrap().message, "no");
         assert_eq!((spans[0].start_time_unix_nano, spans[0].end_time_unix_nano), (1000, 10_000));
         assert_eq!(spans[1].parent_span_id, spans[0].span_id);
