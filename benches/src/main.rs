@@ -6,7 +6,9 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot be made ends the program")]
 
 mod cri;
+mod floor;
 mod images;
+mod launcher;
 mod lists;
 mod memory;
 mod peers;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 const USAGE: &str = "\
-usage: bench [pods | images | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+usage: bench [pods | images | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
     if args.first().is_none_or(|verb| verb != "cri") {
         testkit::isolate_network();
     }
+    // Before there is anything else in this process: it is cloned from.
+    if args == ["launcher"] {
+        launcher::measure();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
                 memory::measure().await;
                 restart::measure(10, 10).await;
             }
+            ["launcher"] => Box::pin(memory::monitor()).await,
             ["pods"] => Box::pin(pods::measure()).await,
             ["images"] => images::measure().await,
             ["memory"] => memory::measure().await,

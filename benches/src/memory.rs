@@ -31,6 +31,37 @@ pub async fn measure() {
     );
 }
 
+/// Containers of one pod beside the first.
+const MORE: u64 = 10;
+
+/// What a monitor has in memory for itself alone: with one container, and for each further one.
+pub async fn monitor() {
+    let (daemon, _registry, image) = crate::daemon(Network::None).await;
+    let pod = testkit::host_network(testkit::pod(&daemon, "one"));
+    let id = daemon.run_pod(&pod, "").await.expect("a pod");
+    let launch = async |name: &str| {
+        daemon.launch(&id, &pod, &testkit::sleeper(name, &image)).await.expect("a container")
+    };
+    launch("first").await;
+    let monitor = daemon.monitor(&id).expect("the pod has a monitor");
+    let private = || {
+        let rollup = format!("/proc/{monitor}/smaps_rollup");
+        (field(&rollup, "Private_Dirty:") + field(&rollup, "Private_Clean:")) * 1024 / 1000
+    };
+    let with_one = private();
+    for number in 0..MORE {
+        launch(&format!("more-{number}")).await;
+    }
+    let each = private().saturating_sub(with_one) / MORE;
+    for (what, found, promised) in [
+        ("a monitor's private memory with one container", with_one, 150),
+        ("… more with each further container", each, 20),
+    ] {
+        let verdict = if found < promised { "kept" } else { "BROKEN" };
+        line(what, &format!("{found} kB"), Some(format!("promised {promised} kB: {verdict}")));
+    }
+}
+
 /// Pods with one container each; their ids.
 pub async fn fill(daemon: &Daemon, image: &str, count: usize) -> Vec<String> {
     let mut pods = Vec::new();

@@ -19,6 +19,11 @@ impl Samples {
         sorted.get(index).copied().unwrap_or_default()
     }
 
+    /// The sample in the middle.
+    pub fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+
     /// Prints one line: median, 95th percentile, count, and what was promised.
     pub fn print(&self, what: &str, promised_ms: Option<f64>) {
         let ms = |d: Duration| d.as_secs_f64() * 1000.0;

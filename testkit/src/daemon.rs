@@ -51,6 +51,16 @@ pub struct Setup {
     memory: Option<TempDir>,
     extra: String,
     environment: Vec<(String, String)>,
+    cgroups: Cgroups,
+}
+
+/// Who makes the cgroups of a daemon's pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cgroups {
+    /// The daemon.
+    Own,
+    /// systemd.
+    Systemd,
 }
 
 impl Default for Setup {
@@ -75,6 +85,7 @@ impl Setup {
             memory: None,
             extra: String::new(),
             environment: Vec::new(),
+            cgroups: Cgroups::Own,
         }
     }
 
@@ -151,6 +162,13 @@ impl Setup {
         self
     }
 
+    /// With systemd, which must be process 1, as who makes cgroups: its pods are in a slice of their own.
+    #[must_use]
+    pub fn systemd(mut self) -> Self {
+        self.cgroups = Cgroups::Systemd;
+        self
+    }
+
     /// Starts it, and waits until it serves.
     ///
     /// # Panics
@@ -177,10 +195,17 @@ impl Setup {
         };
         let d = at.display();
         let state = self.memory.as_ref().map_or(at.as_path(), TempDir::path).join("state");
+        // A slice lies in the slice that its name begins with: `isopod-x.slice` in `isopod.slice`.
+        let (driver, parent, cgroup) = match self.cgroups {
+            Cgroups::Own => ("cgroupfs", format!("/{mark}"), mark.clone()),
+            Cgroups::Systemd => {
+                ("systemd", format!("{mark}.slice"), format!("isopod.slice/{mark}.slice"))
+            }
+        };
         let config = format!(
             "root = \"{}\"\nstate = \"{}\"\n\
              [log]\nlevel = \"debug\"\n\
-             [cgroup]\ndriver = \"cgroupfs\"\nparent = \"/{mark}\"\n\
+             [cgroup]\ndriver = \"{driver}\"\nparent = \"{parent}\"\n\
              [images]\nregistries = \"{d}/certs.d\"\n\
              [network]\nmode = \"{mode}\"\nnetns_dir = \"{d}/netns\"\n\
              [network.cni]\nconfig_dir = \"{d}/cni\"\n",
@@ -190,16 +215,11 @@ impl Setup {
         fs::write(at.join("config.toml"), config).expect("a file");
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
-        let traces = Traces {
-            cgroup: mark.clone(),
-            mark,
-            directory: at.clone(),
-            state: state.clone(),
-            links: veths(),
-        };
+        let traces =
+            Traces { cgroup, mark, directory: at.clone(), state: state.clone(), links: veths() };
         let (program, environment) = (program(), self.environment);
         let directory = Some((self.directory, self.memory));
-        Daemon { at, root, state, traces, program, process: None, directory, environment }
+        Daemon { at, root, state, parent, traces, program, process: None, directory, environment }
     }
 }
 
@@ -209,6 +229,8 @@ pub struct Daemon {
     at: PathBuf,
     root: PathBuf,
     state: PathBuf,
+    /// The cgroup of all its pods, as its driver names it.
+    parent: String,
     traces: Traces,
     program: PathBuf,
     process: Option<Child>,
@@ -245,7 +267,7 @@ impl Daemon {
     /// The cgroup that its pods are in, as `cgroup_parent` says it.
     #[must_use]
     pub fn cgroup(&self) -> String {
-        format!("/{}", self.traces.cgroup)
+        self.parent.clone()
     }
 
     /// What it has logged so far.
@@ -527,7 +549,7 @@ fn connector(
 ///
 /// # Panics
 /// Where it is not there.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let places = own.ancestors().skip(1).take(2).map(|directory| directory.join("isopod"));
     let found = places.into_iter().find(|path| path.is_file());

@@ -115,7 +115,7 @@ impl Index {
 }
 
 /// Programs of busybox that have a name of their own in `/bin`.
-const APPLETS: [&str; 50] = [
+pub(crate) const APPLETS: [&str; 50] = [
     "ash", "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dmesg", "echo", "env",
     "false", "find", "free", "grep", "head", "hostname", "id", "ifconfig", "ip", "kill", "ln",
     "ls", "mkdir", "mknod", "mount", "nc", "nslookup", "ping", "printf", "ps", "pwd", "readlink",

@@ -9,6 +9,7 @@
 //! What goes wrong in here panics: it is a test that fails.
 
 pub mod archive;
+mod bundle;
 mod clean;
 mod daemon;
 mod faults;
@@ -20,6 +21,7 @@ mod pods;
 mod poll;
 mod registry;
 
+pub use bundle::{Bundle, Runtime, received};
 pub use daemon::{Daemon, Network, Setup, channel};
 pub use faults::Faults;
 pub use host::{Mounted, isolate_network};

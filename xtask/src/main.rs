@@ -12,6 +12,7 @@ mod lint;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,11 @@ usage: cargo xtask VERB
 
   setup            install the Debian packages that tests and the demo need
   test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
+  vm [--all] [TEST…]
+                   tests in a guest with systemd, cgroup v2 alone and AppArmor: those of each change, all, or
+                   those with such a name. --list names them, --narrow builds no more than they need,
+                   --selinux boots with SELinux, --prepare makes the guest, --shell COMMAND runs
+                   that in it
   lint             format, clippy, cargo-deny, documentation; all without a warning
   bench [WHAT…]    build a release and measure what SPECIFICATION.md promises
   bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match verb {
         "setup" => setup::setup(),
         "test" => test::test(rest),
+        "vm" => vm::vm(rest),
         "lint" => lint::lint(),
         "bench" => bench::bench(rest),
         "demo" => demo::demo(rest),

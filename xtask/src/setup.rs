@@ -23,7 +23,12 @@ const PACKAGES: [&str; 12] = [
 
 /// Installs the packages that are not there yet.
 pub fn setup() -> Outcome {
-    let missing: Vec<&str> = PACKAGES.into_iter().filter(|name| !installed(name)).collect();
+    install(&PACKAGES)
+}
+
+/// Installs those of `packages` that are not there yet.
+pub fn install(packages: &[&str]) -> Outcome {
+    let missing: Vec<&str> = packages.iter().copied().filter(|name| !installed(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }

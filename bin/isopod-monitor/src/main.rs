@@ -4,6 +4,8 @@
 //! socket as standard input; daemons that come later connect to the socket in the pod's directory
 //! (docs/formats/monitor.md).
 //!
+//! By the name `isopod-oci` it is the launcher's own command line instead, which `isopod oci` becomes.
+//!
 //! It is shipped as one static file, which `ISOPOD_MONITOR_ELF` names when the daemon is built:
 //! `cargo rustc -p isopod-monitor --profile monitor -- -C target-feature=+crt-static`.
 
@@ -32,7 +34,14 @@ use std::process::ExitCode;
 use monitor::Monitor;
 use rustix::process::{DumpableBehavior, Pid};
 
+/// By this name it is no monitor, but one verb of the launcher's own command line.
+const OCI_NAME: &str = "isopod-oci";
+
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+    if args.next().is_some_and(|name| name == OCI_NAME) {
+        return oci(&args.collect::<Vec<_>>());
+    }
     match start() {
         Ok(mut monitor) => match monitor.run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +52,17 @@ fn main() -> ExitCode {
         },
         Err(error) => {
             eprintln!("isopod-monitor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The program that enters containers: like a monitor, it is nobody's to look into.
+fn oci(args: &[String]) -> ExitCode {
+    match rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        Ok(()) => oci_cli::main(args),
+        Err(error) => {
+            eprintln!("isopod oci: {error}");
             ExitCode::FAILURE
         }
     }

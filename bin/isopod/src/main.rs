@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod daemon;
 mod doctor;
+mod oci;
 
 use std::process::ExitCode;
 
@@ -29,14 +30,26 @@ enum Verb {
     Config(config::command::Args),
     /// Look whether this machine can run pods, and say what to do where it cannot
     Doctor(doctor::Args),
+    /// Be an OCI runtime for podman, containerd and others: create, start, state, kill, delete and more
+    #[command(disable_help_flag = true)]
+    Oci {
+        /// As the OCI runtime specification and runc have them; `isopod oci help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        args: Vec<std::ffi::OsString>,
+    },
     #[command(flatten)]
     Cli(cli::Verb),
 }
 
 fn main() -> ExitCode {
+    // Before anything else is read: its options are not ours.
+    if let Some(args) = oci::arguments() {
+        return oci::become_it(&args);
+    }
     let Isopod { globals, verb } = Isopod::parse();
     match verb {
         Verb::Daemon(args) => daemon::run(&args, globals.socket.as_deref()),
+        Verb::Oci { args } => oci::become_it(&args),
         Verb::Config(args) => config::command::run(&args),
         Verb::Doctor(args) => doctor::run(&args, globals.socket.as_deref(), globals.output),
         Verb::Cli(verb) => cli::run(verb, &globals),

@@ -84,6 +84,12 @@ pub enum CgroupError {
         /// How many.
         left: usize,
     },
+    /// Processes do not stand still.
+    #[error("freeze {}: not all of its processes stand still", path.display())]
+    NotFrozen {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A directory could not be removed.
     #[error("remove the cgroup {}", path.display())]
     Remove {
@@ -113,7 +119,8 @@ impl CgroupError {
             | Self::BadPath(_)
             | Self::BadLimit { .. }
             | Self::Unsupported { .. }
-            | Self::StillAlive { .. } => None,
+            | Self::StillAlive { .. }
+            | Self::NotFrozen { .. } => None,
         }
     }
 }
@@ -124,7 +131,7 @@ impl Classified for CgroupError {
         match self {
             Self::NoHierarchy | Self::Unsupported { .. } => Class::Unimplemented,
             Self::BadPath(_) | Self::BadLimit { .. } => Class::InvalidArgument,
-            Self::StillAlive { .. } => Class::Internal,
+            Self::StillAlive { .. } | Self::NotFrozen { .. } => Class::Internal,
             Self::Make { .. }
             | Self::Read { .. }
             | Self::Write { .. }

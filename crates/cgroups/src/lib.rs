@@ -11,6 +11,7 @@ mod devices;
 mod entrance;
 mod error;
 mod file;
+mod freeze;
 mod hierarchy;
 mod kill;
 mod limits;

@@ -248,6 +248,23 @@ fn a_process_beyond_the_memory_limit_is_counted_as_killed() {
     assert!(oom.kills >= 1 && oom.limit_hits >= 1, "{oom:?}");
 }
 
+#[test]
+fn all_stand_still_until_they_are_let_go() {
+    let hierarchies = hierarchies();
+    let own = Own::new(&hierarchies, "freeze");
+    let mut shell = Shell::new("echo goes on");
+    own.0.join(shell.pid()).unwrap();
+    assert!(!own.0.is_frozen().unwrap());
+    own.0.freeze().unwrap();
+    assert!(own.0.is_frozen().unwrap());
+    drop(shell.0.stdin.take());
+    // It has been told to go on, and cannot.
+    assert!(shell.0.try_wait().unwrap().is_none());
+    own.0.thaw().unwrap();
+    assert_eq!(shell.finish(), ("goes on\n".to_owned(), true));
+    assert!(!own.0.is_frozen().unwrap());
+}
+
 fn rule(allow: bool, minor: Option<i64>, access: &str) -> DeviceCgroup {
     let (kind, major) = if minor.is_some() { ("c", Some(1)) } else { ("a", None) };
     DeviceCgroup { allow, kind: kind.to_owned(), major, minor, access: access.to_owned() }

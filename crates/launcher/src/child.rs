@@ -17,7 +17,7 @@ use sys::{MountAttr, Namespaces, SingleThreaded};
 
 use crate::attach::change;
 use crate::control::{ChildControl, Order};
-use crate::create::{Born, Create, PidHome, Seated};
+use crate::create::{Born, Create, PidHome, RootSource, Seated};
 use crate::error::{Failure, LaunchError, Phase};
 use crate::host_mounts::HostTrees;
 use crate::plan::{Attributes, Plan, ProcessPlan};
@@ -147,8 +147,13 @@ impl Setup<'_> {
             }
         })?;
         let root = self.step(Phase::Root, |s| {
-            let (rootfs, place) = (s.request.rootfs, s.request.place);
-            let root = rootfs::mount_detached(rootfs, place, users, &plan.mount_label)?;
+            let place = s.request.place;
+            let root = match s.request.root {
+                RootSource::Layers(layers) => {
+                    rootfs::mount_detached(layers, place, users, &plan.mount_label)?
+                }
+                RootSource::Directory(path) => rootfs::copy_detached(path)?,
+            };
             pivot::place_root(root.as_fd(), place)?;
             Ok(root)
         })?;
@@ -261,6 +266,9 @@ fn prepare_paths(
 fn set_kernel(plan: &Plan) -> Result<(), Failure> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).map_err(Failure::at("set the host name"))?;
+    }
+    if plan.new_namespaces.contains(Namespaces::NETWORK) {
+        sys::bring_loopback_up().map_err(Failure::at("bring the loopback interface up"))?;
     }
     kernel::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name, value)), None)
 }

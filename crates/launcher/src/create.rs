@@ -82,13 +82,22 @@ pub enum Tracers {
     Possible,
 }
 
+/// What becomes a container's root.
+#[derive(Debug, Clone, Copy)]
+pub enum RootSource<'a> {
+    /// Layers, mounted for it.
+    Layers(&'a Rootfs),
+    /// A directory as it is, with what is mounted below it: whoever made it has settled who owns what.
+    Directory(&'a Path),
+}
+
 /// A container to launch.
 #[derive(Debug)]
 pub struct Create<'a> {
     /// What to do.
     pub plan: &'a Plan,
     /// Its root file system.
-    pub rootfs: &'a Rootfs,
+    pub root: RootSource<'a>,
     /// An empty directory where the root gets its place inside the new mount namespace.
     pub place: &'a Path,
     /// Its standard streams.

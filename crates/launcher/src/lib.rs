@@ -30,7 +30,7 @@ mod timeline;
 mod users;
 
 pub use control::{Control, Report};
-pub use create::{Create, Launched, PidHome, ProcSource, Seat, Tracers, create};
+pub use create::{Create, Launched, PidHome, ProcSource, RootSource, Seat, Tracers, create};
 pub use error::{Failure, LaunchError, Phase};
 pub use exec::{Exec, exec};
 pub use hooks::{HookState, LONGEST as LONGEST_HOOK, run_hooks};

@@ -45,6 +45,19 @@ pub(crate) fn mount_detached(
     }
 }
 
+/// A copy of what is mounted at `path` and below it, detached, from which nothing reaches what it is a copy of.
+pub(crate) fn copy_detached(path: &Path) -> Result<OwnedFd, Failure> {
+    let at = |what: &str| format!("{what} the root file system {}", path.display());
+    let tree = copy_of(CWD, path, true).map_err(Failure::at(at("open")))?;
+    let attr = sys::MountAttr {
+        propagation: sys::MountAttr::PRIVATE,
+        recursive: true,
+        ..Default::default()
+    };
+    sys::set_mount_attr(tree.as_fd(), &attr).map_err(Failure::at(at("set apart")))?;
+    Ok(tree)
+}
+
 /// A layer, read-only and detached, seen through the ids of `users`.
 fn layer(path: &Path, users: Option<Users<'_>>) -> Result<OwnedFd, Failure> {
     let tree = copy_of(CWD, path, false)

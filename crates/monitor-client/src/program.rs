@@ -1,7 +1,7 @@
 //! The monitor's program, in a memory file that nobody can change.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The program that monitors are started from. It is sealed once and executed many times.
@@ -52,6 +52,13 @@ impl MonitorProgram {
     /// A path that executes it from this process.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// To be executed in place of this process (execveat(2)).
+impl AsFd for MonitorProgram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -37,6 +37,12 @@ impl Namespaces {
         if wanted { self.with(other) } else { self }
     }
 
+    /// This set without any of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether all of `other` is in this set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {

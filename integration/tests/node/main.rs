@@ -28,6 +28,8 @@ mod exec;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
 mod handlers;
 #[cfg(test)]
 mod image_sources;
@@ -49,6 +51,10 @@ mod model;
 mod mounts;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod oci;
+#[cfg(test)]
+mod oci_beside_others;
 #[cfg(test)]
 mod own_metrics;
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cri_log::Stream;
-use launcher::{ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, RdtGroup, Report};
+use launcher::{
+    ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, RdtGroup, Report, RootSource,
+};
 use model::{Class, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
 use oci_runtime::OciRuntime;
@@ -359,7 +361,7 @@ fn launch(
     cgroup.seated(|seat| {
         let order = launcher::Create {
             plan,
-            rootfs: &request.rootfs,
+            root: RootSource::Layers(&request.rootfs),
             place: &request.bundle.join("rootfs"),
             stdio: streams.childs(),
             filter: filter.map(StoredFilter::as_filter),

@@ -15,7 +15,7 @@ mod lines;
 mod lock;
 mod logging;
 mod metrics;
-mod monitor;
+pub mod monitor;
 mod notify;
 mod oci_features;
 mod reload;

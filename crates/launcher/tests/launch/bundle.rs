@@ -7,7 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use launcher::{
-    CgroupView, ChildStdio, Create, LaunchError, Launched, PidHome, Plan, Report, Seat, create,
+    CgroupView, ChildStdio, Create, LaunchError, Launched, PidHome, Plan, Report, RootSource, Seat,
+    create,
 };
 use model::Rootfs;
 use runtime_spec::Spec;
@@ -112,7 +113,7 @@ impl Bundle {
         let host = File::open("/proc/self/ns/mnt").unwrap();
         let request = Create {
             plan: &plan,
-            rootfs: &self.rootfs(),
+            root: RootSource::Layers(&self.rootfs()),
             place: &self.dir.path().join("rootfs"),
             stdio: ChildStdio::Streams {
                 stdin: null.as_fd(),

@@ -1,0 +1,129 @@
+//! Who keeps a created container's control socket until somebody starts it.
+//!
+//! A launched process ends when nobody holds the other end of that socket any more, so that nothing is left
+//! of a launcher that died. `create` ends and is meant to; so it leaves a process behind that holds the end,
+//! and waits for `start` on a socket in the container's directory. It ends with the start, or with the
+//! container. Always: it has nothing else of `create`'s: no descriptor, no directory, no mount.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use launcher::{Control, LaunchError, Report};
+use rustix::event::{PollFd, PollFlags, poll};
+use sys::{CloneFlags, SingleThreaded, clone_child};
+
+use crate::error::OciError;
+use crate::record::Directory;
+
+/// How long becoming the program may take: a program on a network's file system, say.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// The word that says that it was started.
+const STARTED: &[u8] = b"started";
+
+/// Leaves a keeper for `control` behind. `host_mounts` is where it lives.
+pub(crate) fn leave(
+    proof: &SingleThreaded,
+    directory: &Directory,
+    control: Control,
+    host_mounts: &OwnedFd,
+) -> Result<(), OciError> {
+    let failed = || OciError::io::<io::Error>("leave a process that keeps the container's socket");
+    let path = through(directory.path()).map_err(failed())?;
+    let listener = UnixListener::bind(&path.1).map_err(failed())?;
+    let start = directory.start();
+    let child = clone_child(proof, CloneFlags::default(), |in_child| {
+        let kept = [control.as_fd(), listener.as_fd(), host_mounts.as_fd()];
+        let settled = in_child.close_all_but(&kept).and_then(|()| settle(host_mounts));
+        match settled {
+            Ok(()) => keep(&control, &listener, &start),
+            Err(_) => sys::exit_now(1),
+        }
+    });
+    child.map(drop).map_err(|e| {
+        let _ = std::fs::remove_file(directory.start());
+        failed()(e)
+    })
+}
+
+/// Lets go of everything that is the caller's.
+fn settle(host_mounts: &OwnedFd) -> io::Result<()> {
+    sys::join_namespace(host_mounts.as_fd(), sys::Namespaces::MOUNT)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    // It fails for the leader of a group only, which a new process is not.
+    let _ = rustix::process::setsid();
+    rustix::thread::set_name(c"isopod-keeper")?;
+    Ok(rustix::process::chdir("/")?)
+}
+
+fn keep(control: &Control, listener: &UnixListener, path: &Path) -> Infallible {
+    loop {
+        let mut ready =
+            [PollFd::new(listener, PollFlags::IN), PollFd::new(control, PollFlags::empty())];
+        if poll(&mut ready, None).is_err() {
+            continue;
+        }
+        if !ready[1].revents().is_empty() {
+            // The process has ended, so nobody can start it any more.
+            let _ = std::fs::remove_file(path);
+            sys::exit_now(0);
+        }
+        if let Ok((caller, _)) = listener.accept() {
+            // From here on it is no longer waiting, whatever comes of it.
+            let _ = std::fs::remove_file(path);
+            let answer = match start(control) {
+                Ok(()) => STARTED.to_vec(),
+                Err(error) => serde_json::to_vec(&error).unwrap_or_default(),
+            };
+            let mut caller = caller;
+            let _ = caller.write_all(&answer);
+            sys::exit_now(0);
+        }
+    }
+}
+
+/// Gives the order, and waits for what comes of it.
+pub(crate) fn start(control: &Control) -> Result<(), LaunchError> {
+    // A process that is gone is told by the end of its reports.
+    let _ = control.start();
+    loop {
+        match control.report() {
+            Report::Executed => return Ok(()),
+            Report::Failed(error) => return Err(error),
+            // Without hooks none is waited at.
+            Report::Ready { .. } | Report::AtHooks => {}
+        }
+    }
+}
+
+/// Has the keeper of a created container start it.
+pub(crate) fn ask(directory: &Directory) -> Result<(), OciError> {
+    let failed =
+        || OciError::io::<io::Error>("reach the process that keeps the container's socket");
+    let path = through(directory.path()).map_err(failed())?;
+    let mut stream = UnixStream::connect(&path.1).map_err(failed())?;
+    stream.set_read_timeout(Some(STARTS_WITHIN)).map_err(failed())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(failed())?;
+    if answer == STARTED {
+        return Ok(());
+    }
+    let error: LaunchError =
+        serde_json::from_slice(&answer).map_err(OciError::json("the keeper's answer"))?;
+    Err(error.into())
+}
+
+/// The socket by a path that is short whatever the directory's own is (unix(7) allows 107 bytes); the
+/// descriptor has to live as long as the path is used.
+fn through(directory: &Path) -> io::Result<(File, std::path::PathBuf)> {
+    let dir = File::open(directory)?;
+    let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), Directory::start_name());
+    Ok((dir, path.into()))
+}

@@ -1,0 +1,236 @@
+//! From a bundle to a process that waits for its start, with its record written.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use cgroups::{Cgroup, Hierarchies};
+use launcher::{
+    ChildStdio, Control, Create, Filter, OwnedNamespaces, PidHome, Plan, Report, RootSource, Users,
+};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use sys::{Child, Namespaces, SingleThreaded};
+
+use crate::args::Invocation;
+use crate::cgroup;
+use crate::config::Bundle;
+use crate::error::OciError;
+use crate::record::{Directory, Mappings, Record, now};
+
+/// A container whose process waits for its start.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) directory: Directory,
+    pub(crate) child: Child,
+    pub(crate) control: Control,
+    /// Where this process was before it made a mount namespace of its own.
+    pub(crate) host_mounts: OwnedFd,
+}
+
+/// What one of a failed launch leaves is taken back.
+struct Undo<'a> {
+    directory: &'a Directory,
+    cgroup: Option<&'a Cgroup>,
+}
+
+impl Undo<'_> {
+    fn back(self, error: OciError) -> OciError {
+        if let Some(cgroup) = self.cgroup {
+            // The error before is the one that is told.
+            let _ = cgroup.kill_all();
+            let _ = cgroup.remove();
+        }
+        let _ = self.directory.remove();
+        error
+    }
+}
+
+/// Does what `create` and `run` have in common.
+pub(crate) fn create(proof: &SingleThreaded, line: &Invocation) -> Result<Created, OciError> {
+    let id = line.id()?;
+    let here = std::env::current_dir().map_err(OciError::io("find the working directory"))?;
+    let bundle = Bundle::read(&here.join(line.value("bundle").unwrap_or(".")))?;
+    // Files that are asked for are named from where the caller is.
+    let pid_file = line.value("pid-file").map(|path| here.join(path));
+    let console = line.value("console-socket").map(|path| here.join(path));
+    let directory = Directory::make(&line.root, id)?;
+    let undo = || Undo { directory: &directory, cgroup: None };
+    let made = prepare(&bundle, id, &directory).map_err(|e| undo().back(e))?;
+    let launched = launch(proof, &bundle, &directory, &made, console.as_deref());
+    let undo = || Undo { directory: &directory, cgroup: Some(&made.cgroup) };
+    let (child, control, host_mounts) = launched.map_err(|e| undo().back(e))?;
+    let recorded = record(&bundle, id, &made, &child)
+        .and_then(|record| directory.write(&record))
+        .and_then(|()| pid_file.map_or(Ok(()), |path| write_pid(&path, &child)));
+    match recorded {
+        Ok(()) => Ok(Created { directory, child, control, host_mounts }),
+        Err(error) => {
+            let error = undo().back(error);
+            Err(error)
+        }
+    }
+}
+
+/// What there is of a container before its process.
+struct Made {
+    hierarchies: Hierarchies,
+    cgroup: Cgroup,
+    users: Option<Mappings>,
+}
+
+fn prepare(bundle: &Bundle, id: &str, directory: &Directory) -> Result<Made, OciError> {
+    let users = bundle.users()?;
+    // What the launcher cannot do is told before anything is made.
+    bundle.plan()?;
+    bundle.write_filter(directory)?;
+    let hierarchies = Hierarchies::detect()?;
+    let path = cgroup::path_of(&bundle.spec, id)?;
+    let cgroup = cgroup::create(&hierarchies, &path, &bundle.spec)?;
+    Ok(Made { hierarchies, cgroup, users })
+}
+
+fn launch(
+    proof: &SingleThreaded,
+    bundle: &Bundle,
+    directory: &Directory,
+    made: &Made,
+    console: Option<&Path>,
+) -> Result<(Child, Control, OwnedFd), OciError> {
+    let filter = directory.filter()?;
+    let mut plan = bundle.plan()?;
+    let console =
+        match (plan.process.terminal.is_some(), console) {
+            (true, Some(path)) => Some(UnixStream::connect(path).map_err(OciError::io(
+                format!("connect to the console socket {}", path.display()),
+            ))?),
+            (true, None) => {
+                let text = "process.terminal needs --console-socket";
+                return Err(OciError::Usage(text.to_owned()));
+            }
+            (false, _) => None,
+        };
+    let host_mounts = own_mounts()?;
+    let owned = made.users.as_ref().map(|users| enter(proof, users, &mut plan)).transpose()?;
+    let users = owned.as_ref().zip(made.users.as_ref()).map(|(owned, ids)| Users {
+        namespace: owned.users.as_fd(),
+        uids: &ids.uids,
+        gids: &ids.gids,
+    });
+    let view = cgroup::view(&made.hierarchies);
+    let place = directory.place();
+    let stdio = if console.is_some() { ChildStdio::Terminal } else { own_streams() };
+    let launched = cgroup::seated(Some(&made.cgroup), |seat| {
+        let order = Create {
+            plan: &plan,
+            root: RootSource::Directory(&bundle.rootfs),
+            place: &place,
+            stdio,
+            filter: filter.as_ref().map(|(flags, program)| Filter { program, flags: *flags }),
+            host_mounts: host_mounts.as_fd(),
+            seat,
+            cgroup_view: &view,
+            pid_home: PidHome::Planned,
+            users,
+            own_tree: directory.path(),
+        };
+        launcher::create(proof, &order)
+    })?;
+    match launched.control.report() {
+        Report::Ready { warnings, terminal, .. } => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            if let Some((terminal, socket)) = terminal.zip(console) {
+                send_terminal(&socket, terminal.as_fd())?;
+            }
+            Ok((launched.child, launched.control, host_mounts))
+        }
+        Report::Failed(error) => Err(error.into()),
+        // Hooks are refused before anything is launched.
+        Report::AtHooks | Report::Executed => Err(OciError::WrongState {
+            what: "set the container up".to_owned(),
+            problem: "its process ended without a word".to_owned(),
+        }),
+    }
+}
+
+/// A mount namespace of this process's own, from which no mount reaches the host; returns the one before.
+fn own_mounts() -> Result<OwnedFd, OciError> {
+    let make = || -> io::Result<OwnedFd> {
+        let host = File::open("/proc/self/ns/mnt")?;
+        sys::unshare(Namespaces::MOUNT)?;
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+        Ok(host.into())
+    };
+    make().map_err(OciError::io("make a mount namespace"))
+}
+
+/// Makes the user namespace and those of the plan's new ones that shall belong to it, and enters the latter.
+fn enter(
+    proof: &SingleThreaded,
+    users: &Mappings,
+    plan: &mut Plan,
+) -> Result<OwnedNamespaces, OciError> {
+    let kinds = [Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS];
+    let others = kinds.into_iter().filter(|kind| plan.new_namespaces.contains(*kind));
+    let others = others.fold(Namespaces::NONE, Namespaces::with);
+    let made = launcher::new_user_namespace(proof, &users.uids, &users.gids, others)?;
+    for (namespace, kind) in [
+        (&made.network, Namespaces::NETWORK),
+        (&made.ipc, Namespaces::IPC),
+        (&made.uts, Namespaces::UTS),
+    ] {
+        if let Some(namespace) = namespace {
+            sys::join_namespace(namespace.as_fd(), kind)
+                .map_err(OciError::io("enter the container's namespaces"))?;
+            plan.new_namespaces = plan.new_namespaces.without(kind);
+        }
+    }
+    Ok(made)
+}
+
+/// This process's own standard streams.
+pub(crate) fn own_streams() -> ChildStdio<'static> {
+    ChildStdio::Streams {
+        stdin: rustix::stdio::stdin(),
+        stdout: rustix::stdio::stdout(),
+        stderr: rustix::stdio::stderr(),
+    }
+}
+
+/// Hands the controlling end of a terminal over, as `--console-socket` wants it.
+pub(crate) fn send_terminal(socket: &UnixStream, terminal: BorrowedFd<'_>) -> Result<(), OciError> {
+    sys::send(socket.as_fd(), b"/dev/ptmx", &[terminal])
+        .map(drop)
+        .map_err(OciError::io("hand the terminal over"))
+}
+
+fn record(bundle: &Bundle, id: &str, made: &Made, child: &Child) -> Result<Record, OciError> {
+    let start_time =
+        sys::start_time(child.pid).map_err(OciError::io("look at the container's process"))?;
+    Ok(Record {
+        oci_version: bundle.spec.oci_version.clone(),
+        id: id.to_owned(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: now(),
+        annotations: bundle.spec.annotations.clone(),
+        pid: child.pid.as_raw_nonzero().get(),
+        start_time,
+        cgroup: Some(made.cgroup.path().clone()),
+        process: bundle.spec.process.clone().unwrap_or_default(),
+        users: made.users.clone(),
+    })
+}
+
+/// Writes a process's number for whoever waits for it, whole or not at all.
+pub(crate) fn write_pid(path: &Path, child: &Child) -> Result<(), OciError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let write = || -> io::Result<()> {
+        std::fs::write(&new, child.pid.as_raw_nonzero().to_string())?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(OciError::io(format!("write {}", path.display())))
+}

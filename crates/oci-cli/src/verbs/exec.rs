@@ -1,0 +1,155 @@
+//! `exec`: one more process in a container that runs.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use launcher::{ChildStdio, Filter, ProcessPlan, Report, Tracers, Users};
+use runtime_spec::{Process, User};
+use rustix::process::{PidfdFlags, pidfd_open};
+use sys::{Child, HandOver, SingleThreaded};
+
+use crate::args::Invocation;
+use crate::error::OciError;
+use crate::record::{Record, Status};
+use crate::{cgroup, launch};
+
+pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
+    let (directory, record) = super::find(line)?;
+    let container = match record.status(&directory) {
+        Status::Running => record.process(),
+        Status::Created | Status::Paused | Status::Stopped => None,
+    };
+    let container = container.ok_or_else(|| OciError::WrongState {
+        what: format!("run a command in the container {}", record.id),
+        problem: "container not running".to_owned(),
+    })?;
+    let plan = ProcessPlan::read(&process(line, &record)?)?;
+    let console = line
+        .value("console-socket")
+        .map(|path| UnixStream::connect(path).map_err(OciError::io(format!("connect to {path}"))));
+    let console = console.transpose()?;
+    if plan.terminal.is_some() && console.is_none() {
+        return Err(OciError::Usage("a terminal needs --console-socket".to_owned()));
+    }
+    let filter = directory.filter()?;
+    let users = record.users.as_ref().map(|ids| {
+        // It is the process's as long as that lives, which its descriptor says.
+        File::open(format!("/proc/{}/ns/user", record.pid)).map(|file| (OwnedFd::from(file), ids))
+    });
+    let users = users.transpose().map_err(OciError::io("open the container's user namespace"))?;
+    let cgroup = record.cgroup()?;
+    let launched = cgroup::seated(cgroup.as_ref(), |seat| {
+        let order = launcher::Exec {
+            process: &plan,
+            container: container.as_fd(),
+            stdio: if plan.terminal.is_some() {
+                ChildStdio::Terminal
+            } else {
+                launch::own_streams()
+            },
+            filter: filter.as_ref().map(|(flags, program)| Filter { program, flags: *flags }),
+            seat,
+            users: users.as_ref().map(|(namespace, ids)| Users {
+                namespace: namespace.as_fd(),
+                uids: &ids.uids,
+                gids: &ids.gids,
+            }),
+            // What was run in it before may have more than it has itself.
+            tracers: Tracers::Possible,
+        };
+        launcher::exec(proof, &order)
+    })?;
+    loop {
+        match launched.control.report() {
+            Report::Ready { terminal, .. } => {
+                if let Some((terminal, socket)) = terminal.zip(console.as_ref()) {
+                    launch::send_terminal(socket, terminal.as_fd())?;
+                }
+            }
+            // An exec has no hooks.
+            Report::AtHooks => {}
+            Report::Executed => break,
+            Report::Failed(error) => return Err(error.into()),
+        }
+    }
+    let child = heir(launched.hand_over, launched.child)?;
+    if let Some(path) = line.value("pid-file") {
+        launch::write_pid(&PathBuf::from(path), &child)?;
+    }
+    if line.has("detach") { Ok(0) } else { super::run::wait(&child.pidfd) }
+}
+
+/// The process that is the program: the one that the launched one handed its place to.
+fn heir(note: Option<HandOver>, launched: Child) -> Result<Child, OciError> {
+    let Some(note) = note else { return Ok(launched) };
+    let failed = || OciError::io::<std::io::Error>("find the process in the container");
+    let pid = note.heir().ok_or_else(|| {
+        failed()(std::io::Error::other("it has ended before it was in the container"))
+    })?;
+    // It is a child of this process that nobody has waited for, so the number is its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| failed()(e.into()))?;
+    Ok(Child { pid, pidfd })
+}
+
+/// What is to run: the document that was named, or the container's own process with another command.
+/// Capabilities, labels and limits that a document does not name are the container's.
+fn process(line: &Invocation, record: &Record) -> Result<Process, OciError> {
+    let own = &record.process;
+    if let Some(path) = line.value("process") {
+        let bytes = std::fs::read(path).map_err(OciError::io(format!("read {path}")))?;
+        let mut process: Process = serde_json::from_slice(&bytes).map_err(OciError::json(path))?;
+        process.capabilities = process.capabilities.or_else(|| own.capabilities.clone());
+        process.apparmor_profile =
+            process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
+        process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
+        process.no_new_privileges |= own.no_new_privileges;
+        if process.rlimits.is_empty() {
+            process.rlimits.clone_from(&own.rlimits);
+        }
+        return Ok(process);
+    }
+    let mut process = own.clone();
+    process.args = line.words.get(1..).unwrap_or_default().to_vec();
+    process.terminal = line.has("tty");
+    process.no_new_privileges |= line.has("no-new-privs");
+    process.env.extend(line.values("env").map(str::to_owned));
+    if let Some(cwd) = line.value("cwd") {
+        process.cwd = cwd.into();
+    }
+    if let Some(label) = line.value("process-label") {
+        process.selinux_label = Some(label.to_owned());
+    }
+    if let Some(profile) = line.value("apparmor") {
+        process.apparmor_profile = Some(profile.to_owned());
+    }
+    if let Some(user) = line.value("user") {
+        process.user = user_of(user)?;
+    }
+    Ok(process)
+}
+
+/// `UID` or `UID:GID`.
+fn user_of(text: &str) -> Result<User, OciError> {
+    let bad = || OciError::Usage(format!("--user {text:?} is not UID or UID:GID"));
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    let uid = uid.parse().map_err(|_| bad())?;
+    let gid = gid.parse().map_err(|_| bad())?;
+    Ok(User { uid, gid, ..User::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_two_numbers() {
+        let user = user_of("5:6").unwrap();
+        assert_eq!((user.uid, user.gid), (5, 6));
+        assert_eq!(user_of("7").unwrap().gid, 0);
+        for bad in ["", "a", "1:", "1:b", "-1"] {
+            assert!(user_of(bad).is_err(), "{bad:?}");
+        }
+    }
+}
