@@ -56,7 +56,7 @@ impl Numbers {
     }
 
     fn one_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 
     fn some<'a>(&mut self, of: &[&'a str]) -> Vec<&'a str> {
