@@ -130,7 +130,7 @@ async fn hooks_run_at_their_points_and_the_ones_before_the_start_can_refuse_it()
         hook("startContainer", "cat > /started"),
     ]});
     with.device_file("card.json", edits);
-    let script = "cat /started; trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+    let script = "cat /started; echo; trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
     let container = asking(with.script("main", script), "vendor.com/card=0");
     let id = with.daemon().create(&with.pod_id, &with.pod, &container).await.unwrap();
     let read = |point: &str| -> Option<serde_json::Value> {

@@ -148,7 +148,7 @@ async fn an_update_for_windows_is_refused() {
     let windows =
         UpdateContainerResourcesRequest { windows: Some(Default::default()), ..plain.clone() };
     let annotated = UpdateContainerResourcesRequest {
-        annotations: [("a".to_owned(), "b".to_owned())].into(),
+        annotations: [("isopod.dev/log-rate".to_owned(), "1Ki".to_owned())].into(),
         ..plain
     };
     for (request, field) in [(windows, "windows"), (annotated, "annotations")] {

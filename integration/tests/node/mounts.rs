@@ -135,9 +135,11 @@ async fn a_file_system_that_hangs_fails_its_container_in_time_and_no_other() {
     let pod_id = around.daemon.run_pod(&pod, "").await.unwrap();
     let with = crate::around::WithPod { around, pod, pod_id };
     let place = with.daemon().directory().join("volume");
-    std::fs::create_dir(&place).unwrap();
+    // What is asked of the file system is what is below its root.
+    let deep = place.join("deep");
+    std::fs::create_dir_all(&deep).unwrap();
     let hung = testkit::Mounted::hung(&place);
-    let container = mounted(with.script("main", "ls -d /data"), &[bind(&place, "/data")]);
+    let container = mounted(with.script("main", "ls -d /data"), &[bind(&deep, "/data")]);
     let refused = with.daemon().create(&with.pod_id, &with.pod, &container).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{refused}");
     assert!(refused.message().contains("host path"), "{refused}");

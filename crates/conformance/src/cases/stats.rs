@@ -155,7 +155,8 @@ async fn memory(c: &Context) -> Verdict {
 
 async fn memory_grows(c: &Context) -> Verdict {
     let pod = c.pod().await?;
-    let script = "x=$(head -c 20971520 /dev/zero | tr '\\000' x); echo ready; sleep 1000";
+    let script =
+        "x=$(head -c 20971520 /dev/zero | tr '\\000' x); echo ready; sleep 1000; echo ${#x}";
     let id = c.launch(&pod, &c.script(script)).await?;
     until!("it is used", {
         let memory = of(c, &id).await?.memory.unwrap_or_default();

@@ -90,7 +90,12 @@ impl About {
         below(object)
             || (!pod.is_empty() && below(pod))
             || short_name()
-            || self.words.iter().any(|word| !word.is_empty() && object.contains(word.as_str()))
+            || self.words.iter().any(|word| self.is_id(word) && object.contains(word.as_str()))
+    }
+
+    /// Whether a word is the beginning of an id: one in a text is no accident, a name may begin another.
+    fn is_id(&self, word: &str) -> bool {
+        !word.is_empty() && word != self.name
     }
 }
 

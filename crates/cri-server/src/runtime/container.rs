@@ -125,8 +125,9 @@ pub(super) async fn update_resources(
     if request.windows.is_some() {
         return Err(code::status(&At::field("windows").bad("set", "this is a Linux node")));
     }
-    if let Some(key) = request.annotations.keys().next() {
-        let expected = "what annotations ask for is fixed when a container is created";
+    // Those of others say nothing to us.
+    if let Some(key) = request.annotations.keys().find(|key| key.starts_with("isopod.dev/")) {
+        let expected = "what our annotations ask for is fixed when a container is created";
         return Err(code::status(&At::field("annotations").bad(key, expected)));
     }
     let nothing = v1::LinuxContainerResources::default();
