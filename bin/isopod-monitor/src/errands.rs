@@ -84,7 +84,7 @@ impl Monitor {
         keep: &[BorrowedFd<'_>],
         work: impl FnOnce() -> Result<(), String>,
     ) -> io::Result<()> {
-        let mut said = File::from(memfd_create("errand", MemfdFlags::CLOEXEC)?);
+        let said = File::from(memfd_create("errand", MemfdFlags::CLOEXEC)?);
         let kept: Vec<_> = keep.iter().copied().chain([said.as_fd()]).collect();
         let child = clone_child(&self.proof, CloneFlags::default(), |in_child| {
             let begun = in_child.close_all_but(&kept).and_then(|()| begin());
@@ -94,7 +94,6 @@ impl Monitor {
             let _ = (&said).write_all(why.as_bytes());
             sys::exit_now(1)
         })?;
-        said.rewind()?;
         let process = Process { pid: child.pid, pidfd: child.pidfd };
         let until = Instant::now() + patience;
         self.errands.0.push(Errand { process, until, said, purpose });
@@ -270,9 +269,10 @@ fn time_of<'a>(hooks: impl IntoIterator<Item = &'a Hook>) -> Duration {
     hooks.into_iter().map(one).fold(SLACK, Duration::saturating_add)
 }
 
-fn failure(said: File, code: i32) -> String {
+fn failure(mut said: File, code: i32) -> String {
     let mut text = Vec::new();
-    // Nothing that could be read is as good as nothing said.
+    // The child has written where it and we are both. Nothing that could be read is as good as nothing said.
+    let _ = said.rewind();
     let _ = said.take(TOLD_MAX).read_to_end(&mut text);
     if text.is_empty() {
         return format!("its process ended with {code}");

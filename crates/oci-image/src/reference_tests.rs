@@ -19,7 +19,8 @@ fn names_are_completed_the_way_docker_does() {
         ("localhost:5000/a/b/c:t", "localhost:5000/a/b/c:t"),
         ("[::1]:5000/app:t", "[::1]:5000/app:t"),
         ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
-        ("MyHost/app", "myhost/app:latest"),
+        // In lower case it would be a user of docker.io.
+        ("MyHost/app", "MyHost/app:latest"),
         ("127.0.0.1:5000/a__b.c-d--e:T_1.x-", "127.0.0.1:5000/a__b.c-d--e:T_1.x-"),
     ] {
         assert_eq!(Reference::parse(text).unwrap().to_string(), want, "{text}");

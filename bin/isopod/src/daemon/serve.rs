@@ -31,7 +31,7 @@ const LAST_CALLS: Duration = Duration::from_millis(500);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often what no image uses is collected, and how often writable layers are measured.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
-const MEASURE_EVERY: Duration = Duration::from_secs(60);
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// After work that needed much memory for a moment, for example recovery.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
