@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::entries::{Entries, Flags};
-use super::keys::{KEYS, Key, Takes};
+use super::keys::{self, Key, Takes};
 use super::kind::Kind;
 use super::mistake::Origin;
 
@@ -84,17 +84,17 @@ fn unknown(prefix: &str) -> Option<String> {
         // Of a name that the user chose in place of the `*`, only the table counts.
         key.name.starts_with(prefix) || key.is(&given) || key.is_below(&given)
     };
-    if KEYS.iter().any(known) {
+    if keys::all().any(known) {
         return None;
     }
-    let near = super::keys::near(&given).map(|name| format!(" (did you mean `{name}`?)"));
+    let near = keys::near(&given).map(|name| format!(" (did you mean `{name}`?)"));
     Some(format!("no key begins with `{prefix}`{}", near.unwrap_or_default()))
 }
 
 /// A whole file; keys with a name that the user chooses are comments in it.
 fn defaults() -> String {
     let mut text = String::from("# Every key of isopod with its default.\n");
-    for key in KEYS {
+    for key in keys::all() {
         let mark = if key.name.contains('*') { "# " } else { "" };
         let takes = match key.takes {
             Takes::Reload => "on reload",
@@ -159,7 +159,7 @@ pub fn table() -> String {
     let mut text = String::from(
         "| key | default | allowed | taken up | what it does |\n|---|---|---|---|---|\n",
     );
-    for key in KEYS {
+    for key in keys::all() {
         let takes = match key.takes {
             Takes::Reload => "reload",
             Takes::Restart => "restart",

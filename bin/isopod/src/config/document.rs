@@ -53,7 +53,7 @@ impl Walk<'_> {
 
     fn entry(&mut self, path: &mut Vec<String>, at: usize, value: &Spanned<DeValue<'_>>) {
         if let Some(below) = value.get_ref().as_table()
-            && keys::KEYS.iter().any(|key| key.is_below(path))
+            && keys::all().any(|key| key.is_below(path))
         {
             return self.table(path, below);
         }
