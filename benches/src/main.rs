@@ -122,15 +122,15 @@ async fn of_others(args: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A daemon with an image, and the image's name. All of it is in memory: a disk that others use as well, and
-/// what its file system does about what they deleted, would be measured otherwise.
+/// A daemon with an image, and the image's name: records in memory, images and writable layers on the disk, as
+/// a node has them.
 async fn daemon(network: Network) -> (Daemon, Registry, String) {
     let registry = Registry::start(Scheme::Http);
     registry.push(&busybox(Compression::Gzip), "bench/busybox:1");
     let daemon = Setup::new()
         .registry(&registry)
         .network(network)
-        .in_memory()
+        .state_in_memory()
         .toml("[log]\nlevel = \"warn\"")
         .start()
         .await;

@@ -134,16 +134,14 @@ impl Setup {
         self
     }
 
-    /// With its records and its images in memory: for measurements of what is no disk's.
+    /// With its records in memory, as `/run` is on a node.
     ///
     /// # Panics
     /// Where `/dev/shm` takes no directory.
     #[must_use]
-    pub fn in_memory(mut self) -> Self {
+    pub fn state_in_memory(mut self) -> Self {
         let directory = tempfile::Builder::new().prefix("isopod-").tempdir_in("/dev/shm");
-        let directory = directory.expect("a directory in memory");
-        self.root = Some(directory.path().join("root"));
-        self.memory = Some(directory);
+        self.memory = Some(directory.expect("a directory in memory"));
         self
     }
 
