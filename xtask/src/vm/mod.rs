@@ -2,7 +2,7 @@
 //!
 //! Owns: the guest's image in the cache, the machine that runs it, and which tests run there.
 //! Always: what the guest changes is thrown away with it; whatever the host lacks is said by name; a guest
-//! that does not end is ended. Callers: people, and `cargo xtask test` in `.ci/run`.
+//! that does not end is ended. Callers: people.
 
 mod image;
 mod machine;
