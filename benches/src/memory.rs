@@ -37,6 +37,8 @@ const MORE: u64 = 10;
 /// What a monitor has in memory for itself alone: with one container, and for each further one.
 pub async fn monitor() {
     let (daemon, _registry, image) = crate::daemon(Network::None).await;
+    // Where there is another, what all have of the one program is not private.
+    fill(&daemon, &image, 1).await;
     let pod = testkit::host_network(testkit::pod(&daemon, "one"));
     let id = daemon.run_pod(&pod, "").await.expect("a pod");
     let launch = async |name: &str| {

@@ -106,11 +106,18 @@ impl Monitor {
     pub fn run(&mut self) -> io::Result<()> {
         while !self.is_over() {
             let (sources, count) = self.poller.wait(self.time_left())?;
+            let mut has_launched = false;
             for source in sources.into_iter().take(count).flatten() {
+                has_launched |= matches!(source, Source::Launch(_));
                 self.handle(source);
             }
             self.on_time(Instant::now());
             self.end_what_is_left();
+            if has_launched {
+                // A launch needs more than all the rest of a monitor's life, and a node has many monitors.
+                sys::return_free_memory();
+                sys::return_unused_stack(&self.proof);
+            }
         }
         Ok(())
     }

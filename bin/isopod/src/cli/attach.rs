@@ -8,7 +8,10 @@ use super::failure::{Doing, Failure, Outcome};
 use super::find;
 use super::node::Node;
 use super::stream::detach::{self, Keys};
-use super::stream::{self, attend::attend};
+use super::stream::{
+    self,
+    attend::{Left, attend},
+};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -42,7 +45,7 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     let streams = Streams { tty, stdin, stdout: true, stderr: !tty };
     let request = AttachRequest { container_id, tty, stdin, stdout: true, stderr: !tty };
     let url = node.runtime().attach(request).await.doing(&doing)?.into_inner().url;
-    attend(&url, streams, &args.stream, Some(&args.detach_keys), &doing).await
+    attend(&url, streams, &args.stream, Some(&args.detach_keys), &doing).await.map(Left::code)
 }
 
 /// The CRI does not say it, but a runtime may in the verbose part of the status.

@@ -9,7 +9,10 @@ use super::failure::{Doing, Failure, Outcome};
 use super::find;
 use super::node::Node;
 use super::print;
-use super::stream::{self, attend::attend};
+use super::stream::{
+    self,
+    attend::{Left, attend},
+};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -52,7 +55,7 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     let Args { interactive: stdin, tty, .. } = *args;
     let streams = Streams { tty, stdin, stdout: true, stderr: !tty };
     let url = url(node, container_id, args.command.clone(), streams, &doing).await?;
-    attend(&url, streams, &args.stream, None, &doing).await
+    attend(&url, streams, &args.stream, None, &doing).await.map(Left::code)
 }
 
 /// The URL of an exec's streams.

@@ -9,10 +9,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_api::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
 use cri_log::{BadRecord, Follower, Record, Stamp, Step, Stream, Tag, Time, Watch};
+use tonic::{Code, Status};
 
 use super::failure::{Doing, Failure};
 use super::node::Node;
@@ -21,6 +22,8 @@ use super::print;
 /// How often a container is asked whether it still lives, at first and at last: a command that ends
 /// at once is seen to end at once, one that runs for hours costs two questions a second.
 const ASK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How long a runtime may be away, for it is being replaced or was killed; containers do not need it to run on.
+const AWAY: Duration = Duration::from_mins(1);
 /// How long a log is waited on before the container's end is looked for.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -87,9 +90,15 @@ impl Drop for Over {
 /// Waits until the container has ended.
 pub async fn until_exited(node: &Node, id: &str) -> Result<ContainerStatus, Failure> {
     let (mut pause, longest) = ASK;
+    let mut answered = Instant::now();
     loop {
         let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let answer = node.runtime().container_status(request).await;
+        if is_away(&answer) && answered.elapsed() < AWAY {
+            tokio::time::sleep(longest).await;
+            continue;
+        }
+        answered = Instant::now();
         let status = answer.doing("ask whether the container runs")?.into_inner().status;
         let status = status.unwrap_or_default();
         match status.state() {
@@ -101,6 +110,11 @@ pub async fn until_exited(node: &Node, id: &str) -> Result<ContainerStatus, Fail
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(longest);
     }
+}
+
+/// Whether nobody answered, as opposed to an answer that says no.
+pub fn is_away<T>(answer: &Result<T, Status>) -> bool {
+    answer.as_ref().is_err_and(|status| matches!(status.code(), Code::Unavailable | Code::Unknown))
 }
 
 /// A log that is being printed.

@@ -61,6 +61,9 @@ pub struct Flags {
     /// Give the container a terminal
     #[arg(long, short)]
     pub tty: bool,
+    /// Pass standard input on to it
+    #[arg(long, short)]
+    pub interactive: bool,
     /// When to fetch the image
     #[arg(long, value_enum, default_value_t = PullWhen::Missing, value_name = "WHEN")]
     pub pull: PullWhen,
@@ -112,6 +115,7 @@ pub fn plan(
         .collect();
     config.mounts.clone_from(&flags.volume);
     config.tty = flags.tty;
+    config.stdin = flags.interactive;
     if let Some(linux) = &mut config.linux {
         linux.resources = Some(flags.limits.resources());
         if let Some(context) = &mut linux.security_context {

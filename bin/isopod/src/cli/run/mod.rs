@@ -6,12 +6,15 @@ mod begin;
 mod directories;
 mod flags;
 mod plan;
+mod typing;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
-use cri_api::v1::{ContainerStatus, StopContainerRequest};
+use cri_api::v1::{
+    ContainerStatus, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, StopContainerRequest,
+};
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,14 +22,19 @@ pub use directories::forget;
 pub use plan::{Identity, Plan, Planned, PullWhen, UserRule, privilege, profile, volumes};
 
 use super::failure::{Doing, Failure, Outcome};
+use super::find::{POD_NAME, POD_NAMESPACE};
 use super::follow::{Wanted, until_end};
 use super::manifest;
 use super::node::Node;
 use super::print;
 use super::sandbox::{remove_one, stop_one};
+use super::stream;
+use super::text::short;
 use begin::{Begun, Running};
 use flags::Flags;
 
+/// The namespace of pods without a manifest.
+const NAMESPACE: &str = "default";
 /// What a shell gives for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -48,6 +56,8 @@ pub struct Args {
     handler: Option<String>,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    stream: stream::Options,
     /// The image
     #[arg(required_unless_present = "file")]
     image: Option<String>,
@@ -64,12 +74,51 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     if let Some(handler) = &args.handler {
         plan.handler.clone_from(handler);
     }
+    if let Some(name) = &args.flags.name {
+        is_free(node, name).await?;
+    }
+    // Who is attached is the only one who will type; what is left alone waits for somebody to attach.
+    for planned in &mut plan.containers {
+        planned.config.stdin_once = planned.config.stdin && !args.detach;
+    }
     let begun = begin::begin(node, &plan, &directory).await?;
     if args.detach {
         print::line(&begun.sandbox.id)?;
         return Ok(0);
     }
-    attached(node, &plan, begun, args.rm).await
+    let typed = args.flags.interactive.then_some(&args.stream);
+    match (typed, begun.containers.as_slice()) {
+        (Some(options), [container]) if args.flags.tty => {
+            let terminal = typing::at_terminal(node, container, options);
+            match terminal.await {
+                Ok(Some(status)) => ended(node, &begun.sandbox, &[status], args.rm).await,
+                Ok(None) => Ok(0),
+                Err(failure) => {
+                    stop_all(node, &begun.containers, 0).await?;
+                    stop_one(node, &begun.sandbox.id, &begun.sandbox.id).await?;
+                    Err(failure)
+                }
+            }
+        }
+        _ => attached(node, &plan, begun, args.rm, typed).await,
+    }
+}
+
+/// Two pods of one name would be hard to tell apart.
+async fn is_free(node: &Node, name: &str) -> Result<(), Failure> {
+    let doing = format!("run pod {name}");
+    let labels = [(POD_NAME, name), (POD_NAMESPACE, NAMESPACE)];
+    let label_selector = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let filter = PodSandboxFilter { label_selector, ..Default::default() };
+    let request = ListPodSandboxRequest { filter: Some(filter) };
+    let there = node.runtime().list_pod_sandbox(request).await.doing(&doing)?.into_inner().items;
+    match there.first() {
+        Some(pod) => {
+            Err(Failure::new(doing, format!("there is one of this name, {}", short(&pod.id)))
+                .advise(format!("`isopod rmp -f {name}` removes it")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn plan_for(args: &Args, uid: &str, directory: &Path) -> Result<Plan, Failure> {
@@ -89,7 +138,7 @@ fn plan_for(args: &Args, uid: &str, directory: &Path) -> Result<Plan, Failure> {
         return Err(Failure::new(doing, format!("there is no {} to mount", path.display())));
     }
     let name = args.flags.name.clone().unwrap_or_else(|| flags::name_from(image, uid));
-    let identity = Identity { name, namespace: "default".to_owned(), uid: uid.to_owned() };
+    let identity = Identity { name, namespace: NAMESPACE.to_owned(), uid: uid.to_owned() };
     Ok(flags::plan(&args.flags, &identity, image, &args.command, directory))
 }
 
@@ -103,8 +152,14 @@ fn read(file: &Path) -> std::io::Result<String> {
 }
 
 /// Follows all containers to their ends. Ctrl-C asks them to end, follows them on, and removes the
-/// pod; once more, it kills them.
-async fn attached(node: &Node, plan: &Plan, begun: Begun, remove: bool) -> Outcome {
+/// pod; once more, it kills them. With options for `typed`, what is typed goes to the container.
+async fn attached(
+    node: &Node,
+    plan: &Plan,
+    begun: Begun,
+    remove: bool,
+    typed: Option<&stream::Options>,
+) -> Outcome {
     let mut interrupt = signal(SignalKind::interrupt()).doing("listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for signals")?;
     let several = begun.containers.len() > 1;
@@ -114,19 +169,16 @@ async fn attached(node: &Node, plan: &Plan, begun: Begun, remove: bool) -> Outco
         until_end(node, &container.id, container.log.clone(), wanted)
     }));
     let mut ends = pin!(ends);
-    let ended = tokio::select! {
-        ended = &mut ends => Some(ended),
+    let typing = typing::pass_on(node, begun.containers.first(), typed);
+    let over = tokio::select! {
+        over = &mut ends => Some(over),
+        () = typing => None,
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
     let pod = &begun.sandbox;
-    if let Some(ended) = ended {
-        let statuses = ended?;
-        stop_one(node, &pod.id, &pod.id).await?;
-        if remove {
-            remove_one(node, pod).await?;
-        }
-        return Ok(code_of(&statuses));
+    if let Some(over) = over {
+        return ended(node, pod, &over?, remove).await;
     }
     let name = pod.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
     print::aside(&format!("isopod: stopping and removing pod {name}; Ctrl-C again kills it"));
@@ -140,6 +192,20 @@ async fn attached(node: &Node, plan: &Plan, begun: Begun, remove: bool) -> Outco
     stop_one(node, &pod.id, &pod.id).await?;
     remove_one(node, pod).await?;
     Ok(INTERRUPTED)
+}
+
+/// The pod's end, when its containers have ended.
+async fn ended(
+    node: &Node,
+    pod: &PodSandbox,
+    statuses: &[ContainerStatus],
+    remove: bool,
+) -> Outcome {
+    stop_one(node, &pod.id, &pod.id).await?;
+    if remove {
+        remove_one(node, pod).await?;
+    }
+    Ok(code_of(statuses))
 }
 
 /// The first exit code that is not 0.

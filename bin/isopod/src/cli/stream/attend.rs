@@ -11,18 +11,37 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::detach::{Keys, Watch};
 use super::terminal::{self, Raw};
 use super::{Options, unreachable};
-use crate::cli::failure::{Doing as _, Failure, Outcome};
+use crate::cli::failure::{Doing as _, Failure};
 use crate::cli::{READER_IS_GONE, print};
 
 const CHUNK: usize = 32 << 10;
 
 /// How it came to an end.
-enum Left {
-    /// The process ended, or its streams did.
-    Ended(Ended),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The process ended, or its streams did; its exit code.
+    Ended(u8),
     /// The person typed the keys for it.
     Detached,
-    /// This program got a signal.
+    /// This program got a signal; its number.
+    Signalled(i32),
+}
+
+impl Left {
+    /// What this program ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ended(code) => code,
+            Self::Detached => 0,
+            Self::Signalled(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// What the one or the other side did.
+enum First {
+    Ended(Ended),
+    Detached,
     Signalled(i32),
 }
 
@@ -33,7 +52,7 @@ pub async fn attend(
     options: &Options,
     keys: Option<&Keys>,
     doing: &str,
-) -> Outcome {
+) -> Result<Left, Failure> {
     let tls = options.tls(url, doing)?;
     let session = remote_command(url, streams, options.transport(), tls.as_ref())
         .await
@@ -45,17 +64,17 @@ pub async fn attend(
     let left = run(session, watch, &mut signals).await;
     drop(raw);
     match left.map_err(|error| broken(doing, &error))? {
-        Left::Ended(Ended::Success) => Ok(0),
+        First::Ended(Ended::Success) => Ok(Left::Ended(0)),
         // Linux keeps eight bits of an exit code.
-        Left::Ended(Ended::ExitCode(code)) => {
-            u8::try_from(code).map_err(|_| Failure::new(doing, format!("its exit code is {code}")))
-        }
-        Left::Ended(Ended::Failed(why)) => Err(Failure::new(doing, why)),
-        Left::Detached => {
+        First::Ended(Ended::ExitCode(code)) => u8::try_from(code)
+            .map(Left::Ended)
+            .map_err(|_| Failure::new(doing, format!("its exit code is {code}"))),
+        First::Ended(Ended::Failed(why)) => Err(Failure::new(doing, why)),
+        First::Detached => {
             print::aside("\ndetached; the container goes on");
-            Ok(0)
+            Ok(Left::Detached)
         }
-        Left::Signalled(number) => Ok(u8::try_from(128 + number).unwrap_or(u8::MAX)),
+        First::Signalled(number) => Ok(Left::Signalled(number)),
     }
 }
 
@@ -66,7 +85,7 @@ fn broken(doing: &str, error: &io::Error) -> Failure {
     Failure::caused(doing, error)
 }
 
-async fn run(session: Session, watch: Watch, signals: &mut Signals) -> io::Result<Left> {
+async fn run(session: Session, watch: Watch, signals: &mut Signals) -> io::Result<First> {
     let Session { stdin, stdout, stderr, resizer, outcome } = session;
     let ended = async {
         // All that was written is printed before the end is told.
@@ -76,7 +95,7 @@ async fn run(session: Session, watch: Watch, signals: &mut Signals) -> io::Resul
             outcome
         );
         out.and(err)?;
-        ended.map(Left::Ended)
+        ended.map(First::Ended)
     };
     tokio::select! {
         left = ended => left,
@@ -101,7 +120,7 @@ async fn show(from: Option<Input>, mut to: impl AsyncWrite + Unpin) -> io::Resul
 }
 
 /// Sends what is typed. Comes back only when the keys were typed.
-async fn feed(to: Option<Output>, mut watch: Watch) -> Left {
+async fn feed(to: Option<Output>, mut watch: Watch) -> First {
     let Some(mut to) = to else { return std::future::pending().await };
     let mut stdin = tokio::io::stdin();
     let mut buffer = vec![0; CHUNK];
@@ -118,7 +137,7 @@ async fn feed(to: Option<Output>, mut watch: Watch) -> Left {
         // A process that has closed its input goes on; its end is told by the outcome.
         let sent = sent.await;
         if is_over {
-            return Left::Detached;
+            return First::Detached;
         }
         if sent.is_err() {
             break;
@@ -130,14 +149,14 @@ async fn feed(to: Option<Output>, mut watch: Watch) -> Left {
 
 /// Tells the terminal's size now and whenever it changes. Comes back when a signal ends this program: the
 /// connection goes with it, and the process gets what a lost terminal would give it.
-async fn follow(mut resizer: Option<Resizer>, signals: &mut Signals) -> Left {
+async fn follow(mut resizer: Option<Resizer>, signals: &mut Signals) -> First {
     loop {
         if let (Some(resizer), Some(size)) = (&mut resizer, terminal::size()) {
             // An outcome will tell of a connection that is gone.
             let _ = resizer.resize(size).await;
         }
         if let Some(number) = signals.next().await {
-            return Left::Signalled(number);
+            return First::Signalled(number);
         }
     }
 }
