@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cri_log::{Encoder, Stamper, Stream, Time};
 use monitor_api::{AttachEnd, LogLimits};
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,7 +33,8 @@ pub struct Scratch {
 impl Scratch {
     pub fn new() -> Self {
         Self {
-            chunk: vec![0; CHUNK],
+            // A page of it is memory only once something has been read into it.
+            chunk: Vec::with_capacity(CHUNK),
             records: Vec::with_capacity(RECORDS),
             stamper: Stamper::new(),
         }
@@ -133,7 +135,8 @@ impl Output {
             Stream::Stderr => &mut self.stderr,
         };
         let Some(source) = place else { return Pumped::End };
-        let count = match rustix::io::read(&source.fd, &mut scratch.chunk[..]) {
+        scratch.chunk.clear();
+        let count = match rustix::io::read(&source.fd, spare_capacity(&mut scratch.chunk)) {
             Ok(count) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Pumped::Nothing,
             // A terminal whose last process is gone says EIO; whatever else it is, nothing more will come.

@@ -6,7 +6,7 @@ use crate::thread::SingleThreaded;
 /// (`stack_guard_gap`), so these are pages of the stack or of nothing.
 const STACK: usize = 512 << 10;
 /// Left for the frames of the call itself, in bytes.
-const MARGIN: usize = 8 << 10;
+const MARGIN: usize = 1 << 10;
 
 /// Gives what the allocator holds and does not use back to the kernel (malloc_trim(3)).
 pub fn return_free_memory() {

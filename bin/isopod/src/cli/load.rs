@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use admin_api::MAX_CHUNK_BYTES;
 use admin_api::v1::LoadChunk;
+use image_store::tar::Writer;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::SyncIoBridge;
 
+use super::archive;
 use super::failure::{Doing, Failure, Outcome};
 use super::find::hex;
 use super::node::Node;
@@ -17,11 +20,16 @@ use super::text::short;
 
 /// Chunks that wait to be sent; when there are more, reading the archive waits.
 const CHUNKS_AHEAD: usize = 4;
+/// Bytes of a directory's tar that wait to be read.
+const AHEAD: usize = 256 << 10;
+/// The file that says what a directory is (OCI image-spec, image-layout.md).
+const LAYOUT: &str = "oci-layout";
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A tar of an OCI image layout, or what `docker save` writes; plain, gzip or zstd; - is stdin
+    /// A directory with an OCI image layout, a tar of one, or what `docker save` writes; plain, gzip or zstd; - is
+    /// stdin
     #[arg(default_value = "-", value_name = "ARCHIVE")]
     archive: PathBuf,
     /// A name for an image that the archive gives none
@@ -68,7 +76,30 @@ async fn open(path: &Path) -> std::io::Result<Source> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(tokio::io::stdin()));
     }
-    Ok(Box::new(tokio::fs::File::open(path).await?))
+    let file = tokio::fs::File::open(path).await?;
+    if !file.metadata().await?.is_dir() {
+        return Ok(Box::new(file));
+    }
+    if !path.join(LAYOUT).exists() {
+        return Err(std::io::Error::other(format!("the directory has no file {LAYOUT}")));
+    }
+    Ok(Box::new(packed(path.to_owned())))
+}
+
+/// A layout as a tar, made while it is read.
+fn packed(directory: PathBuf) -> impl AsyncRead + Send + Unpin {
+    let (ours, theirs) = tokio::io::duplex(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = Writer::new(SyncIoBridge::new(theirs));
+        let mut skipped = 0;
+        let written = archive::add(&mut writer, &directory, ".", &mut skipped);
+        // Without its end the archive is cut short, and the daemon takes nothing of it.
+        match written {
+            Ok(()) => drop(writer.finish()),
+            Err(error) => print::aside(&format!("isopod: {error}")),
+        }
+    });
+    ours
 }
 
 /// Sends the archive in pieces, until its end or until nobody takes them.

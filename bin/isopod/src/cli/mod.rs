@@ -5,6 +5,7 @@
 //! machine), so it drives any CRI runtime; what goes wrong is told with its cause and a way out.
 //! Callers: `main`.
 
+mod archive;
 mod attach;
 mod check;
 mod completions;

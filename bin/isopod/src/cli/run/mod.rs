@@ -22,7 +22,7 @@ pub use directories::forget;
 pub use plan::{Identity, Plan, Planned, PullWhen, UserRule, privilege, profile, volumes};
 
 use super::failure::{Doing, Failure, Outcome};
-use super::find::{POD_NAME, POD_NAMESPACE};
+use super::find::{self, POD_NAME, POD_NAMESPACE};
 use super::follow::{Wanted, until_end};
 use super::manifest;
 use super::node::Node;
@@ -35,6 +35,8 @@ use flags::Flags;
 
 /// The namespace of pods without a manifest.
 const NAMESPACE: &str = "default";
+/// Digits of the beginning of an image's id.
+const SHORTEST_ID: usize = 6;
 /// What a shell gives for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -71,6 +73,13 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     let uid = directories::new_uid()?;
     let directory = directories::of(&uid);
     let mut plan = plan_for(args, &uid, &directory)?;
+    for planned in &mut plan.containers {
+        if let Some(image) = &mut planned.config.image
+            && let Some(id) = by_id(node, &image.image).await
+        {
+            image.image = id;
+        }
+    }
     if let Some(handler) = &args.handler {
         plan.handler.clone_from(handler);
     }
@@ -102,6 +111,13 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
         }
         _ => attached(node, &plan, begun, args.rm, typed).await,
     }
+}
+
+/// The full id, for the beginning of one of an image that is here. A name may look like that too, but no
+/// registry has to be asked for what is meant then.
+async fn by_id(node: &Node, text: &str) -> Option<String> {
+    let is_id = text.len() >= SHORTEST_ID && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { find::image(node, text).await.ok() } else { None }
 }
 
 /// Two pods of one name would be hard to tell apart.
