@@ -201,8 +201,9 @@ impl Operations {
         let phases = Phases::begin();
         let (sender, answer) = watch::channel(None);
         table.last_id += 1;
+        let id = table.last_id;
         let running = Running {
-            id: table.last_id,
+            id,
             object: object.to_owned(),
             origin: Origin::current(),
             started_at: now(),
@@ -212,7 +213,7 @@ impl Operations {
         };
         table.running.insert(name.clone(), running);
         drop(table);
-        let entry = Entry { table: Arc::clone(&self.table), name };
+        let entry = Entry { table: Arc::clone(&self.table), id, name };
         let work_phases = phases.clone();
         let watchers = Arc::clone(&self.watchers);
         // Boxed: the state of an operation is large, and lives on the heap once instead of moving about.
@@ -241,10 +242,16 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes an operation out of the table, also when it panics.
+/// Takes an operation out of the table, also when it panics; never a later one of the same name.
 struct Entry {
     table: Arc<Mutex<Table>>,
+    id: u64,
     name: Name,
+}
+
+/// Takes the operation with this name out, if it is the one with this id.
+fn take(table: &mut Table, name: &Name, id: u64) -> Option<Running> {
+    if table.running.get(name)?.id == id { table.running.remove(name) } else { None }
 }
 
 impl Entry {
@@ -258,11 +265,12 @@ impl Entry {
         let (took, spans) = phases.end();
         let mut table = lock(&self.table);
         let Running { id, object, origin, started_at, joined, .. } =
-            table.running.remove(&self.name)?;
+            take(&mut table, &self.name, self.id)?;
         let ended =
             Arc::new(Ended { id, kind, object, origin, joined, started_at, took, failure, spans });
         table.history.add(Arc::clone(&ended));
-        // This entry's own end looks into the table once more.
+        // The entry is dropped on return, and looks into the table once more: by then the next of the
+        // same name may have begun, which is told apart by its id.
         drop(table);
         Some(ended)
     }
@@ -270,7 +278,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.table).running.remove(&self.name);
+        drop(take(&mut lock(&self.table), &self.name, self.id));
     }
 }
 
@@ -394,6 +402,41 @@ mod tests {
         assert_eq!((ended.len(), ended[0].joined, &ended[0].origin), (1, 1, &origin));
         assert_eq!(ended[0].spans[0].phase, "gate");
         assert!(ended[0].failure.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_operation_leaves_the_next_of_the_same_name_alone() {
+        let ops = Operations::new();
+        let (go, gate) = oneshot::channel::<()>();
+        let next = tokio::spawn({
+            let ops = ops.clone();
+            async move {
+                let work = move |_| async move {
+                    let _ = gate.await;
+                    Ok::<u32, TestError>(2)
+                };
+                ops.run("test", "k".into(), "k".into(), work).await
+            }
+        });
+        until(|| ops.list().len() == 1).await;
+        // One that was of this name before, and is late with its end, or panics.
+        let before = || Entry {
+            table: Arc::clone(&ops.table),
+            id: ops.list()[0].id - 1,
+            name: (TypeId::of::<(u32, TestError)>(), "test", "k".to_owned()),
+        };
+        drop(before());
+        assert_eq!(ops.list().len(), 1, "dropped");
+        assert!(before().end("test", &Phases::begin(), None).is_none());
+        assert_eq!(ops.list().len(), 1, "ended");
+        let joined = tokio::spawn({
+            let ops = ops.clone();
+            async move { answered(&ops, "k", 3).await }
+        });
+        until(|| ops.list()[0].joined == 1).await;
+        go.send(()).unwrap();
+        assert_eq!((next.await.unwrap().unwrap(), joined.await.unwrap().unwrap()), (2, 2));
+        assert_eq!(ops.ended().len(), 1);
     }
 
     #[tokio::test]
