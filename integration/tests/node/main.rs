@@ -70,6 +70,8 @@ mod reload;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod run_verb;
+#[cfg(test)]
 mod sandboxes;
 #[cfg(test)]
 mod security;

@@ -112,9 +112,11 @@ pub async fn until_exited(node: &Node, id: &str) -> Result<ContainerStatus, Fail
     }
 }
 
-/// Whether nobody answered, as opposed to an answer that says no.
+/// Whether nobody answered, as opposed to an answer that says no: only what was made of an error here has one.
 pub fn is_away<T>(answer: &Result<T, Status>) -> bool {
-    answer.as_ref().is_err_and(|status| matches!(status.code(), Code::Unavailable | Code::Unknown))
+    answer.as_ref().is_err_and(|status| {
+        status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+    })
 }
 
 /// A log that is being printed.
