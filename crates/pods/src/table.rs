@@ -227,20 +227,21 @@ impl Table {
         }
     }
 
-    /// Takes a sandbox out of memory, then its record away.
+    /// Takes the record of a sandbox away, then itself out of memory: whose record could not be removed is there
+    /// still, and can be asked to go once more.
     pub(crate) fn forget_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
-        let entry = {
-            let mut inner = self.lock();
-            let entry = inner.sandboxes.remove(id);
-            if let Some(gone) = entry.as_ref().filter(|e| e.record.stage != SandboxStage::Making) {
-                let last = Some(Arc::clone(&gone.status));
-                self.tell_as(&inner, Subject::Sandbox(id.clone()), EventKind::Deleted, id, last);
-            }
-            entry
-        };
+        let saving = self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.saving));
+        // Held to the end, so that nobody writes it anew in between.
         let _one_at_a_time =
-            entry.as_ref().map(|e| e.saving.lock().unwrap_or_else(PoisonError::into_inner));
-        self.records.sandboxes.remove(&key(id.as_str()))
+            saving.as_ref().map(|saving| saving.lock().unwrap_or_else(PoisonError::into_inner));
+        self.records.sandboxes.remove(&key(id.as_str()))?;
+        let mut inner = self.lock();
+        let gone = inner.sandboxes.remove(id);
+        if let Some(gone) = gone.filter(|e| e.record.stage != SandboxStage::Making) {
+            let last = Some(gone.status);
+            self.tell_as(&inner, Subject::Sandbox(id.clone()), EventKind::Deleted, id, last);
+        }
+        Ok(())
     }
 
     pub(crate) fn gate(&self, id: &SandboxId) -> Option<Gate> {
@@ -426,20 +427,19 @@ impl Table {
         }
     }
 
-    /// Takes a container out of memory, then its record away.
+    /// The same for a container.
     pub(crate) fn forget_container(&self, id: &ContainerId) -> Result<(), StoreError> {
-        let entry = {
-            let mut inner = self.lock();
-            let entry = inner.containers.remove(id);
-            if let Some(gone) = entry.as_ref().filter(|e| e.is_visible()) {
-                let sandbox = gone.record.sandbox.clone();
-                self.tell(&inner, Subject::Container(id.clone()), EventKind::Deleted, &sandbox);
-            }
-            entry
-        };
+        let saving = self.lock().containers.get(id).map(|e| Arc::clone(&e.saving));
         let _one_at_a_time =
-            entry.as_ref().map(|e| e.saving.lock().unwrap_or_else(PoisonError::into_inner));
-        self.records.containers.remove(&key(id.as_str()))
+            saving.as_ref().map(|saving| saving.lock().unwrap_or_else(PoisonError::into_inner));
+        self.records.containers.remove(&key(id.as_str()))?;
+        let mut inner = self.lock();
+        let gone = inner.containers.remove(id);
+        if let Some(gone) = gone.filter(|e| e.is_visible()) {
+            let sandbox = gone.record.sandbox.clone();
+            self.tell(&inner, Subject::Container(id.clone()), EventKind::Deleted, &sandbox);
+        }
+        Ok(())
     }
 
     /// Records of an earlier daemon.
