@@ -69,6 +69,11 @@ impl Traces {
         for path in self.mounts().iter().rev() {
             let _ = Command::new("umount").arg("--lazy").arg(path).output();
         }
+        if let Some(slice) = self.cgroup.rsplit('/').next().filter(|name| name.ends_with(".slice"))
+        {
+            // systemd makes the directory again of a unit that it still has.
+            let _ = Command::new("systemctl").args(["stop", slice]).output();
+        }
         let gone = crate::eventually(std::time::Duration::from_secs(5), || {
             let directories = self.cgroups();
             // Children come after their parents in the list.

@@ -249,7 +249,7 @@ async fn memory_that_runs_out_is_told_with_its_reason() {
                 with.run(&limited(with.script(name, script), limits.clone())).await;
             assert_eq!(status.reason, "OOMKilled", "{driver}, {name}: {said} {status:?}");
         }
-        let (status, _) = with.run(&with.script("killed", "kill -9 $$")).await;
+        let (status, _) = with.run(&with.script("killed", "sh -c 'kill -9 $$'; exit $?")).await;
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"), "{driver}");
     }
 }
@@ -271,9 +271,13 @@ async fn devices_are_kept_back_by_a_program_of_the_cgroup() {
             "{driver}: {said}"
         );
 
+        let mut pod = testkit::host_network(testkit::pod(with.daemon(), "privileged"));
+        let of_pod = pod.linux.get_or_insert_default();
+        of_pod.security_context.get_or_insert_default().privileged = true;
+        let pod_id = with.daemon().run_pod(&pod, "").await.unwrap();
         let mut privileged = with.script("privileged", "head -c 1 /dev/kmsg | wc -c");
         context(&mut privileged).privileged = true;
-        let (_, said) = with.run(&privileged).await;
+        let (_, said) = with.daemon().run_to_end(&pod_id, &pod, &privileged).await;
         assert!(!said.contains("not permitted"), "{driver}: {said}");
     }
 }
