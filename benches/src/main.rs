@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be made ends the program")]
 
+mod conformance;
 mod cri;
 mod floor;
 mod images;
@@ -27,6 +28,7 @@ usage: bench [pods | images | launcher | memory | restart | recovery [PODS] | li
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
+       bench conformance PROGRAMS DIRECTORY [PATTERN…]
 OPTIONS: --works calls,throughput,exec,lists,logs,pull,start  --rounds N  --pods N  --counts 10,100,500
          --log-mb N  --own-network  --pull REFERENCE  --out FILE-WITHOUT-ENDING  --brief";
 
@@ -79,6 +81,11 @@ fn main() -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             },
+            ["conformance", programs, out, ref patterns @ ..] => {
+                let (programs, out) = (std::path::Path::new(programs), std::path::Path::new(out));
+                let holds = Box::pin(conformance::measure(programs, out, patterns)).await;
+                return if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            }
             [..] => {
                 eprintln!("{USAGE}");
                 return ExitCode::FAILURE;

@@ -114,7 +114,13 @@ struct Peer {
     cgroup: String,
 }
 
-async fn containerd(programs: &Path, runtime: &str, registry: &Registry, image: &str) -> Endpoint {
+/// A containerd of its own that runs `runtime`, with `image` pulled.
+pub async fn containerd(
+    programs: &Path,
+    runtime: &str,
+    registry: &Registry,
+    image: &str,
+) -> Endpoint {
     let directory = tempfile::Builder::new().prefix("isopod-peer-").tempdir();
     let directory = directory.expect("a temporary directory");
     let at = directory.path().to_owned();

@@ -19,6 +19,15 @@ const CRUN: &str = "#!/bin/sh\n\
     exec unshare --mount sh -c 'umount /sys/fs/cgroup/unified; exec crun \"$@\"' crun \"$@\"\n\
     fi\nexec crun \"$@\"\n";
 
+/// A program in `directory` that is crun on this machine.
+#[must_use]
+pub fn crun(directory: &Path) -> PathBuf {
+    let crun = directory.join("crun.sh");
+    fs::write(&crun, CRUN).expect("a file");
+    fs::set_permissions(&crun, fs::Permissions::from_mode(0o755)).expect("a mode");
+    crun
+}
+
 /// An OCI runtime's command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
@@ -80,9 +89,7 @@ impl Bundle {
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }
-        let crun = directory.path().join("crun.sh");
-        fs::write(&crun, CRUN).expect("a file");
-        fs::set_permissions(&crun, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let _ = crun(directory.path());
         let name = directory.path().file_name().expect("a directory has a name");
         let cgroup = format!("/{}", name.to_string_lossy());
         Self { config: config(&cgroup), directory, cgroup }

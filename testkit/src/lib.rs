@@ -21,7 +21,7 @@ mod pods;
 mod poll;
 mod registry;
 
-pub use bundle::{Bundle, Runtime, received};
+pub use bundle::{Bundle, Runtime, crun, received};
 pub use daemon::{Daemon, Network, Setup, channel};
 pub use faults::Faults;
 pub use host::{Mounted, isolate_network};

@@ -54,6 +54,17 @@ fn peers(args: &[String]) -> Outcome {
     run(bench.args(args))
 }
 
+/// Runs the conformance suite on each handler and on Debian's containerd, and writes docs/conformance; `args` choose
+/// the cases.
+pub fn conformance(args: &[String]) -> Outcome {
+    setup()?;
+    let programs = containerd()?;
+    release()?;
+    let mut bench = Command::new(target().join("release/bench"));
+    bench.arg("conformance").arg(programs).arg(top().join("docs/conformance"));
+    run(bench.args(args))
+}
+
 /// Where containerd and its shim are.
 fn containerd() -> Result<PathBuf, String> {
     let at = target().join("peers");

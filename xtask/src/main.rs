@@ -32,6 +32,9 @@ usage: cargo xtask VERB
                    the same work on any CRI endpoints in turn, with ratios
   bench peers      the same on Isopod and on Debian's containerd with runc and crun,
                    all started for this; writes docs/benchmarks/peers.{md,json,svg}
+  conformance [PATTERN…]
+                   the conformance suite on Isopod with each handler and on Debian's containerd; writes
+                   docs/conformance
   faults           kill the daemon and its monitors at every point, fill and break the disk at each
   model [--minutes N] [--seed N]
                    random calls and deaths beside a model of what must be true
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         "vm" => vm::vm(rest),
         "lint" => lint::lint(),
         "bench" => bench::bench(rest),
+        "conformance" => bench::conformance(rest),
         "demo" => demo::demo(rest),
         "faults" => hours::faults(rest),
         "model" => hours::model(rest),

@@ -1,21 +1,11 @@
 //! The same pod by our own launcher, by runc and by crun: a difference is a bug on one side.
 
-use std::os::unix::fs::PermissionsExt;
-
 use testkit::{Network, Setup};
 
 use crate::around::around;
 
-/// Debian's crun refuses a machine that has controllers in both versions of cgroups. It is shown the
-/// first version only.
-const CRUN: &str = r#"#!/bin/sh
-exec unshare --mount sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec crun "$@"' crun "$@"
-"#;
-
 fn with_handlers(setup: Setup) -> Setup {
-    let crun = setup.directory().join("crun.sh");
-    std::fs::write(&crun, CRUN).unwrap();
-    std::fs::set_permissions(&crun, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let crun = testkit::crun(setup.directory());
     let handlers = format!(
         "[handlers.runc]\nkind = \"oci\"\nprogram = \"/usr/sbin/runc\"\n\
          [handlers.crun]\nkind = \"oci\"\nprogram = \"{}\"\n",

@@ -12,6 +12,7 @@ mod cases;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use sys::SingleThreaded;
 
 use adversary::*;
@@ -62,6 +63,10 @@ fn main() -> ExitCode {
     let exact = args.iter().any(|a| a == "--exact");
     let filters: Vec<_> = args.iter().filter(|a| !a.starts_with("--")).collect();
     let proof = SingleThreaded::check().expect("this program has one thread");
+    // As every caller of the launcher does: a root whose mounts are shared cannot be left (pivot_root(2)).
+    sys::unshare(sys::Namespaces::MOUNT).expect("a mount namespace");
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).expect("its mounts are told of those outside, and tell nothing");
     let mut failed = 0;
     for (name, case) in CASES {
         let wanted =
