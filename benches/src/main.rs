@@ -17,6 +17,7 @@ mod pods;
 mod restart;
 mod samples;
 mod soak;
+mod streaming;
 mod works;
 
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 const USAGE: &str = "\
-usage: bench [pods | images | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+usage: bench [pods | images | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             ["launcher"] => Box::pin(memory::monitor()).await,
             ["pods"] => Box::pin(pods::measure()).await,
             ["images"] => images::measure().await,
+            ["streaming"] => Box::pin(streaming::measure()).await,
             ["memory"] => memory::measure().await,
             ["restart"] => restart::measure(10, 10).await,
             ["recovery"] => restart::measure(500, 3).await,

@@ -160,7 +160,7 @@ fn config(at: &Path, runtime: &str, pause: &str) -> String {
          [grpc]\naddress = \"{d}/containerd.sock\"\n\
          [debug]\nlevel = \"warn\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\n\
-         stream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n\
+         restrict_oom_score_adj = true\nstream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{d}/cni\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"overlayfs\"\n\
          default_runtime_name = \"bench\"\n\

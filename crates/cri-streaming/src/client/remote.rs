@@ -11,7 +11,7 @@ use crate::protocol::{Encoding, RemoteCommand, WEBSOCKET_REMOTE_COMMAND};
 use crate::server::{Input, Output, Size, Streams};
 use crate::spdy::{Connection, Limits, Opener, Role, Stream};
 use crate::status::Outcome;
-use crate::websocket::{self as ws, ChannelReader, ChannelWriter, Side};
+use crate::websocket::{self as ws, ChannelBytes, ChannelWriter, Side};
 
 /// Bytes that wait between the caller and the socket.
 const AHEAD: usize = 64 << 10;
@@ -148,7 +148,7 @@ fn websocket(socket: Socket, streams: Streams, version: RemoteCommand) -> Sessio
     };
     let mut reader = |channel: u8, wanted: bool| {
         let channel = channels.remove(&channel).filter(|_| wanted)?;
-        Some(Box::new(read_channel(channel)) as Input)
+        Some(Box::new(ChannelBytes::new(channel)) as Input)
     };
     let stdout = reader(1, streams.stdout);
     let stderr = reader(2, streams.stderr);
@@ -215,18 +215,6 @@ where
         }
         if has_close {
             let _ = channel.close().await;
-        }
-    });
-    callers
-}
-
-fn read_channel(mut channel: ChannelReader) -> DuplexStream {
-    let (callers, mut ours) = duplex(AHEAD);
-    tokio::spawn(async move {
-        while let Some(bytes) = channel.receive().await {
-            if ours.write_all(&bytes).await.is_err() {
-                return;
-            }
         }
     });
     callers

@@ -10,10 +10,9 @@ use tokio::time::timeout;
 
 use super::forward::{self, connect};
 use super::http::Socket;
-use super::pump::{ChannelBytes, channel_output};
 use super::{PortForward, Runtime, Server};
 use crate::protocol::Encoding;
-use crate::websocket::{self as ws, ChannelReader, ChannelWriter, Side};
+use crate::websocket::{self as ws, ChannelBytes, ChannelReader, ChannelWriter, Side};
 
 const BUFFER: usize = 32 << 10;
 /// Ports of one request: two channels each, and a channel is a byte.
@@ -103,7 +102,7 @@ async fn one_port<R: Runtime>(
             Ok(socket) => socket,
             Err(failure) => return error.send(failure.as_bytes()).await,
         };
-        let (output, pump) = channel_output(data);
+        let (output, pump) = data.output();
         let mut client = join(ChannelBytes::new(from_client), output);
         let copy = async {
             let copied =

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::Socket;
 use super::io::{Input, Io, Output};
-use super::pump::{ChannelBytes, channel_output, no_sizes, sizes};
+use super::pump::{no_sizes, sizes};
 use super::{Request, Runtime, Server, Streams};
 use crate::protocol::{Encoding, RemoteCommand};
 use crate::spdy::{self, Connection, Role, Stream};
 use crate::status::Outcome;
-use crate::websocket::{self as ws, ChannelWriter, Side};
+use crate::websocket::{self as ws, ChannelBytes, ChannelWriter, Side};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -185,8 +185,8 @@ pub(super) async fn websocket<R: Runtime>(
         })
     };
     let writer = |channel| ChannelWriter::new(sender.clone(), channel, encoding);
-    let (stdout, pump_stdout) = channel_output(writer(STDOUT));
-    let (stderr, pump_stderr) = channel_output(writer(STDERR));
+    let (stdout, pump_stdout) = writer(STDOUT).output();
+    let (stderr, pump_stderr) = writer(STDERR).output();
     let stdin = channels.remove(&STDIN).filter(|_| wanted.stdin);
     let resize = channels.remove(&RESIZE).filter(|_| wanted.tty);
     let (resize, read_sizes) = match resize {

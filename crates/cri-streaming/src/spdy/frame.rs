@@ -8,7 +8,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 /// The longest control frame that is taken, in bytes without its head.
 pub const MAX_CONTROL: usize = 64 << 10;
 /// The longest data that is written in one frame, in bytes.
-pub const MAX_DATA: usize = 32 << 10;
+pub const MAX_DATA: usize = 64 << 10;
 
 const VERSION: u16 = 3;
 const HEAD: usize = 8;

@@ -19,7 +19,7 @@ use super::window::Window;
 /// RST_STREAM's status for a stream that nobody wants any more.
 pub(super) const CANCEL: u32 = 5;
 /// So many bytes are read before the peer is told that there is room for them.
-pub(super) const TELL_AFTER: u32 = 32 << 10;
+pub(super) const TELL_AFTER: u32 = 64 << 10;
 
 /// What both halves of a stream and its connection know of it.
 #[derive(Debug)]

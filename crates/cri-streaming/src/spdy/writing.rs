@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::connection::{Command, Shared};
 use super::frame::Frame;
 use super::headers::{BadHeaders, Compressor, Headers};
-use super::window::INITIAL;
+use super::window::{MORE, OFFERED};
 
 /// Writes until the connection is closed or broken.
 pub(super) async fn write_all<S: AsyncWrite>(
@@ -21,7 +21,8 @@ pub(super) async fn write_all<S: AsyncWrite>(
     let mut compressor = Compressor::default();
     let mut out = BytesMut::new();
     // Said before anything else, so that a peer that counts does so from the first byte on; others pass it over.
-    Frame::Settings { initial_window: u32::try_from(INITIAL).ok() }.encode(&mut out);
+    Frame::Settings { initial_window: Some(OFFERED) }.encode(&mut out);
+    Frame::WindowUpdate { stream: 0, delta: MORE }.encode(&mut out);
     socket.write_all_buf(&mut out).await?;
     loop {
         let command = tokio::select! {

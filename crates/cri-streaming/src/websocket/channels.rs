@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
+use tokio_util::sync::PollSender;
 
 use crate::protocol::Encoding;
 
@@ -19,6 +21,8 @@ use super::socket::{Message, Receiver, Sender};
 
 /// Messages that wait for the reader of a channel.
 const AHEAD: usize = 8;
+/// The longest message that a writer makes, in bytes.
+const MESSAGE: usize = 64 << 10;
 /// In version 5, the channel whose messages name a channel that is closed.
 const CLOSE: u8 = 255;
 
@@ -127,13 +131,32 @@ impl<S: AsyncRead + AsyncWrite> ChannelWriter<S> {
     /// # Errors
     /// The socket's.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.sender.write_frame(&self.encoded(bytes)?).await
+    }
+
+    /// `bytes` as one message, to be written later.
+    fn encoded(&self, bytes: &[u8]) -> io::Result<BytesMut> {
         match self.encoding {
-            Encoding::Binary => self.sender.binary(&[self.channel], bytes).await,
+            Encoding::Binary => self.sender.encoded_binary(&[self.channel], bytes),
             Encoding::Base64 => {
                 let digit = b'0'.wrapping_add(self.channel);
-                self.sender.text(&[digit], STANDARD.encode(bytes).as_bytes()).await
+                self.sender.encoded_text(&[digit], STANDARD.encode(bytes).as_bytes())
             }
         }
+    }
+
+    /// The channel as a writer. What is written goes out as messages while the future is driven, which ends when
+    /// the writer has; bytes are copied once, and at most two messages wait.
+    pub fn output(self) -> (ChannelOutput<S>, impl Future<Output = io::Result<()>>) {
+        let (frames, mut waiting) = mpsc::channel::<BytesMut>(1);
+        let sender = self.sender.clone();
+        let pump = async move {
+            while let Some(frame) = waiting.recv().await {
+                sender.write_frame(&frame).await?;
+            }
+            Ok(())
+        };
+        (ChannelOutput { channel: self, frames: PollSender::new(frames) }, pump)
     }
 
     /// Tells the peer that nothing more comes on this channel; version 5 alone knows this.
@@ -142,6 +165,77 @@ impl<S: AsyncRead + AsyncWrite> ChannelWriter<S> {
     /// The socket's.
     pub async fn close(&self) -> io::Result<()> {
         self.sender.binary(&[CLOSE], &[self.channel]).await
+    }
+}
+
+/// Writes bytes on a channel; see [`ChannelWriter::output`]. Dropped, or shut down, it says nothing more.
+#[derive(Debug)]
+pub struct ChannelOutput<S> {
+    channel: ChannelWriter<S>,
+    frames: PollSender<BytesMut>,
+}
+
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for ChannelOutput<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.frames.poll_reserve(cx)).map_err(gone)?;
+        let now = bytes.len().min(MESSAGE);
+        let frame = self.channel.encoded(&bytes[..now])?;
+        self.frames.send_item(frame).map_err(gone)?;
+        Poll::Ready(Ok(now))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn gone<E>(_: E) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+/// The bytes of a channel, message after message.
+#[derive(Debug)]
+pub struct ChannelBytes {
+    channel: ChannelReader,
+    chunk: Bytes,
+}
+
+impl ChannelBytes {
+    /// Those of `channel`.
+    #[must_use]
+    pub fn new(channel: ChannelReader) -> Self {
+        Self { channel, chunk: Bytes::new() }
+    }
+}
+
+impl AsyncRead for ChannelBytes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.chunk.is_empty() {
+            match ready!(self.channel.poll_receive(cx)) {
+                Some(chunk) => self.chunk = chunk,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let now = out.remaining().min(self.chunk.len());
+        out.put_slice(&self.chunk[..now]);
+        self.chunk.advance(now);
+        Poll::Ready(Ok(()))
     }
 }
 

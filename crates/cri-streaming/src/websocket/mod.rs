@@ -8,7 +8,9 @@ mod handshake;
 mod socket;
 mod tunnel;
 
-pub use channels::{ChannelReader, ChannelWriter, Channels, open_channels};
+pub use channels::{
+    ChannelBytes, ChannelOutput, ChannelReader, ChannelWriter, Channels, open_channels,
+};
 pub use frame::{BadFrame, Decoder, Head, Kind, MAX_MESSAGE, Side, encode_head, mask};
 pub use handshake::{BadHandshake, accept_key, new_key};
 pub use socket::{Message, Receiver, Sender, split};

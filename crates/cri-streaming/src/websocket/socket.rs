@@ -177,6 +177,21 @@ impl<S: AsyncRead + AsyncWrite> Sender<S> {
     }
 
     async fn frame(&self, kind: Kind, first: &[u8], rest: &[u8]) -> io::Result<()> {
+        let frame = self.encoded(kind, first, rest)?;
+        self.write_frame(&frame).await
+    }
+
+    /// The frame of a binary message that consists of `first` and `rest`.
+    pub(super) fn encoded_binary(&self, first: &[u8], rest: &[u8]) -> io::Result<BytesMut> {
+        self.encoded(Kind::Binary, first, rest)
+    }
+
+    /// The frame of a text message that consists of `first` and `rest`.
+    pub(super) fn encoded_text(&self, first: &[u8], rest: &[u8]) -> io::Result<BytesMut> {
+        self.encoded(Kind::Text, first, rest)
+    }
+
+    fn encoded(&self, kind: Kind, first: &[u8], rest: &[u8]) -> io::Result<BytesMut> {
         let length = first.len() + rest.len();
         let key = match self.side {
             Side::Client => {
@@ -194,9 +209,14 @@ impl<S: AsyncRead + AsyncWrite> Sender<S> {
         if let Some(key) = key {
             mask(&mut frame[head..], key);
         }
+        Ok(frame)
+    }
+
+    /// Writes a frame that was made before.
+    pub(super) async fn write_frame(&self, frame: &[u8]) -> io::Result<()> {
         // A frame is written whole or the connection is of no use: nobody else writes in between.
         let mut socket = self.socket.lock().await;
-        socket.write_all(&frame).await?;
+        socket.write_all(frame).await?;
         socket.flush().await
     }
 }
