@@ -29,4 +29,4 @@ pub use image::{Image, Index, busybox};
 pub use layer::{Blob, Compression, Layer, digest};
 pub use pods::{container, create_request, host_network, pod, sleeper};
 pub use poll::{eventually, until};
-pub use registry::{PASSWORD, Registry, Scheme, USER};
+pub use registry::{PASSWORD, Registry, Scheme, USER, certify};

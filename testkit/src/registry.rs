@@ -269,8 +269,8 @@ fn address_in(log: &Path) -> Option<SocketAddr> {
     })
 }
 
-/// An authority, and a certificate of it for 127.0.0.1.
-fn certify(directory: &Path) {
+/// An authority, and a certificate of it for 127.0.0.1: `ca.pem`, `server.pem` and `server.key` in `directory`.
+pub fn certify(directory: &Path) {
     let at = |name: &str| directory.join(name);
     let openssl = || {
         let mut command = Command::new("openssl");

@@ -82,4 +82,6 @@ mod streaming;
 #[cfg(test)]
 mod streaming_cli;
 #[cfg(test)]
+mod streaming_tls;
+#[cfg(test)]
 mod upgrade;
