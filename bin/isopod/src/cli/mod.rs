@@ -52,6 +52,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Subcommand};
 
+pub use failure::chain;
 use failure::{EXIT_FAILURE, Failure, Outcome};
 pub use node::{Node, Trace};
 pub use print::Form;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use super::entries::{Entries, Flags};
 use super::keys::{self, Key, Takes};
 use super::kind::Kind;
+use super::machine;
 use super::mistake::Origin;
 
 /// Arguments of `isopod config`.
@@ -21,7 +22,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Read the configuration as the daemon does, and tell every mistake
+    /// Read the configuration as the daemon does, and tell every mistake, and what of it is not on this machine
     Check(File),
     /// Print what counts, as one file
     Show(File),
@@ -65,7 +66,15 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::FAILURE;
     }
     match super::load(file.config.as_deref(), &Flags::default()) {
-        Ok((_, entries)) => {
+        Ok((config, entries)) => {
+            let misfits = match args.verb {
+                Verb::Check(_) => machine::misfits(&config),
+                Verb::Show(_) | Verb::Explain { .. } | Verb::Default => Vec::new(),
+            };
+            if !misfits.is_empty() {
+                eprintln!("{}", misfits.join("\n"));
+                return ExitCode::FAILURE;
+            }
             // A reader that has seen enough closes the pipe; that is no failure.
             let _ = std::io::stdout().write_all(print(&entries, prefix).as_bytes());
             ExitCode::SUCCESS

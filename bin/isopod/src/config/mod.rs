@@ -14,6 +14,7 @@ mod entries;
 mod front;
 mod keys;
 mod kind;
+mod machine;
 mod mistake;
 mod rules;
 mod seeing;

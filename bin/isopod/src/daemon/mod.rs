@@ -34,6 +34,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub use socket::group_id as socket_group;
+
 use crate::config::{self, Config, Entries, Flags};
 
 /// Arguments of `isopod daemon`. The socket is a flag of every verb.

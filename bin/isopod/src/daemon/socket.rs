@@ -152,7 +152,10 @@ fn check_free(path: &Path) -> Result<(), SocketError> {
 }
 
 /// A group by number, or by name in /etc/group.
-fn group_id(group: &str) -> Result<u32, SocketError> {
+///
+/// # Errors
+/// [`SocketError::NoGroup`].
+pub fn group_id(group: &str) -> Result<u32, SocketError> {
     if let Ok(number) = group.parse() {
         return Ok(number);
     }
