@@ -11,7 +11,10 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess
 /// Reads `bytes` as a `T`, refusing equal keys anywhere in the document.
 ///
 /// serde_json itself bounds the nesting at 128.
-pub(crate) fn strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+///
+/// # Errors
+/// What is no JSON, has a key twice in one object, or is no `T`.
+pub fn strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice::<UniqueKeys>(bytes)?;
     serde_json::from_slice(bytes)
 }

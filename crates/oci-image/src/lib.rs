@@ -5,7 +5,7 @@
 //! manifest version 2, schema 2.
 //! Always: no I/O. Every document is untrusted: its size is bounded, a JSON object never has the
 //! same key twice, and a document that two readers could understand differently is refused.
-//! Callers: `registry`, `image-store`, `images`, `specgen`, `pods`.
+//! Callers: `registry`, `trust`, `image-store`, `images`, `specgen`, `pods`.
 
 mod config;
 mod descriptor;
@@ -21,6 +21,7 @@ mod reference;
 pub use config::{BadConfig, ImageConfig, MAX_CONFIG};
 pub use descriptor::Descriptor;
 pub use hash::{Hasher, sha256};
+pub use json::strict as strict_json;
 pub use layer::{BadLayerPath, LayerEntry, OPAQUE_MARKER, WHITEOUT_PREFIX, chain_ids, layer_entry};
 pub use layout::{
     ANNOTATION_FULL_NAME, ANNOTATION_REF_NAME, ArchiveImage, BadLayout, DOCKER_MANIFEST_FILE,
@@ -35,4 +36,4 @@ pub use media_type::{
     is_image_config, layer_compression, types,
 };
 pub use platform::Platform;
-pub use reference::{BadReference, MAX_NAME, MAX_TAG, Reference};
+pub use reference::{BadReference, MAX_NAME, MAX_TAG, Reference, shown};

@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 pub const MAX_NAME: usize = 255;
 /// The longest tag, in bytes.
 pub const MAX_TAG: usize = 128;
+/// The most characters of a text that is no reference that messages repeat.
+const MAX_SHOWN: usize = 300;
 const HUB: &str = "docker.io";
 
 /// A text that does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not an image reference: {reason}")]
 pub struct BadReference {
-    /// The text as it was given, cut after 300 characters.
+    /// The text, as [`shown`] shows it.
     pub given: String,
     /// What is wrong with it.
     pub reason: &'static str,
@@ -51,8 +53,7 @@ impl Reference {
     /// # Errors
     /// [`BadReference`] for anything else, among it image ids.
     pub fn parse(text: &str) -> Result<Self, BadReference> {
-        Self::read(text)
-            .map_err(|reason| BadReference { given: text.chars().take(300).collect(), reason })
+        Self::read(text).map_err(|reason| BadReference { given: shown(text), reason })
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
@@ -147,6 +148,25 @@ impl Reference {
             (None, Some(t)) => t,
             (None, None) => "latest",
         }
+    }
+}
+
+/// `text`, which may be anything, as a message may repeat it: at most 300 characters of it, and without what
+/// stands before an `@` that no digest follows, where a URL has its user and password.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let (scheme, rest) = text.find("://").map_or(("", text), |i| text.split_at(i + 3));
+    let is_digest = |after: &str| {
+        after.split_once(':').is_some_and(|(algorithm, digits)| {
+            algorithm.starts_with("sha")
+                && algorithm.bytes().chain(digits.bytes()).all(|b| b.is_ascii_alphanumeric())
+        })
+    };
+    let secret = rest.rmatch_indices('@').find(|(i, _)| !is_digest(&rest[i + 1..]));
+    let cut = |text: &str| text.chars().take(MAX_SHOWN).collect();
+    match secret {
+        Some((i, _)) => cut(&format!("{scheme}[secret]{}", &rest[i..])),
+        None => cut(text),
     }
 }
 

@@ -71,6 +71,25 @@ fn what_is_not_a_reference_is_refused_with_the_reason() {
     }
 }
 
+#[test]
+fn a_message_repeats_no_user_and_password() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (text, said) in [
+        ("Busy Box", "Busy Box"),
+        ("busybox@sha256:abc", "busybox@sha256:abc"),
+        ("user:pass@quay.io/x:1", "[secret]@quay.io/x:1"),
+        ("user:pass@quay.io:5000", "[secret]@quay.io:5000"),
+        ("https://user:p/a@ss@quay.io/x", "https://[secret]@quay.io/x"),
+        (&format!("token@quay.io/x@{digest}"), &format!("[secret]@quay.io/x@{digest}")),
+        ("https://quay.io/x", "https://quay.io/x"),
+    ] {
+        assert_eq!(shown(text), said);
+        let error = Reference::parse(text).unwrap_err().to_string();
+        assert!(error.contains(said), "{text}: {error}");
+    }
+    assert_eq!(shown(&"é".repeat(400)).chars().count(), 300);
+}
+
 proptest! {
     #[test]
     fn a_full_reference_reads_back_as_itself(

@@ -36,18 +36,17 @@ impl Authorities {
         if all.is_empty() { Err("it has no certificate") } else { Ok(Self(all)) }
     }
 
-    /// The certificate in `leaf` (PEM), if it leads to one of these over `chain` (PEM) and was valid at
+    /// The certificate `leaf` (DER), if it leads to one of these over `chain` (PEM) and was valid at
     /// `at`, in seconds since 1970.
     ///
     /// # Errors
     /// In words.
     pub fn verify(&self, leaf: &[u8], chain: &[u8], at: u64) -> Result<Leaf, String> {
         let bad = || "its certificate cannot be read".to_owned();
-        let leaf = pem::blocks(leaf, "CERTIFICATE").and_then(|mut b| b.pop()).ok_or_else(bad)?;
         let between = pem::blocks(chain, "CERTIFICATE").ok_or_else(bad)?;
         let between: Vec<_> = between.into_iter().map(CertificateDer::from).collect();
         let anchors: Vec<TrustAnchor<'static>> = self.0.iter().filter_map(|d| anchor(d)).collect();
-        let der = CertificateDer::from(leaf.clone());
+        let der = CertificateDer::from(leaf);
         let entity = EndEntityCert::try_from(&der).map_err(|_| bad())?;
         entity
             .verify_for_usage(
@@ -60,7 +59,7 @@ impl Authorities {
                 None,
             )
             .map_err(|e| format!("its certificate is not accepted: {e}"))?;
-        Leaf::read(&leaf).ok_or_else(bad)
+        Leaf::read(leaf).ok_or_else(bad)
     }
 }
 

@@ -18,6 +18,13 @@ pub(crate) fn blocks(text: &[u8], label: &str) -> Option<Vec<Vec<u8>>> {
     Some(found)
 }
 
+/// The content of the only block called `label`; `None` where there is none, or more than one: two readers
+/// could take different ones.
+pub(crate) fn only(text: &[u8], label: &str) -> Option<Vec<u8>> {
+    let mut all = blocks(text, label)?;
+    if all.len() == 1 { all.pop() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +34,10 @@ mod tests {
         let text = b"x\n-----BEGIN A-----\nYWI=\n-----END A-----\n-----BEGIN B-----\nYw\n==\n-----END B-----\n-----BEGIN A-----\nZA==\n-----END A-----";
         assert_eq!(blocks(text, "A"), Some(vec![b"ab".to_vec(), b"d".to_vec()]));
         assert_eq!(blocks(text, "B"), Some(vec![b"c".to_vec()]));
+        assert_eq!(
+            [only(text, "A"), only(text, "B"), only(text, "C")],
+            [None, Some(b"c".to_vec()), None]
+        );
         assert_eq!(blocks(text, "C"), Some(vec![]));
         assert_eq!(blocks(b"-----BEGIN A-----\n!\n-----END A-----", "A"), None);
         assert_eq!(blocks(b"-----BEGIN A-----\nYWI=", "A"), None);

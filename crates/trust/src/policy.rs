@@ -58,7 +58,10 @@ pub struct Policy {
     scopes: BTreeMap<String, Vec<Requirement>>,
 }
 
+// A key that is misspelled or there twice would leave out a demand, so neither is taken, at any depth.
+
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct File {
     default: Vec<Rule>,
     #[serde(default)]
@@ -69,31 +72,33 @@ struct File {
 #[serde(tag = "type")]
 enum Rule {
     #[serde(rename = "insecureAcceptAnything")]
-    Accept,
+    Accept(Plain),
     #[serde(rename = "reject")]
-    Reject,
+    Reject(Plain),
     #[serde(rename = "sigstoreSigned")]
     Sigstore(Box<Sigstore>),
+    /// Refused whatever it says where it counts; other transports may have it.
     #[serde(rename = "signedBy")]
     Gpg,
 }
+
+/// No field beside `type`. A variant without content would take any.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Sigstore {
     key_path: Option<PathBuf>,
-    #[serde(default)]
-    key_paths: Vec<PathBuf>,
+    key_paths: Option<Vec<PathBuf>>,
     key_data: Option<String>,
-    #[serde(default)]
-    key_datas: Vec<String>,
+    key_datas: Option<Vec<String>>,
     fulcio: Option<Fulcio>,
     rekor_public_key_path: Option<PathBuf>,
-    #[serde(default)]
-    rekor_public_key_paths: Vec<PathBuf>,
+    rekor_public_key_paths: Option<Vec<PathBuf>>,
     rekor_public_key_data: Option<String>,
-    #[serde(default)]
-    rekor_public_key_datas: Vec<String>,
+    rekor_public_key_datas: Option<Vec<String>>,
     signed_identity: Option<SignedIdentity>,
 }
 
@@ -109,22 +114,31 @@ struct Fulcio {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 enum SignedIdentity {
-    MatchRepoDigestOrExact,
-    MatchExact,
-    MatchRepository,
-    #[serde(rename_all = "camelCase")]
-    ExactReference {
-        docker_reference: String,
-    },
-    #[serde(rename_all = "camelCase")]
-    ExactRepository {
-        docker_repository: String,
-    },
-    #[serde(rename_all = "camelCase")]
-    RemapIdentity {
-        prefix: String,
-        signed_prefix: String,
-    },
+    MatchRepoDigestOrExact(Plain),
+    MatchExact(Plain),
+    MatchRepository(Plain),
+    ExactReference(ExactReference),
+    ExactRepository(ExactRepository),
+    RemapIdentity(RemapIdentity),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExactReference {
+    docker_reference: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExactRepository {
+    docker_repository: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RemapIdentity {
+    prefix: String,
+    signed_prefix: String,
 }
 
 /// Reads files that a policy names.
@@ -134,9 +148,10 @@ impl Policy {
     /// The policy in `text`; `read` reads the keys that it names.
     ///
     /// # Errors
-    /// [`BadPolicy`]; nothing is left out of a policy.
+    /// [`BadPolicy`]; nothing is left out of a policy: keys that are not known, or there twice, are
+    /// errors too.
     pub fn parse(text: &[u8], read: Read<'_>) -> Result<Self, BadPolicy> {
-        let file: File = serde_json::from_slice(text)?;
+        let file: File = oci_image::strict_json(text)?;
         let default = requirements("default", file.default, read)?;
         let mut scopes = BTreeMap::new();
         // What other transports say is about images that no registry gives.
@@ -187,8 +202,8 @@ fn requirements(
         return Err(bad("a list of rules must not be empty"));
     }
     let one = |rule| match rule {
-        Rule::Accept => Ok(Requirement::Accept),
-        Rule::Reject => Ok(Requirement::Reject),
+        Rule::Accept(Plain {}) => Ok(Requirement::Accept),
+        Rule::Reject(Plain {}) => Ok(Requirement::Reject),
         Rule::Gpg => {
             Err(bad("signatures of GPG keys (signedBy) are not supported; use sigstoreSigned"))
         }
@@ -197,6 +212,12 @@ fn requirements(
         }
     };
     rules.into_iter().map(one).collect()
+}
+
+/// Where keys are.
+enum Named {
+    Paths(Vec<PathBuf>),
+    Datas(Vec<String>),
 }
 
 struct Builder<'a> {
@@ -210,12 +231,24 @@ impl Builder<'_> {
     }
 
     fn signed(&self, rule: Sigstore) -> Result<Signed, BadPolicy> {
-        let paths = rule.key_path.into_iter().chain(rule.key_paths);
-        let datas = rule.key_data.into_iter().chain(rule.key_datas);
-        let keys = self.keys(paths.collect(), datas.collect())?;
-        let paths = rule.rekor_public_key_path.into_iter().chain(rule.rekor_public_key_paths);
-        let datas = rule.rekor_public_key_data.into_iter().chain(rule.rekor_public_key_datas);
-        let logs = self.keys(paths.collect(), datas.collect())?;
+        let keys = self.keys(
+            "keyPath(s), keyData(s)",
+            [
+                rule.key_path.map(|path| Named::Paths(vec![path])),
+                rule.key_paths.map(Named::Paths),
+                rule.key_data.map(|data| Named::Datas(vec![data])),
+                rule.key_datas.map(Named::Datas),
+            ],
+        )?;
+        let logs = self.keys(
+            "rekorPublicKeyPath(s), rekorPublicKeyData(s)",
+            [
+                rule.rekor_public_key_path.map(|path| Named::Paths(vec![path])),
+                rule.rekor_public_key_paths.map(Named::Paths),
+                rule.rekor_public_key_data.map(|data| Named::Datas(vec![data])),
+                rule.rekor_public_key_datas.map(Named::Datas),
+            ],
+        )?;
         let by = match (keys.is_empty(), rule.fulcio) {
             (false, None) => By::Keys(keys),
             (true, Some(fulcio)) => {
@@ -231,30 +264,48 @@ impl Builder<'_> {
             }
         };
         let identity = match rule.signed_identity {
-            None | Some(SignedIdentity::MatchRepoDigestOrExact) => Identity::RepositoryOrExact,
-            Some(SignedIdentity::MatchExact) => Identity::Exact,
-            Some(SignedIdentity::MatchRepository) => Identity::Repository,
-            Some(SignedIdentity::ExactReference { docker_reference }) => {
-                Identity::ExactReference(docker_reference)
+            None | Some(SignedIdentity::MatchRepoDigestOrExact(Plain {})) => {
+                Identity::RepositoryOrExact
             }
-            Some(SignedIdentity::ExactRepository { docker_repository }) => {
-                Identity::ExactRepository(docker_repository)
+            Some(SignedIdentity::MatchExact(Plain {})) => Identity::Exact,
+            Some(SignedIdentity::MatchRepository(Plain {})) => Identity::Repository,
+            Some(SignedIdentity::ExactReference(of)) => {
+                Identity::ExactReference(of.docker_reference)
             }
-            Some(SignedIdentity::RemapIdentity { prefix, signed_prefix }) => {
+            Some(SignedIdentity::ExactRepository(of)) => {
+                Identity::ExactRepository(of.docker_repository)
+            }
+            Some(SignedIdentity::RemapIdentity(RemapIdentity { prefix, signed_prefix })) => {
                 Identity::Remapped { prefix, signed_prefix }
             }
         };
         Ok(Signed { by, logs, identity })
     }
 
-    fn keys(&self, paths: Vec<PathBuf>, datas: Vec<String>) -> Result<Vec<PublicKey>, BadPolicy> {
-        let mut keys = Vec::new();
-        for path in paths {
-            let text = self.file(&path)?;
-            keys.extend(self.some_keys(&text, &path.display().to_string())?);
+    /// The keys that one of `fields` names; none where there is none of them.
+    fn keys(&self, fields: &str, named: [Option<Named>; 4]) -> Result<Vec<PublicKey>, BadPolicy> {
+        let mut named = named.into_iter().flatten();
+        let Some(only) = named.next() else { return Ok(Vec::new()) };
+        if named.next().is_some() {
+            return Err(self.bad(format!("only one of {fields} may be given")));
         }
-        for data in datas {
-            keys.extend(self.some_keys(&self.data(&data)?, "a key in the file")?);
+        let mut keys = Vec::new();
+        match only {
+            Named::Paths(paths) => {
+                for path in paths {
+                    let text = self.file(&path)?;
+                    keys.extend(self.some_keys(&text, &path.display().to_string())?);
+                }
+            }
+            Named::Datas(datas) => {
+                for data in datas {
+                    keys.extend(self.some_keys(&self.data(&data)?, "a key in the file")?);
+                }
+            }
+        }
+        // A list without a key would be no demand at all.
+        if keys.is_empty() {
+            return Err(self.bad(format!("an empty list among {fields}")));
         }
         Ok(keys)
     }
@@ -346,9 +397,68 @@ mod tests {
             (r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","pki":{}}]}"#, "pki"),
             (r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k"}]}"#, "cannot read /k"),
             (r#"{"default":[{"type":"sigstoreSigned","keyData":"eA=="}]}"#, "no public key"),
+            (r#"{"default":[{"type":"sigstoreSigned","keyPaths":[]}]}"#, "an empty list"),
+            (r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","keyDatas":[]}]}"#, "only one"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_or_there_twice_is_no_policy() {
+        let accept = r#"{"type":"insecureAcceptAnything"}"#;
+        let signed = |identity: &str| {
+            format!(
+                r#"{{"default":[{{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{identity}}}]}}"#
+            )
+        };
+        for (text, part) in [
+            (format!(r#"{{"default":[{accept}],"transport":{{"docker":{{}}}}}}"#), "transport"),
+            (format!(r#"{{"default":[{{"type":"reject"}}],"default":[{accept}]}}"#), "twice"),
+            (
+                format!(
+                    r#"{{"default":[{accept}],"transports":{{"docker":{{"":[{{"type":"reject"}}]}},"docker":{{}}}}}}"#
+                ),
+                "twice",
+            ),
+            (
+                format!(
+                    r#"{{"default":[{accept}],"transports":{{"docker":{{"a.io":[{{"type":"reject"}}],"a.io":[{accept}]}}}}}}"#
+                ),
+                "twice",
+            ),
+            (
+                r#"{"default":[{"type":"insecureAcceptAnything","keyPath":"/k"}]}"#.to_owned(),
+                "keyPath",
+            ),
+            (r#"{"default":[{"type":"reject","but":"not"}]}"#.to_owned(), "but"),
+            (
+                r#"{"default":[{"type":"reject","type":"insecureAcceptAnything"}]}"#.to_owned(),
+                "twice",
+            ),
+            (signed(r#"{"type":"matchExact","dockerReference":"x"}"#), "dockerReference"),
+            (signed(r#"{"type":"matchRepository","prefix":"x"}"#), "prefix"),
+            (signed(r#"{"type":"matchRepoDigestOrExact","a":1}"#), "unknown field"),
+            (signed(r#"{"type":"exactReference","dockerReference":"x","a":1}"#), "unknown field"),
+            (signed(r#"{"type":"exactRepository","dockerRepository":"x","a":1}"#), "unknown"),
+            (
+                signed(r#"{"type":"remapIdentity","prefix":"x","signedPrefix":"y","a":1}"#),
+                "unknown field",
+            ),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_counts_for_other_transports_only_may_be_what_is_not_supported_here() {
+        let text = r#"{"default":[{"type":"reject"}],"transports":{"docker-daemon":{
+            "":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}}}"#;
+        assert!(matches!(
+            parse(text).unwrap().requirements(&Reference::parse("x").unwrap()),
+            [Requirement::Reject]
+        ));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Logged<'a> {
     pub message: &'a [u8],
     /// The signature, in base64.
     pub signature: &'a str,
-    /// The certificate (PEM) that stands for the key.
+    /// The certificate (DER) that stands for the key.
     pub certificate: Option<&'a [u8]>,
     /// The key, where there is no certificate.
     pub key: Option<&'a PublicKey>,
@@ -98,14 +98,9 @@ pub(crate) fn verify(bundle: &str, logs: &[PublicKey], entry: &Logged<'_>) -> Re
     let hash = oci_image::sha256(entry.message);
     let key = STANDARD.decode(&logged.spec.signature.public_key.content).map_err(|_| bad())?;
     let is_same_key = match (entry.certificate, entry.key) {
-        (Some(certificate), _) => {
-            let of =
-                |text: &[u8]| pem::blocks(text, "CERTIFICATE").and_then(|b| b.into_iter().next());
-            of(&key).is_some() && of(&key) == of(certificate)
-        }
-        (None, Some(own)) => {
-            PublicKey::from_pem(&key).is_ok_and(|k| k.iter().any(|k| k.spki() == own.spki()))
-        }
+        (Some(certificate), _) => pem::only(&key, "CERTIFICATE").as_deref() == Some(certificate),
+        (None, Some(own)) => PublicKey::from_pem(&key)
+            .is_ok_and(|keys| matches!(keys.as_slice(), [only] if only.spki() == own.spki())),
         (None, None) => false,
     };
     let fits = logged.kind == "hashedrekord"

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::certificate::Authorities;
 use crate::key::PublicKey;
+use crate::pem;
 use crate::rekor::{self, Logged};
 use crate::signature::Signature;
 
@@ -41,7 +42,8 @@ pub(crate) enum By {
 /// How the name in a signature must fit the name that is pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// The repository, where a digest is pulled; else repository and tag.
+    /// The repository, where a digest is pulled; else repository and tag. The signature must have a
+    /// tag or a digest.
     RepositoryOrExact,
     /// Repository and tag or digest.
     Exact,
@@ -51,7 +53,7 @@ pub(crate) enum Identity {
     ExactReference(String),
     /// This repository, whatever is pulled.
     ExactRepository(String),
-    /// The pulled name with another beginning.
+    /// As [`Self::RepositoryOrExact`], for the pulled name with another beginning.
     Remapped { prefix: String, signed_prefix: String },
 }
 
@@ -125,11 +127,14 @@ impl Signed {
             }
             By::Identity { authorities, issuer, subject } => {
                 let none = || "it has no certificate".to_owned();
-                let certificate = given.certificate.as_ref().ok_or_else(none)?.as_bytes();
+                let text = given.certificate.as_ref().ok_or_else(none)?.as_bytes();
+                // Read once: the certificate that the log has is the one that the authority gave.
+                let certificate = pem::only(text, "CERTIFICATE")
+                    .ok_or_else(|| "it has not one certificate that can be read".to_owned())?;
                 // A certificate is good for minutes; the log says that it was used within them.
-                let at = self.logged(given, Some(certificate), None)?;
+                let at = self.logged(given, Some(&certificate), None)?;
                 let chain = given.chain.as_deref().unwrap_or_default();
-                let leaf = authorities.verify(certificate, chain.as_bytes(), at)?;
+                let leaf = authorities.verify(&certificate, chain.as_bytes(), at)?;
                 if leaf.issuer.as_ref() != Some(issuer) {
                     return Err(format!("its signer was not known to {issuer}"));
                 }
@@ -186,20 +191,28 @@ impl Identity {
         let exact = |reference: &Reference| {
             repository == reference.name() && version.as_deref() == Some(reference.version())
         };
+        // The digest that is pulled is compared with the signed one in any case. A signature without
+        // any version is for no tag (matchRepoDigestOrExact).
+        let repository_or_exact = |name: &str| {
+            repository == name
+                && version
+                    .as_deref()
+                    .is_some_and(|v| wanted.digest().is_some() || v == wanted.version())
+        };
         match self {
-            Self::RepositoryOrExact if wanted.digest().is_some() => repository == wanted.name(),
-            Self::RepositoryOrExact | Self::Exact => exact(wanted),
+            Self::RepositoryOrExact => repository_or_exact(wanted.name()),
+            Self::Exact => exact(wanted),
             Self::Repository => repository == wanted.name(),
             Self::ExactReference(text) => Reference::parse(text).is_ok_and(|r| exact(&r)),
             Self::ExactRepository(text) => {
                 split(text).is_some_and(|(of_policy, _)| of_policy == repository)
             }
             Self::Remapped { prefix, signed_prefix } => {
-                let name = wanted.name();
-                let Some(rest) = below(name, prefix) else { return repository == name };
-                let is_same = repository == format!("{signed_prefix}{rest}");
-                let is_version = version.is_none_or(|v| v == wanted.version());
-                is_same && (wanted.digest().is_some() || is_version)
+                // What is outside of the prefix keeps its name.
+                match below(wanted.name(), prefix) {
+                    Some(rest) => repository_or_exact(&format!("{signed_prefix}{rest}")),
+                    None => repository_or_exact(wanted.name()),
+                }
             }
         }
     }

@@ -98,10 +98,14 @@ fn only_the_right_key_over_the_right_image_counts() {
     assert!(error.contains("another image"), "{error}");
 }
 
+const REMAP: &str =
+    r#"{"type":"remapIdentity","prefix":"m.example/hub","signedPrefix":"docker.io"}"#;
+
 #[test]
 fn the_name_in_a_signature_must_fit_as_the_policy_says() {
     let key = KeyPair::generate().unwrap();
     let by_digest = format!("r.example/a@{}", digest());
+    let remapped_by_digest = format!("m.example/hub/library/x@{}", digest());
     for (identity, signed_name, wanted, fits) in [
         (r#"{"type":"matchRepoDigestOrExact"}"#, "r.example/a:1", "r.example/a:1", true),
         (r#"{"type":"matchRepoDigestOrExact"}"#, "r.example/a", "r.example/a:1", false),
@@ -145,6 +149,17 @@ fn the_name_in_a_signature_must_fit_as_the_policy_says() {
             "m.example/hubs/library/x:1",
             false,
         ),
+        (r#"{"type":"matchRepoDigestOrExact"}"#, "r.example/a", &by_digest, false),
+        (REMAP, "docker.io/library/x:2", "m.example/hub/library/x:1", false),
+        (REMAP, "docker.io/library/x", "m.example/hub/library/x:1", false),
+        (REMAP, "m.example/hub/library/x:1", "m.example/hub/library/x:1", false),
+        (REMAP, "docker.io/library/x:2", &remapped_by_digest, true),
+        (REMAP, "docker.io/library/y:2", &remapped_by_digest, false),
+        (REMAP, "r.example/a:1", "r.example/a:1", true),
+        (REMAP, "r.example/a:2", "r.example/a:1", false),
+        (REMAP, "r.example/a", "r.example/a:1", false),
+        (REMAP, "r.example/b:1", "r.example/a:1", false),
+        (REMAP, "r.example/a:2", &by_digest, true),
     ] {
         let signed = by_key(&key, &serde_json::from_str(identity).unwrap());
         let signature = signature(&key, payload(signed_name));
@@ -192,13 +207,18 @@ impl Sigstore {
     }
 
     fn bundle(&self, message: &[u8], signature: &str, at: u64) -> String {
+        self.bundle_of(&self.leaf, message, signature, at)
+    }
+
+    /// What the log promises of a signature whose certificate is `leaf`.
+    fn bundle_of(&self, leaf: &str, message: &[u8], signature: &str, at: u64) -> String {
         let hash = oci_image::sha256(message);
         let entry = serde_json::json!({
             "apiVersion": "0.0.1",
             "kind": "hashedrekord",
             "spec": {
                 "data": { "hash": { "algorithm": "sha256", "value": hash.hex() } },
-                "signature": { "content": signature, "publicKey": { "content": data(&self.leaf) } },
+                "signature": { "content": signature, "publicKey": { "content": data(leaf) } },
             },
         });
         let body = data(&entry.to_string());
@@ -234,13 +254,26 @@ fn a_certificate_of_the_authority_stands_for_a_key_while_the_log_says_that_it_wa
         bundle: Some(store.bundle(b"another", &good.signature, WITHIN)),
         ..good.clone()
     };
+    // The first of them is the one that the log has, the last one that the authority gave: nobody may
+    // read one and then the other.
+    let two = format!("{}{}", store.leaf, store.leaf);
+    let two_certificates = Signature { certificate: Some(two.clone()), ..good.clone() };
+    let bundle = store.bundle_of(&two, &good.payload, &good.signature, WITHIN);
+    let two_logged = Signature { bundle: Some(bundle), ..good.clone() };
     for (signed, signature, part) in [
         (&store.demand("https://else.example", "me@example.com"), good.clone(), "not known to"),
         (&store.demand("https://id.example.com", "you@example.com"), good.clone(), "not by you"),
         (&signed, store.signature(1), "not accepted"),
         (&signed, Signature { bundle: None, ..good.clone() }, "no promise"),
         (&signed, Signature { certificate: None, ..good.clone() }, "no certificate"),
-        (&signed, Signature { certificate: Some("x".into()), ..good.clone() }, "another signature"),
+        (
+            &signed,
+            Signature { certificate: Some("x".into()), ..good.clone() },
+            "not one certificate",
+        ),
+        (&signed, Signature { certificate: Some(other.leaf.clone()), ..good.clone() }, "another"),
+        (&signed, two_certificates, "not one certificate"),
+        (&signed, two_logged, "another signature"),
         (&signed, of_another_log, "known log"),
         (&signed, logged_otherwise, "another signature"),
         (&signed, other.signature(WITHIN), "known log"),

@@ -1,9 +1,10 @@
 //! What every call passes on its way in and out.
 //!
 //! Owns: the middleware around all services of a socket: which calls the socket has, how many may be open,
-//! and what is told of each. Always: it reads no message, so no secret of a request can reach a log; a
-//! place that a call has taken is given back whatever becomes of it; a call's duration is the time to its
-//! answer's head, a stream's too; a caller whose deadline passes is told so: what is below says
+//! and what is told of each. Always: of a request it reads the head and counts the bytes, so no field of it
+//! gets into a log here; of an answer it reads the code and the words of a failure and logs both, so what
+//! fails must not repeat a secret (`model::Secret`, `oci_image::shown`); a place that a call has taken is given
+//! back whatever becomes of it; a call's duration is the time to its answer's head, a stream's too; a caller whose deadline passes is told so: what is below says
 //! "cancelled", which means something else to a kubelet.
 //! Callers: the daemon, which puts it around everything that it serves.
 
