@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::Secret;
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::credentials::{Credentials, NodeCredentials, is_hub};
@@ -16,7 +16,7 @@ use crate::hosts_dir;
 /// How long a helper may take.
 const HELPER_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of a helper's answer.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 /// What helpers call Docker Hub.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";
 
@@ -95,7 +95,8 @@ struct Answer {
 /// What `docker-credential-HELPER` knows of `server`; nothing where it knows nothing, or fails, which is
 /// logged.
 pub(crate) async fn ask(helper: &str, server: &str) -> Option<Credentials> {
-    match tokio::time::timeout(HELPER_TIME, run(helper, server)).await {
+    let program = Command::new(format!("docker-credential-{helper}"));
+    match tokio::time::timeout(HELPER_TIME, run(program, helper, server)).await {
         Ok(Ok(found)) => found,
         Ok(Err(problem)) => {
             tracing::warn!(helper, server, problem, "a credential helper failed");
@@ -108,9 +109,13 @@ pub(crate) async fn ask(helper: &str, server: &str) -> Option<Credentials> {
     }
 }
 
-async fn run(helper: &str, server: &str) -> Result<Option<Credentials>, String> {
+async fn run(
+    mut program: Command,
+    helper: &str,
+    server: &str,
+) -> Result<Option<Credentials>, String> {
     let say = |e: std::io::Error| e.to_string();
-    let mut child = Command::new(format!("docker-credential-{helper}"))
+    let mut child = program
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -123,16 +128,51 @@ async fn run(helper: &str, server: &str) -> Result<Option<Credentials>, String> 
         // One that does not read will not answer either.
         let _ = input.write_all(server.as_bytes()).await;
     }
-    let output = child.wait_with_output().await.map_err(say)?;
-    if !output.status.success() {
-        // This is how a helper says that it has nothing.
-        tracing::debug!(helper, server, status = %output.status, "a credential helper has nothing");
-        return Ok(None);
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        // One byte more tells that there is more. Whoever says more is killed with `child`.
+        output.take(MAX_ANSWER + 1).read_to_end(&mut said).await.map_err(say)?;
     }
-    if output.stdout.len() > MAX_ANSWER {
+    if said.len() as u64 > MAX_ANSWER {
         return Err("its answer is too long".to_owned());
     }
-    let answer: Answer = serde_json::from_slice(&output.stdout)
+    let status = child.wait().await.map_err(say)?;
+    if !status.success() {
+        // This is how a helper says that it has nothing.
+        tracing::debug!(helper, server, %status, "a credential helper has nothing");
+        return Ok(None);
+    }
+    let answer: Answer = serde_json::from_slice(&said)
         .map_err(|_| "its answer is not of the form of credential helpers".to_owned())?;
     Ok(Some(Credentials::basic(&answer.username, answer.secret.expose())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn said_by(script: &str) -> Result<Option<Credentials>, String> {
+        let mut program = Command::new("sh");
+        program.args(["-c", script]);
+        run(program, "test", "r.example").await
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_waited_for() {
+        // It never ends by itself: only the bound ends the reading of it.
+        let error = said_by("exec yes").await.unwrap_err();
+        assert_eq!(error, "its answer is too long");
+    }
+
+    #[tokio::test]
+    async fn a_helper_is_told_the_server_and_asked_for_a_user_and_a_secret() {
+        // `get` is the script's name here.
+        let script = r#"read server; printf '{"Username":"%s","Secret":"%s"}' "$server" "$0""#;
+        let Ok(Some(Credentials::Basic { user, password })) = said_by(script).await else {
+            unreachable!("the helper answers");
+        };
+        assert_eq!((user.as_str(), password.expose().as_str()), ("r.example", "get"));
+        assert!(matches!(said_by("exit 1").await, Ok(None)));
+        assert!(said_by("echo no").await.unwrap_err().contains("not of the form"));
+    }
 }

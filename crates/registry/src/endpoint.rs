@@ -78,6 +78,19 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether `url` is at this host itself, by the scheme that it is spoken to; `plain` where that is
+    /// either and an answer came by plain HTTP. Credentials go nowhere else.
+    pub(crate) fn is_at_home(&self, url: &Url, plain: bool) -> bool {
+        let plain = match self.scheme {
+            Scheme::Https => false,
+            Scheme::Http => true,
+            Scheme::Either => plain,
+        };
+        self.url(plain, "").is_ok_and(|own| own.origin() == url.origin())
+    }
+}
+
 /// The hosts of a registry, in the order in which they are asked.
 pub(crate) type Plan = Arc<[Arc<Endpoint>]>;
 
@@ -345,6 +358,27 @@ mod tests {
             assert_eq!((all.len(), e.host.as_str(), e.scheme, e.own), (1, host, scheme, true));
             let url = e.url(false, "a/manifests/b").unwrap();
             assert_eq!((url.path(), url.query()), ("/v2/a/manifests/b", None), "{registry}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_at_home_at_its_own_origin_only() {
+        let at = |text: &str| Url::parse(text).unwrap();
+        for (registry, url, plain, home) in [
+            ("quay.io", "https://quay.io/upload?x", false, true),
+            ("quay.io", "https://quay.io:443/upload", true, true),
+            ("quay.io", "http://quay.io/upload", true, false),
+            ("quay.io", "https://quay.io.example/upload", false, false),
+            ("quay.io", "https://quay.io:8443/upload", false, false),
+            ("docker.io", "https://registry-1.docker.io/upload", false, true),
+            ("localhost:80", "http://localhost/upload", false, true),
+            ("localhost:80", "https://localhost:80/upload", false, false),
+            ("localhost:5000", "http://localhost:5000/upload", true, true),
+            ("localhost:5000", "http://localhost:5000/upload", false, false),
+            ("localhost:5000", "https://localhost:5000/upload", false, true),
+        ] {
+            let all = plan(registry);
+            assert_eq!(all[0].is_at_home(&at(url), plain), home, "{registry} {url}");
         }
     }
 

@@ -103,7 +103,9 @@ impl Upload<'_> {
         let bad = || Failure::from(Cause::Protocol("it names no place for an upload".into()));
         let mut place = begun.url().join(at.ok_or_else(bad)?).map_err(|_| bad())?;
         place.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
-        let is_at_home = place.origin() == begun.url().origin();
+        // The answer may be that of another host, to which the registry redirected: what is meant for the
+        // registry goes to its own origin only.
+        let is_at_home = self.endpoint.is_at_home(&place, begun.url().scheme() == "http");
         if !is_at_home && place.scheme() != "https" {
             return Err(Cause::Protocol("it sends an upload to a plain http host".into()).into());
         }

@@ -47,6 +47,34 @@ async fn a_relative_redirect_on_the_same_host_keeps_the_credentials() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_redirected_takes_no_credentials_along() {
+    let storage = Server::start(|r| match r.method.as_str() {
+        "POST" => Reply::new(202, &[]).header("Location", "/place"),
+        _ => Reply::new(201, &[]),
+    })
+    .await;
+    let to = format!("http://{}/begin", storage.host());
+    let server = Server::start(move |r| match (r.method.as_str(), r.header("authorization")) {
+        (_, None) => Reply::new(401, &[]).header("WWW-Authenticate", "Basic realm=\"r\""),
+        ("HEAD", Some(_)) => Reply::new(404, &[]),
+        _ => Reply::new(307, &[]).header("Location", &to),
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blob");
+    let blob = content(100);
+    std::fs::write(&file, &blob).unwrap();
+    let credentials = Credentials::Basic { user: "u".into(), password: Secret::new("p".into()) };
+    let (reference, client) = (server.reference("a:b"), client());
+    let done = client.push_blob(&reference, &descriptor(&blob), &file, Some(&credentials)).await;
+    // What the storage gets at all it gets without them; here it is on no protected way, and gets none.
+    assert!(done.unwrap_err().to_string().contains("plain http host"));
+    let seen = storage.requests();
+    assert_eq!(seen.iter().map(|r| r.path()).collect::<Vec<_>>(), ["/begin"]);
+    assert!(seen[0].header("authorization").is_none(), "{seen:?}");
+}
+
+#[tokio::test]
 async fn redirects_without_end_or_sense_are_refused() {
     for (location, says) in [
         ("/v2/a/manifests/b", "redirects"),
