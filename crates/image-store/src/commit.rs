@@ -49,6 +49,9 @@ impl ImageStore {
         if !matches!(committed, Ok(true)) {
             let _idle = inner.tables().unuse_layers(&layers, Instant::now());
         }
+        if let Err(error) = &committed {
+            inner.make_room(error);
+        }
         committed?;
         for name in names {
             inner.name(name, &id)?;

@@ -15,23 +15,43 @@ impl ImageStore {
         self.inner.tables().all_images()
     }
 
-    /// The image that `text` names: by id (with or without `sha256:`), by name or by name@digest.
+    /// What `text` can mean: itself, where it names its registry or the node's configuration lists none;
+    /// else the same name in each of the registries that it lists, in that order, and nothing else.
+    /// There is at least one.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::BadReference`].
+    pub fn candidates(&self, text: &str) -> Result<Vec<Reference>, ImageStoreError> {
+        let parse = |text: &str| {
+            Reference::parse(text).map_err(|e| ImageStoreError::BadReference {
+                given: e.given,
+                reason: e.reason.to_owned(),
+            })
+        };
+        let plain = parse(text)?;
+        let registries = &self.inner.options.unqualified;
+        if registries.is_empty() || Reference::says_registry(text) {
+            return Ok(vec![plain]);
+        }
+        registries.iter().map(|registry| parse(&format!("{registry}/{text}"))).collect()
+    }
+
+    /// The image that `text` names: by id (with or without `sha256:`), else by name or name@digest, the
+    /// first of its [candidates](Self::candidates) that is here.
     ///
     /// # Errors
     /// [`ImageStoreError::BadReference`].
     pub fn find(&self, text: &str) -> Result<Option<Image>, ImageStoreError> {
-        let tables = self.inner.tables();
         let by_id = Digest::parse(text).or_else(|_| Digest::parse(&format!("sha256:{text}")));
         if let Ok(id) = by_id {
-            return Ok(tables.image(&id));
+            return Ok(self.inner.tables().image(&id));
         }
-        let reference = Reference::parse(text).map_err(|e| ImageStoreError::BadReference {
-            given: text.chars().take(300).collect(),
-            reason: e.reason.to_string(),
-        })?;
+        let candidates = self.candidates(text)?;
+        let tables = self.inner.tables();
         // With a tag and a digest, the digest says what is meant; the same image may be here under it
         // or, where it was loaded from an archive, under its id.
-        Ok(tables.named(&ImageName::of(&reference)).and_then(|id| tables.image(id)))
+        let mut named = candidates.iter().filter_map(|r| tables.named(&ImageName::of(r)));
+        Ok(named.find_map(|id| tables.image(id)))
     }
 
     /// As [`ImageStore::find`], and by the first digits of an id. For people.

@@ -16,12 +16,16 @@ pub struct Options {
     pub limits: Limits,
     /// Images that nobody may remove to gain space.
     pub pinned: Vec<Pattern>,
+    /// Registries that a name without one is looked up in, in this order; docker.io where empty.
+    pub unqualified: Vec<String>,
     /// How long a layer that no image has is kept for a pull that comes back.
     pub keep_unused: Duration,
     /// How long the beginning of a blob that broke off is kept for a pull that goes on; zero keeps none.
     pub keep_partial: Duration,
     /// The smallest blob of which a beginning is kept, in bytes: small ones come again as quickly.
     pub partial_from: u64,
+    /// What all beginnings together may take, in bytes; past it the oldest go.
+    pub partial_total: u64,
     /// Whether compressed blobs are kept beside what was unpacked from them.
     pub keep_blobs: bool,
     /// The hook before each durable step; does nothing outside of tests.
@@ -34,9 +38,11 @@ impl Default for Options {
             containers: None,
             limits: Limits::default(),
             pinned: Vec::new(),
+            unqualified: Vec::new(),
             keep_unused: Duration::from_secs(3600),
             keep_partial: Duration::from_secs(24 * 3600),
             partial_from: 32 << 20,
+            partial_total: 8 << 30,
             keep_blobs: false,
             steps: Arc::new(NoFaults),
         }

@@ -16,6 +16,8 @@ use crate::types::{Image, LayerInfo, Measured, Usage};
 pub(crate) struct LayerEntry {
     pub info: LayerInfo,
     pub is_settled: bool,
+    /// Its files are lost: it is no layer any more, but its uses are still given back one by one.
+    is_lost: bool,
     uses: u32,
     idle_since: Instant,
 }
@@ -48,12 +50,13 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub fn layer(&self, chain_id: &Digest) -> Option<&LayerEntry> {
-        self.layers.get(chain_id)
+        self.layers.get(chain_id).filter(|l| !l.is_lost)
     }
 
     /// Chain ids of all layers, sorted.
     pub fn layer_ids(&self) -> Vec<Digest> {
-        let mut ids: Vec<_> = self.layers.keys().cloned().collect();
+        let there = self.layers.iter().filter(|(_, l)| !l.is_lost);
+        let mut ids: Vec<_> = there.map(|(id, _)| id.clone()).collect();
         ids.sort_unstable();
         ids
     }
@@ -61,13 +64,20 @@ impl Tables {
     /// Adds a layer with no use yet, or replaces what is known of it.
     pub fn insert_layer(&mut self, info: LayerInfo, is_settled: bool, now: Instant) {
         let uses = self.layers.get(&info.chain_id).map_or(0, |l| l.uses);
-        let entry = LayerEntry { info, is_settled, uses, idle_since: now };
+        let entry = LayerEntry { info, is_settled, is_lost: false, uses, idle_since: now };
         self.layers.insert(entry.info.chain_id.clone(), entry);
     }
 
     pub fn settle_layer(&mut self, chain_id: &Digest) {
         if let Some(layer) = self.layers.get_mut(chain_id) {
             layer.is_settled = true;
+        }
+    }
+
+    /// The layer's files are lost. From now on it is not here; one that is brought again takes its place.
+    pub fn lose_layer(&mut self, chain_id: &Digest) {
+        if let Some(layer) = self.layers.get_mut(chain_id) {
+            layer.is_lost = true;
         }
     }
 
@@ -108,7 +118,7 @@ impl Tables {
 
     /// One more use of each of `chain_ids`: of all, or of none when one is missing, which is returned.
     pub fn use_layers(&mut self, chain_ids: &[Digest]) -> Result<(), Digest> {
-        if let Some(missing) = chain_ids.iter().find(|c| !self.layers.contains_key(*c)) {
+        if let Some(missing) = chain_ids.iter().find(|c| self.layer(c).is_none()) {
             return Err(missing.clone());
         }
         for chain_id in chain_ids {
@@ -254,10 +264,10 @@ impl Tables {
         self.containers.keys()
     }
 
-    /// What all layers take.
+    /// What all layers and kept blobs take.
     pub fn layers_usage(&self) -> Usage {
         let mut sum = Usage::default();
-        for layer in self.layers.values() {
+        for layer in self.layers.values().filter(|l| !l.is_lost) {
             sum += layer.info.usage;
         }
         for size in self.kept.values() {

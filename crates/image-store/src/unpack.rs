@@ -61,7 +61,10 @@ impl ImageStore {
             .unpack(job, blob, reader, progress)
             .and_then(|staged| inner.add(staged))
             .map(|info| HeldLayer::counted(Arc::clone(inner), info))
-            .map_err(|source| of_layer(job, source))
+            .map_err(|source| {
+                inner.make_room(&source);
+                of_layer(job, source)
+            })
     }
 }
 
@@ -301,28 +304,24 @@ impl<'a> Staging<'a> {
         &self.dir
     }
 
-    /// Changes places with the layer `hex`, which is deleted with this value.
-    pub(crate) fn exchange(&self, hex: &str) -> Result<(), LayerError> {
-        let action = "put the layer in the place of the damaged one";
-        self.inner.hook(Step::Place, action)?;
+    /// Changes places with the layer `hex`, which is deleted with this value. That it reaches the disk
+    /// is for [`Inner::sync_places`] to see to.
+    pub(crate) fn exchange(&self, hex: &str) -> Result<(), NotExchanged> {
+        let stays = |cause: LayerError| NotExchanged { cause, is_lost: false };
+        self.inner.hook(Step::Place, EXCHANGE).map_err(stays)?;
         let layout = &self.inner.layout;
         let flags = rustix::fs::RenameFlags::EXCHANGE;
-        renameat_with(&layout.staging_fd, &self.name, &layout.layers_fd, hex, flags)
-            .or_else(|_| {
-                // Not every file system exchanges, and the damaged layer may have lost its directory.
-                trash::trash(
-                    layout,
-                    &*self.inner.options.steps,
-                    Area::Images,
-                    &layout.layers_fd,
-                    hex.as_ref(),
-                )
-                .map_err(as_io)?;
-                renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex)
-                    .map_err(std::io::Error::from)
-            })
-            .map_err(store(action))?;
-        fsync(&layout.layers_fd).map_err(store(action))
+        let exchanged =
+            renameat_with(&layout.staging_fd, &self.name, &layout.layers_fd, hex, flags);
+        if exchanged.is_ok() {
+            return Ok(());
+        }
+        // Not every file system exchanges, and the damaged layer may have lost its directory.
+        let steps = &*self.inner.options.steps;
+        trash::trash(layout, steps, Area::Images, &layout.layers_fd, hex.as_ref())
+            .map_err(|e| stays(LayerError::Store { action: EXCHANGE, source: as_io(e) }))?;
+        renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex)
+            .map_err(|e| NotExchanged { cause: store(EXCHANGE)(e), is_lost: true })
     }
 
     /// Gives the layer its place among the others; what lies there without a record goes away.
@@ -336,6 +335,22 @@ impl<'a> Staging<'a> {
         renameat(&layout.staging_fd, &self.name, &layout.layers_fd, hex).map_err(store(action))?;
         self.is_placed.set(true);
         fsync(&layout.layers_fd).map_err(store(action))
+    }
+}
+
+const EXCHANGE: &str = "put the layer in the place of the damaged one";
+
+/// A layer could not be exchanged.
+pub(crate) struct NotExchanged {
+    pub cause: LayerError,
+    /// Whether the one that was here is not in its place any more either.
+    pub is_lost: bool,
+}
+
+impl Inner {
+    /// Brings the names of layers to the disk.
+    pub(crate) fn sync_places(&self) -> Result<(), LayerError> {
+        fsync(&self.layout.layers_fd).map_err(store(EXCHANGE))
     }
 }
 

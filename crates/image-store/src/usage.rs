@@ -54,10 +54,11 @@ impl ImageStore {
     /// A file system that does not answer.
     pub fn fs_info(&self) -> Result<FsInfo, ImageStoreError> {
         let inner = &self.inner;
-        let (layers, containers) = {
+        let (mut layers, containers) = {
             let tables = inner.tables();
             (tables.layers_usage(), tables.containers_usage())
         };
+        layers += inner.partial_usage();
         let layout = &inner.layout;
         let device =
             |fd: &OwnedFd, path: &Path| fstat(fd).map(|s| s.st_dev).map_err(at("look at", path));

@@ -121,7 +121,7 @@ impl Images {
     ) -> Result<Option<Mended>, ImagesError> {
         let Some((part, below)) = self.part_of(chain_id, image).await? else { return Ok(None) };
         let digest = part.job.descriptor.digest.clone();
-        if let Some(blob) = self.inner.store.kept_blob(&digest)
+        if let Some(blob) = self.inner.store.kept_blob(&part.job.descriptor)
             && let Ok(done) = self.replace(&part, &below, blob, "the kept blob").await
         {
             return Ok(Some(done));

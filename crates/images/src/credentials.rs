@@ -16,8 +16,8 @@ pub fn credentials(
     parts: &AuthParts,
 ) -> Result<Option<Credentials>, ImagesError> {
     let reference = Reference::parse(image).map_err(|e| ImagesError::BadReference {
-        given: image.to_owned(),
-        reason: e.to_string(),
+        given: e.given.clone(),
+        reason: e.reason.to_owned(),
     })?;
     if !registry::server_matches(server_address, &reference) {
         return Ok(None);
@@ -28,6 +28,12 @@ pub fn credentials(
         | Credentials::IdentityToken(_)
         | Credentials::RegistryToken(_)) => Ok(Some(given)),
     }
+}
+
+/// Whether credentials that came with `text` are for the registry of `reference`: they are where the text
+/// itself says that registry, not where a list of registries leads to it.
+pub(crate) fn are_for(text: &str, reference: &Reference) -> bool {
+    Reference::parse(text).is_ok_and(|named| named.registry() == reference.registry())
 }
 
 #[cfg(test)]
@@ -48,6 +54,7 @@ mod tests {
             assert_eq!(got.is_some(), used, "{server}");
         }
         assert!(credentials("r.example/x", "", &AuthParts::default()).unwrap().is_none());
-        assert!(credentials("Not A Name", "", &parts).is_err());
+        let bad = credentials("u:p@Not A Name/x", "", &parts).unwrap_err().to_string();
+        assert!(bad.contains("[secret]@Not A Name") && !bad.contains("u:p"), "{bad}");
     }
 }

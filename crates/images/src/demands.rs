@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::Digest;
+use model::{Class, Classified as _, Digest};
 use oci_image::{Descriptor, Manifest, Reference};
 use trust::{Policy, Requirement, Signature, Signed, signature_tag, signatures};
 
@@ -57,7 +57,7 @@ impl Images {
     /// one over any of them says what the others are.
     ///
     /// # Errors
-    /// [`ImagesError::Untrusted`].
+    /// [`ImagesError::Untrusted`]; why the registry did not give the signatures.
     pub(crate) async fn verify(
         &self,
         origin: &Origin,
@@ -71,9 +71,15 @@ impl Images {
         let mut left: Vec<&Signed> = demands.0.iter().collect();
         let mut refusal = String::new();
         for digest in digests {
-            let found = self.signatures_of(origin, digest).await;
-            let found = found
-                .map_err(|e| untrusted(reference, format!("its signatures cannot be read: {e}")))?;
+            let found = match self.signatures_of(origin, digest).await {
+                Ok(found) => found,
+                // That nobody can say anything about the signatures now says nothing about the image.
+                Err(e) if is_about_the_registry(e.class()) => return Err(e),
+                Err(e) => {
+                    let problem = format!("its signatures cannot be read: {e}");
+                    return Err(untrusted(reference, problem));
+                }
+            };
             left.retain(|signed| match signed.check(&found, reference, digest) {
                 Ok(()) => false,
                 Err(unsigned) => {
@@ -138,6 +144,11 @@ impl Images {
         let found = tokio::task::spawn_blocking(move || layout::find(&directories, &reference));
         found.await.map_err(|e| ImagesError::Interrupted { what: e.to_string() })
     }
+}
+
+/// Whether a failure is the registry's or the caller's, and none of the image.
+fn is_about_the_registry(class: Class) -> bool {
+    matches!(class, Class::Unavailable | Class::DeadlineExceeded | Class::Unauthenticated)
 }
 
 fn untrusted(reference: &Reference, problem: String) -> ImagesError {

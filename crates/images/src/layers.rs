@@ -98,7 +98,7 @@ impl Images {
         let digest = &part.job.descriptor.digest;
         let here = match &origin.layout {
             Some(layout) => Some(layout.open(digest)?),
-            None => self.inner.store.kept_blob(digest),
+            None => self.inner.store.kept_blob(&part.job.descriptor),
         };
         if let Some(blob) = here {
             phases.enter("unpack", None);

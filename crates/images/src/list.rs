@@ -12,7 +12,7 @@ impl Images {
     pub fn list(&self, filter: Option<&str>) -> Result<Vec<Image>, ImagesError> {
         match filter.filter(|f| !f.is_empty()) {
             None => Ok(self.inner.store.images()),
-            Some(text) => Ok(self.look_up(text)?.into_iter().collect()),
+            Some(text) => Ok(self.inner.store.find(text)?.into_iter().collect()),
         }
     }
 
@@ -21,7 +21,7 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`] for a text that is no reference.
     pub fn status(&self, text: &str) -> Result<Option<Image>, ImagesError> {
-        self.look_up(text)
+        Ok(self.inner.store.find(text)?)
     }
 
     /// As [`Images::status`], and by the first digits of an id. For people.
@@ -29,10 +29,7 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`] for a text that is no reference, or that fits several images.
     pub fn find_prefix(&self, text: &str) -> Result<Option<Image>, ImagesError> {
-        match self.inner.store.find_prefix(text)? {
-            Some(image) => Ok(Some(image)),
-            None => self.look_up(text),
-        }
+        Ok(self.inner.store.find_prefix(text)?)
     }
 
     /// Space taken by images and containers, and what is left.

@@ -14,7 +14,6 @@ use oci_image::{
 use crate::manifest::{self, MAX_NESTED, Plan, Texts, unusable};
 use crate::source::checked_here;
 use crate::spool::Spool;
-use crate::tag::parse_name;
 use crate::{Images, ImagesError};
 
 /// An image that came out of an archive.
@@ -38,7 +37,7 @@ impl Images {
         archive: impl Read + Send + 'static,
         name: Option<&str>,
     ) -> Result<Vec<LoadedImage>, ImagesError> {
-        let name = name.map(parse_name).transpose()?;
+        let name = name.map(|text| self.new_name(text)).transpose()?;
         let store = self.inner.store.clone();
         let platform = self.inner.limits.platform.clone();
         let work = move || load(&store, archive, name.as_ref(), &platform);

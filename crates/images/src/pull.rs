@@ -9,6 +9,7 @@ use oci_image::{Descriptor, ImageManifest, Manifest, Platform, Reference};
 use operations::Phases;
 use registry::Credentials;
 
+use crate::credentials::are_for;
 use crate::demands::Demands;
 use crate::manifest::{self, MAX_NESTED, Part, Texts};
 use crate::progress::Row;
@@ -76,9 +77,7 @@ impl Images {
         let candidates = self.candidates(&spec.image)?;
         let last = candidates.len().saturating_sub(1);
         for (i, reference) in candidates.into_iter().enumerate() {
-            // A list of registries was not what the credentials were given for.
-            let is_meant = last == 0 || reference.registry() == "docker.io";
-            let given = credentials.clone().filter(|_| is_meant);
+            let given = credentials.clone().filter(|_| are_for(&spec.image, &reference));
             match self.pull_one(reference, given).await {
                 Err(e) if i < last && is_elsewhere(&e) => {
                     tracing::debug!(image = spec.image, error = %e, "the next registry is asked");
@@ -188,8 +187,15 @@ impl Images {
         if !demands.is_empty() {
             let id = image.id.clone();
             let raw = self.blocking(move |store| store.raw(&id)).await?;
-            let digests: Vec<_> =
+            let recorded: Vec<_> =
                 raw.index_digest.into_iter().chain([raw.manifest_digest]).collect();
+            // The image came by other documents than those that the registry has for it: which ones
+            // lead to it there, only they themselves say.
+            if !recorded.contains(&head.digest) {
+                return Ok(None);
+            }
+            let others = recorded.into_iter().filter(|digest| *digest != head.digest);
+            let digests: Vec<_> = std::iter::once(head.digest.clone()).chain(others).collect();
             self.verify(origin, demands, &digests).await?;
         }
         let (names, id) = (names(reference, &head.digest), image.id.clone());

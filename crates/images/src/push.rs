@@ -11,7 +11,7 @@ use oci_image::{Descriptor, Hasher, ImageManifest, Manifest, Reference, types};
 use operations::Phases;
 use registry::{AuthParts, Credentials};
 
-use crate::credentials::credentials;
+use crate::credentials::{are_for, credentials};
 use crate::manifest::unusable;
 use crate::save::{Hashing, Packed, with_diff_ids};
 use crate::{Images, ImagesError};
@@ -55,8 +55,8 @@ impl Images {
             given: text.to_owned(),
             reason: "the image has no name, so one must be given".to_owned(),
         })?;
-        let given = credentials(&name, "", auth)?;
-        let reference = self.candidates(&name)?.remove(0);
+        let reference = self.first_candidate(&name)?;
+        let given = credentials(&name, "", auth)?.filter(|_| are_for(&name, &reference));
         if reference.digest().is_some() {
             let reason = "an image is pushed by a tag".to_owned();
             return Err(ImagesError::BadReference { given: name, reason });
@@ -139,7 +139,7 @@ fn all_kept(
     }
     let mut blobs = Vec::new();
     for layer in &manifest.layers {
-        match store.kept_blob_path(&layer.digest) {
+        match store.kept_blob_path(layer) {
             Some(path) => blobs.push((layer.clone(), path)),
             None => return Ok(None),
         }

@@ -11,7 +11,7 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`].
     pub async fn remove(&self, text: &str) -> Result<Option<Removed>, ImagesError> {
-        let Some(image) = self.look_up(text)? else { return Ok(None) };
+        let Some(image) = self.inner.store.find(text)? else { return Ok(None) };
         self.blocking(move |store| store.remove_image(&image.id)).await
     }
 }

@@ -1,43 +1,36 @@
-//! Names without a registry.
+//! Names without a registry. What they can mean, the store says: to pods, too.
 
-use image_store::Image;
+use image_store::ImageStoreError;
 use model::{Class, Classified as _};
 use oci_image::Reference;
 
 use crate::{Images, ImagesError};
 
 impl Images {
-    /// What `text` can mean: itself, where it names its registry or the node's configuration lists none;
-    /// else the same name in each of the registries that it lists.
+    /// What `text` can mean, the first choice first.
     pub(crate) fn candidates(&self, text: &str) -> Result<Vec<Reference>, ImagesError> {
-        let parse = |text: &str| {
-            Reference::parse(text).map_err(|e| ImagesError::BadReference {
-                given: e.given.clone(),
-                reason: e.reason.to_owned(),
-            })
-        };
-        let plain = parse(text)?;
-        let registries = &self.inner.sources.unqualified;
-        if registries.is_empty() || Reference::says_registry(text) {
-            return Ok(vec![plain]);
-        }
-        registries.iter().map(|registry| parse(&format!("{registry}/{text}"))).collect()
+        self.inner.store.candidates(text).map_err(|error| match error {
+            ImageStoreError::BadReference { given, reason } => {
+                ImagesError::BadReference { given, reason }
+            }
+            ImageStoreError::Locked { .. }
+            | ImageStoreError::Format { .. }
+            | ImageStoreError::Io { .. }
+            | ImageStoreError::Record { .. }
+            | ImageStoreError::Layer { .. }
+            | ImageStoreError::BadConfig { .. }
+            | ImageStoreError::NoLayer { .. }
+            | ImageStoreError::NoImage { .. }
+            | ImageStoreError::NoContainer { .. }
+            | ImageStoreError::Ambiguous { .. }
+            | ImageStoreError::TooLong { .. } => ImagesError::Store(error),
+        })
     }
 
-    /// The image that `text` names, by id or by any of the names that it can mean.
-    pub(crate) fn look_up(&self, text: &str) -> Result<Option<Image>, ImagesError> {
-        let found = self.inner.store.find(text)?;
-        let registries = &self.inner.sources.unqualified;
-        if found.is_some() || registries.is_empty() || Reference::says_registry(text) {
-            return Ok(found);
-        }
-        let Ok(candidates) = self.candidates(text) else { return Ok(None) };
-        for reference in candidates {
-            if let Some(image) = self.inner.store.find(&reference.to_string())? {
-                return Ok(Some(image));
-            }
-        }
-        Ok(None)
+    /// What `text` means where it is to be a name: it is found by the same text afterwards.
+    pub(crate) fn first_candidate(&self, text: &str) -> Result<Reference, ImagesError> {
+        let first = self.candidates(text)?.into_iter().next();
+        first.ok_or_else(|| ImagesError::NoImage { given: text.to_owned() })
     }
 }
 

@@ -16,8 +16,6 @@ use crate::{Images, ImagesError};
 pub struct Sources {
     /// OCI layouts that are looked into before any registry. They are only read.
     pub preloaded: Vec<PathBuf>,
-    /// Registries that a name without one is looked up in, in this order; docker.io where empty.
-    pub unqualified: Vec<String>,
     /// The file that says what may be pulled; everything where there is none.
     pub policy: Option<PathBuf>,
 }

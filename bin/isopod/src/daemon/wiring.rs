@@ -49,7 +49,6 @@ pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
     };
     let sources = Sources {
         preloaded: config.images.preloaded.clone(),
-        unqualified: config.images.unqualified.clone(),
         policy: config.images.policy.clone(),
     };
     let images = Images::new(store.clone(), registry, operations.clone(), limits, sources);
@@ -72,6 +71,7 @@ pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
 fn store_options(images: &ImageSettings) -> image_store::Options {
     let mut options = image_store::Options {
         pinned: images.pinned.iter().map(|text| Pattern::new(text)).collect(),
+        unqualified: images.unqualified.clone(),
         keep_unused: images.keep_unused,
         keep_partial: images.keep_partial,
         keep_blobs: images.keep_blobs,

@@ -257,3 +257,27 @@ fn damage_of_a_layer_is_found_and_only_that_layer_is_given_up() {
     commit(&store, &tars, "a", &["app"]).unwrap();
     assert!(store.check_layer(&image.layers[0]).unwrap().unwrap().is_good());
 }
+
+#[test]
+fn a_name_without_a_registry_is_looked_up_in_the_list_and_nowhere_else() {
+    let place = Place::quick();
+    let listed = |unqualified: &[&str]| {
+        let unqualified = unqualified.iter().map(|r| (*r).to_owned()).collect();
+        ImageStore::open(&place.root(), Options { unqualified, ..Options::default() }).unwrap()
+    };
+    let store = listed(&[]);
+    let hub = commit(&store, &[], "hub", &["docker.io/library/app:1"]).unwrap().id;
+    let first = commit(&store, &[], "first", &["r.example/app:1"]).unwrap().id;
+    let second = commit(&store, &[], "second", &["s.example/app:1", "s.example/b:1"]).unwrap().id;
+    let find = |store: &ImageStore, text: &str| store.find(text).unwrap().map(|i| i.id);
+    assert_eq!(find(&store, "app:1").as_ref(), Some(&hub), "docker.io is the list's default");
+    drop(store);
+    let store = listed(&["r.example", "s.example"]);
+    assert_eq!(find(&store, "app:1").as_ref(), Some(&first));
+    assert_eq!(find(&store, "b:1").as_ref(), Some(&second));
+    assert_eq!(find(&store, "library/app:1"), None, "docker.io is not in the list");
+    assert_eq!(find(&store, "docker.io/app:1").as_ref(), Some(&hub));
+    // An id is an id first.
+    assert_eq!(find(&store, hub.hex()).as_ref(), Some(&hub));
+    assert!(store.find("Bad Name").is_err());
+}

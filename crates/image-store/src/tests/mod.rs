@@ -1,6 +1,7 @@
 //! The store as a whole, on a real file system.
 
 mod archives;
+mod blobs;
 mod containers;
 mod faults;
 mod golden;

@@ -13,15 +13,17 @@ use testkit::{Blob, Compression, Image, Layer};
 use crate::support::{Node, SetUp, spec};
 
 /// A registry that sends half of the layer and then only errors, until it is mended.
-struct Breaking {
-    host: String,
-    is_mended: Arc<AtomicBool>,
+///
+/// It has no signature to give at all: whoever asks for one is told that it is out of service.
+pub struct Breaking {
+    pub host: String,
+    pub is_mended: Arc<AtomicBool>,
     /// What was asked of the layer: the first byte of each request.
     asked: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Breaking {
-    fn start(image: &Image) -> Self {
+    pub fn start(image: &Image) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let is_mended = Arc::new(AtomicBool::new(false));
@@ -56,6 +58,9 @@ impl Answer<'_> {
         }
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
         let (manifest, config, layer) = (image.manifest(), image.config(), &image.layers[0]);
+        if head.contains(".sig ") {
+            return self.send("503 Service Unavailable", "", 0, b"");
+        }
         if head.contains("/manifests/") {
             let length = manifest.bytes.len();
             let kind = &manifest.media_type;
@@ -157,8 +162,9 @@ async fn a_beginning_that_is_not_this_blobs_is_found_out() {
     let node = Node::set_up(None, keeps(1));
     assert_eq!(pull(&node.images, &server).await, Err(Class::Unavailable));
     // What a power cut may leave: the length is right and the bytes are not.
-    let hex = image.layers[0].digest.trim_start_matches("sha256:").to_owned();
-    let path = node.dir.path().join("store/partial").join(hex);
+    let layer = &image.layers[0];
+    let name = format!("{}.{}", layer.digest.trim_start_matches("sha256:"), layer.bytes.len());
+    let path = node.dir.path().join("store/partial").join(name);
     let half = std::fs::metadata(&path).unwrap().len();
     std::fs::write(&path, vec![0; usize::try_from(half).unwrap()]).unwrap();
     server.is_mended.store(true, Ordering::SeqCst);

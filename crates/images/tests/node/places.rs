@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use images::Sources;
-use model::{Class, Classified as _};
+use image_store::Options;
+use images::{AuthParts, Sources};
+use model::{Class, Classified as _, Secret};
 use testkit::{Compression, Image, Layer, Registry, Scheme};
 
 use crate::support::{Node, SetUp, spec};
@@ -23,6 +24,10 @@ fn layout(dir: &Path, image: &Image, name: &str) -> PathBuf {
         std::process::Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(&place).status();
     assert!(done.unwrap().success());
     place
+}
+
+fn listed(unqualified: Vec<String>) -> SetUp {
+    SetUp { options: Options { unqualified, ..Options::default() }, ..SetUp::default() }
 }
 
 fn preloaded(directories: Vec<PathBuf>) -> SetUp {
@@ -77,8 +82,7 @@ async fn a_name_without_a_registry_is_looked_up_in_the_list() {
     let (first, second) = (Registry::start(Scheme::Http), Registry::start(Scheme::Http));
     second.push(&image("second"), "tool:1");
     let unqualified = vec![first.host(), second.host()];
-    let sources = Sources { unqualified, ..Sources::default() };
-    let node = Node::set_up(None, SetUp { sources, ..SetUp::default() });
+    let node = Node::set_up(None, listed(unqualified));
     node.images.pull(&spec("tool:1"), None).await.unwrap();
     // It is found by the short name as well as by the whole one.
     let whole = second.reference("tool:1");
@@ -98,6 +102,52 @@ async fn a_name_without_a_registry_is_looked_up_in_the_list() {
     let error = node.images.pull(&spec(&first.reference("nothing:1")), None).await.unwrap_err();
     assert_eq!(error.class(), Class::NotFound, "{error}");
     assert!(node.images.remove("tool:1").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_without_a_registry_means_the_same_whoever_asks() {
+    let registry = Registry::start(Scheme::Http);
+    registry.push(&image("other"), "other:1");
+    let node = Node::set_up(None, listed(vec![registry.host()]));
+    let whole = registry.reference("other:1");
+    let id = node.images.pull(&spec(&whole), None).await.unwrap().id;
+    // What is not in the list is not meant, although docker.io is what the name would mean without one.
+    node.images.tag(&whole, "docker.io/library/tool:1").await.unwrap();
+    assert!(node.images.status("tool:1").unwrap().is_none());
+    assert!(node.images.find_prefix("tool:1").unwrap().is_none());
+    assert_eq!(node.images.remove("tool:1").await.unwrap(), None);
+    let error = node.images.pull(&spec("tool:1"), None).await.unwrap_err();
+    assert_eq!(error.class(), Class::NotFound, "{error}");
+    // A name that is given is found by the same text, by pods too: they ask the store.
+    let tagged = node.images.tag(&whole, "tool:1").await.unwrap();
+    assert!(tagged.repo_tags.contains(&registry.reference("tool:1")), "{tagged:?}");
+    for text in ["tool:1", id.as_str(), id.hex()] {
+        let status = node.images.status(text).unwrap().map(|i| i.id);
+        let of_pods = node.images.store().find(text).unwrap().map(|i| i.id);
+        assert_eq!((status.as_ref(), of_pods.as_ref()), (Some(&id), Some(&id)), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_go_only_to_the_registry_that_the_name_itself_says() {
+    let registry = Registry::start(Scheme::HttpWithPassword);
+    registry.push(&image("secret"), "tool:1");
+    let node = Node::set_up(Some(&registry), listed(vec![registry.host()]));
+    let auth = AuthParts {
+        username: testkit::USER.to_owned(),
+        password: Secret::new(testkit::PASSWORD.to_owned()),
+        ..AuthParts::default()
+    };
+    // The short name says docker.io, and the list leads elsewhere.
+    let given = images::credentials("tool:1", "", &auth).unwrap();
+    assert!(given.is_some());
+    let error = node.images.pull(&spec("tool:1"), given.clone()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unauthenticated, "{error}");
+    let whole = registry.reference("tool:1");
+    node.images.pull(&spec(&whole), given).await.unwrap();
+    let error = node.images.push(&whole, Some("tool:2"), &auth).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unauthenticated, "{error}");
+    node.images.push(&whole, Some(&registry.reference("tool:2")), &auth).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

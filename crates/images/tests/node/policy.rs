@@ -1,6 +1,7 @@
 //! What the policy does not let in is not pulled.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use testkit::{Blob, Compression, Image, Index, Layer, Registry, Scheme};
 
+use crate::partial::Breaking;
 use crate::support::{Node, SetUp, spec};
 
 /// What stands before the point of a P-256 key in a SubjectPublicKeyInfo.
@@ -73,13 +75,16 @@ fn with_policy(policy: PathBuf) -> SetUp {
 }
 
 fn write_policy(dir: &Path, registry: &Registry, signer: &Signer) -> PathBuf {
+    write_policy_for(dir, &registry.host(), signer)
+}
+
+fn write_policy_for(dir: &Path, host: &str, signer: &Signer) -> PathBuf {
     let key = dir.join("key.pub");
     std::fs::write(&key, signer.public()).unwrap();
-    let host = registry.host();
     let policy = serde_json::json!({
         "default": [{ "type": "reject" }],
         "transports": { "docker": {
-            host.clone(): [{
+            host: [{
                 "type": "sigstoreSigned",
                 "keyPath": key,
                 "signedIdentity": { "type": "matchRepository" },
@@ -174,4 +179,52 @@ async fn a_signature_over_an_index_or_over_the_image_in_it_is_enough() {
         let again = node.images.pull(&spec(&registry.reference(name)), None).await;
         assert_eq!(again.is_ok(), is_good, "{name}: {again:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_another_manifest_brought_is_let_in_by_the_signature_over_its_own() {
+    let registry = Registry::start(Scheme::Http);
+    let signer = Signer::new();
+    let dir = tempfile::tempdir().unwrap();
+    let policy = write_policy(dir.path(), &registry, &signer);
+    // The same image, packed in two ways: one configuration, two manifests.
+    let layer = || Layer::new().file("word", 0o644, b"same");
+    let free = Image::new(vec![layer().build(Compression::Gzip)]);
+    let signed = Image::new(vec![layer().build(Compression::Zstd)]);
+    assert_eq!(free.id(), signed.id());
+    registry.push(&free, "free/x:1");
+    registry.push(&signed, "test/signed:1");
+    signer.sign(&registry, "test/signed", &signed.manifest().digest);
+    let node = Node::set_up(Some(&registry), with_policy(policy));
+    let pull = async |name: &str| {
+        let reference = registry.reference(name);
+        node.images.pull(&spec(&reference), None).await
+    };
+    let first = pull("free/x:1").await.unwrap();
+    for _ in 0..2 {
+        let again = pull("test/signed:1").await.unwrap();
+        assert_eq!(again.id, first.id);
+        assert_eq!(again.digest.as_str(), signed.manifest().digest);
+    }
+    // What is signed no more is not let in, although it is here.
+    std::fs::write(dir.path().join("key.pub"), Signer::new().public()).unwrap();
+    let error = pull("test/signed:1").await.unwrap_err();
+    assert!(error.to_string().contains("not signed by a key"), "{error}");
+    node.assert_tidy();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_cannot_give_the_signature_now_is_away_and_the_image_is_not_refused() {
+    let image = image("down");
+    let server = Breaking::start(&image);
+    server.is_mended.store(true, Ordering::SeqCst);
+    let dir = tempfile::tempdir().unwrap();
+    let policy = write_policy_for(dir.path(), &server.host, &Signer::new());
+    let node = Node::set_up(None, with_policy(policy));
+    let reference = format!("{}/test/app:1", server.host);
+    let error = node.images.pull(&spec(&reference), None).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable, "{error}");
+    assert!(!error.to_string().contains("SignatureValidationFailed"), "{error}");
+    assert!(node.images.list(None).unwrap().is_empty());
+    node.assert_tidy();
 }
