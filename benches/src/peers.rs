@@ -125,7 +125,11 @@ pub async fn containerd(
     let directory = directory.expect("a temporary directory");
     let at = directory.path().to_owned();
     let pause = registry.reference("bench/pause:1");
-    fs::write(at.join("config.toml"), config(&at, runtime, &pause)).expect("a file");
+    let program = match runtime {
+        "crun" => testkit::crun(&at).display().to_string(),
+        other => other.to_owned(),
+    };
+    fs::write(at.join("config.toml"), config(&at, &program, &pause)).expect("a file");
     fs::create_dir(at.join("cni")).expect("a directory");
     let subnet = if runtime == "runc" { "10.91.0.0/16" } else { "10.92.0.0/16" };
     fs::write(at.join("cni/10-bench.conflist"), network(&at, runtime, subnet)).expect("a file");

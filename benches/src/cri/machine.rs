@@ -29,7 +29,8 @@ pub fn describe() -> Vec<(String, String)> {
         ("processors", format!("{processors} × {model}")),
         ("memory", memory),
         ("system", system),
-        ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        // Without what its builder calls it.
+        ("kernel", read("/proc/sys/kernel/osrelease").split(['-', '\n']).take(1).collect()),
         ("cgroups", format!("v{version}")),
         ("load before the end", read("/proc/loadavg").trim().to_owned()),
     ]
