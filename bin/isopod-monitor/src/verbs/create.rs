@@ -180,6 +180,14 @@ fn external(
         let message = "a pod with a user namespace needs the default runtime handler";
         return Err(refuse(Class::Unimplemented, message));
     }
+    // Others begin in this process's mount namespace, whose mounts the node is not told of.
+    let is_shared = |option: &String| matches!(option.as_str(), "shared" | "rshared");
+    if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(is_shared)) {
+        let place = mount.destination.display();
+        let message =
+            format!("mount {place}: bidirectional propagation needs the default runtime handler");
+        return Err(refuse(Class::Unimplemented, message));
+    }
     let mut shared_pids = None;
     if request.pid == PidChoice::Pod {
         let Some(init) = &pod.init else {
