@@ -259,14 +259,63 @@ impl Cgroup {
         crate::oom::adjust(self, score)
     }
 
-    /// Sends SIGKILL to all in it and below it, those too that are being born. On v2 the kernel does it
-    /// (`cgroup.kill`), on v1 they are frozen, signalled and thawed. Does not wait for their ends; a cgroup
-    /// that is gone is no error.
+    /// The same of all hierarchies, each process once: where v1 is mounted, one may be here in some of them only.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn occupants(&self) -> Result<Vec<Pid>, CgroupError> {
+        let mut found = Vec::new();
+        for dir in self.dirs.iter().filter(|dir| dir.own) {
+            collect_procs(&dir.path, &mut found)?;
+        }
+        found.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Where one more process goes beside the process `pid`, which is in it: the same cgroup, but that on v2 one
+    /// that gives controllers on takes no process itself (cgroups(7)), and so the one below is taken in which
+    /// `pid` is.
+    #[must_use]
+    pub fn beside(&self, pid: Pid) -> Self {
+        let mut seat = self.clone();
+        if let Some(below) = self.below(pid)
+            && let Some(dir) = seat.dirs.iter_mut().find(|dir| dir.kind == Kind::Unified)
+        {
+            dir.path.push(below);
+            dir.own = false;
+        }
+        seat
+    }
+
+    /// The path of `pid`'s cgroup of v2 below this one, if this one gives controllers on.
+    fn below(&self, pid: Pid) -> Option<PathBuf> {
+        let given_on = read_if_there(&self.unified()?.join("cgroup.subtree_control")).ok()??;
+        if given_on.trim().is_empty() {
+            return None;
+        }
+        let table = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
+        let table = table.ok()?;
+        let found = table.lines().find_map(|line| line.strip_prefix("0::"))?;
+        // It may have left, or its cgroup may be shown from somewhere else.
+        let below = Path::new(found).strip_prefix(self.path.as_str()).ok()?;
+        Some(below.to_owned())
+    }
+
+    /// Sends SIGKILL to all in it and below it, those too that are being born, and to those that stand still. On
+    /// v2 the kernel does it (`cgroup.kill`), on v1 they are frozen, signalled and thawed. Does not wait for their
+    /// ends; a cgroup that is gone is no error.
     ///
     /// # Errors
     /// [`CgroupError::StillAlive`] where v1's processes could not be frozen and went on forking.
     pub fn kill_all(&self) -> Result<(), CgroupError> {
         crate::kill::kill_all(self)
+    }
+
+    /// To be called after a SIGKILL for some of it: who stands still in v1's freezer does not end before it is let
+    /// go, and so all are. Does nothing on v2, where a frozen process ends at once.
+    pub fn let_killed_go(&self) {
+        crate::kill::release(self);
     }
 
     /// Removes it and what is below it. What is busy is waited for, at most

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::cgroup::{Cgroup, Kind, collect_procs};
+use crate::cgroup::{Cgroup, Dir, Kind, collect_procs};
 use crate::error::CgroupError;
-use crate::file::{is_absent, read_if_there, write};
+use crate::file::{is_absent, read_if_there, subdirectories, write};
+use crate::hierarchy::Controller;
 use crate::remove::pause;
 
 /// How often v1's processes are frozen and signalled before it is given up.
@@ -23,14 +24,33 @@ pub(crate) fn kill_all(cgroup: &Cgroup) -> Result<(), CgroupError> {
     if !dir.own {
         return Ok(());
     }
-    if dir.kind == Kind::Unified {
-        match write(&dir.path.join("cgroup.kill"), "1") {
+    let killed = match dir.kind {
+        Kind::Unified => match write(&dir.path.join("cgroup.kill"), "1") {
             // Linux before 5.14 has no such file, and the cgroup may be gone: both end without one below.
-            Err(CgroupError::Write { source, .. }) if is_absent(&source) => {}
-            other => return other,
-        }
+            Err(CgroupError::Write { source, .. }) if is_absent(&source) => by_signals(&dir.path),
+            other => other,
+        },
+        Kind::Legacy(_) => by_signals(&dir.path),
+    };
+    release(cgroup);
+    killed
+}
+
+/// Whoever stands still in v1's freezer does not end by a signal, so it is let go after that. v2's needs nothing.
+pub(crate) fn release(cgroup: &Cgroup) {
+    let freezer = |dir: &&Dir| match &dir.kind {
+        Kind::Legacy(controllers) => dir.own && controllers.contains(&Controller::Freezer),
+        Kind::Unified => false,
+    };
+    for dir in cgroup.dirs.iter().filter(freezer) {
+        thaw_tree(&dir.path);
     }
-    by_signals(&dir.path)
+}
+
+/// What is below may have been frozen on its own. One that is gone needs nothing.
+fn thaw_tree(dir: &Path) {
+    let _ = write(&dir.join("freezer.state"), "THAWED");
+    subdirectories(dir).unwrap_or_default().iter().for_each(|below| thaw_tree(below));
 }
 
 fn by_signals(dir: &Path) -> Result<(), CgroupError> {

@@ -258,11 +258,86 @@ fn all_stand_still_until_they_are_let_go() {
     own.0.freeze().unwrap();
     assert!(own.0.is_frozen().unwrap());
     drop(shell.0.stdin.take());
-    // It has been told to go on, and cannot.
-    assert!(shell.0.try_wait().unwrap().is_none());
+    // It has been told to go on, and would have said so in this time.
+    assert!(!is_ready(shell.0.stdout.as_ref().unwrap(), 200), "it goes on while it is frozen");
     own.0.thaw().unwrap();
     assert_eq!(shell.finish(), ("goes on\n".to_owned(), true));
     assert!(!own.0.is_frozen().unwrap());
+}
+
+/// Whether there is something to be read, or the end, within this many milliseconds.
+fn is_ready(stream: impl std::os::fd::AsFd, millis: i64) -> bool {
+    let mut ready = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::IN)];
+    let patience =
+        rustix::event::Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
+    rustix::event::poll(&mut ready, Some(&patience)).expect("it can be waited for") > 0
+}
+
+#[test]
+fn who_stands_still_can_be_killed() {
+    let hierarchies = hierarchies();
+    let variants = [("frozen", Some(hierarchies)), ("frozen-v1", only("cgroup"))];
+    for (name, hierarchies) in variants {
+        let Some(hierarchies) = hierarchies else { continue };
+        // All at once, and one by one.
+        for all in [true, false] {
+            let own = Own::new(&hierarchies, name);
+            let mut shell = Shell::new("echo goes on");
+            own.0.join(shell.pid()).unwrap();
+            own.0.freeze().unwrap();
+            if all {
+                own.0.kill_all().unwrap();
+            } else {
+                shell.0.kill().unwrap();
+                own.0.let_killed_go();
+            }
+            let ends = is_ready(shell.0.stdout.as_ref().unwrap(), 20_000);
+            // So that a failure is told, and not waited for.
+            own.0.thaw().unwrap();
+            assert!(ends, "{name}: it does not end");
+            let status = shell.0.wait().unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_more_process_goes_beside_the_first_where_controllers_are_given_on() {
+    let _control = RootControl::note();
+    let Some(hierarchies) = only("cgroup2") else { return };
+    let own = Own::new(&hierarchies, "beside");
+    let (first, second) = (Shell::new("true"), Shell::new("true"));
+    own.0.join(first.pid()).unwrap();
+    assert_eq!(own.0.beside(first.pid()), own.0);
+    let leaf = CgroupPath::parse(&format!("{}/leaf", own.0.path())).unwrap();
+    // Who makes a cgroup below gives controllers on, which takes the first process out of the way before.
+    let dir = hierarchies.v2().unwrap().join(leaf.relative());
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("cgroup.procs"), first.pid().as_raw_nonzero().to_string()).unwrap();
+    let controllers = std::fs::read_to_string(dir.with_file_name("cgroup.controllers")).unwrap();
+    let Some(controller) = controllers.split_whitespace().next() else {
+        println!("skipped: this machine's cgroup v2 has no controllers");
+        return;
+    };
+    std::fs::write(dir.with_file_name("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    assert!(own.0.join(second.pid()).is_err(), "it takes a process though it gives controllers on");
+    own.0.beside(first.pid()).join(second.pid()).unwrap();
+    let listed = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let occupants = own.0.occupants().unwrap();
+    assert!(occupants.contains(&first.pid()) && occupants.contains(&second.pid()));
+}
+
+#[test]
+fn who_is_here_in_one_hierarchy_only_is_an_occupant() {
+    let hierarchies = hierarchies();
+    let Some(legacy) = hierarchies.v1().first() else { return };
+    let own = Own::new(&hierarchies, "occupants");
+    assert!(own.0.occupants().unwrap().is_empty());
+    let shell = Shell::new("true");
+    let procs = legacy.mount.join(own.0.path().relative()).join("cgroup.procs");
+    std::fs::write(procs, shell.pid().as_raw_nonzero().to_string()).unwrap();
+    assert_eq!(own.0.occupants().unwrap(), [shell.pid()]);
 }
 
 fn rule(allow: bool, minor: Option<i64>, access: &str) -> DeviceCgroup {
