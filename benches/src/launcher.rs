@@ -238,6 +238,7 @@ fn exec(ground: &Ground, cgroup: &Cgroup, container: &OwnedFd, plan: &launcher::
             seat,
             users: None,
             tracers: Tracers::Impossible,
+            class: None,
         };
         launcher::exec(&ground.proof, &order).expect("it is launched")
     });

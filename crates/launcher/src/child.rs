@@ -161,7 +161,7 @@ impl Setup<'_> {
         self.step(Phase::Mounts, |s| s.mount(root, trees, proc))?;
         self.step(Phase::Paths, |_| prepare_paths(plan, root, users))?;
         let terminal = self.step(Phase::Stdio, |s| s.stdio(root))?;
-        self.step(Phase::Kernel, |_| set_kernel(plan))?;
+        self.step(Phase::Kernel, |_| set_kernel(plan, users))?;
         if plan.hooks.as_ref().is_some_and(|hooks| hooks.before_pivot()) {
             // Hooks of the container run in these namespaces and are found by paths of the host, which end here.
             self.control.at_hooks();
@@ -263,12 +263,12 @@ fn prepare_paths(
     masks::hide(root, &plan.masked_paths)
 }
 
-fn set_kernel(plan: &Plan) -> Result<(), Failure> {
+fn set_kernel(plan: &Plan, users: Option<Users<'_>>) -> Result<(), Failure> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).map_err(Failure::at("set the host name"))?;
     }
     if plan.new_namespaces.contains(Namespaces::NETWORK) {
         sys::bring_loopback_up().map_err(Failure::at("bring the loopback interface up"))?;
     }
-    kernel::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name, value)), None)
+    kernel::write_sysctls(plan.sysctls.iter().map(|(name, value)| (name, value)), users)
 }

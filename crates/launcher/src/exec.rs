@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use cgroups::Doors;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sys::{Namespaces, SingleThreaded};
 
@@ -39,6 +40,9 @@ pub struct Exec<'a> {
     pub users: Option<Users<'a>>,
     /// Who is in the container's PID namespace.
     pub tracers: Tracers,
+    /// The file through which a process enters the container's class of caches and memory bandwidth
+    /// ([`crate::RdtGroup::door`]).
+    pub class: Option<BorrowedFd<'a>>,
 }
 
 /// All that an exec enters at once; of the PID namespace only its child-to-be becomes a part, and users
@@ -59,6 +63,7 @@ pub fn exec(proof: &SingleThreaded, request: &Exec<'_>) -> Result<Launched, Laun
     let mut keep = vec![request.container];
     keep.extend(request.stdio.descriptors());
     keep.extend(request.users.map(|users| users.namespace));
+    keep.extend(request.class);
     let order = launch::Order {
         origin: Instant::now(),
         namespaces: Namespaces::NONE,
@@ -90,13 +95,19 @@ fn enter(
 ) -> Result<(), LaunchError> {
     let mut warnings = Vec::new();
     let cpus = request.process.exec_cpus.as_deref();
-    keep_to(cpus.and_then(|cpus| cpus.initial.as_ref()))?;
+    match keep_to(cpus.and_then(|cpus| cpus.initial.as_ref())) {
+        // CPUs that the runtime's own cgroup has not: it is about to leave that.
+        Err(Errno::INVAL) | Ok(()) => {}
+        Err(e) => return Err(not_kept(e)),
+    }
     enter_cgroup(doors).map_err(|f| f.during(Phase::JoinCgroup))?;
+    // Whoever this process hands its place to is born in the same class.
+    request.class.map_or(Ok(()), enter_class).map_err(|f| f.during(Phase::JoinCgroup))?;
     clean_slate(request.process, &mut warnings).map_err(|f| f.during(Phase::JoinNamespaces))?;
     if seated == Seated::OnOrder {
         control.wait_for(Order::Joined);
     }
-    keep_to(cpus.and_then(|cpus| cpus.last.as_ref()))?;
+    keep_to(cpus.and_then(|cpus| cpus.last.as_ref())).map_err(not_kept)?;
     sys::join_namespaces_of(request.container, ENTERED).map_err(|e| {
         Failure::at("enter the container's namespaces")(e).during(Phase::JoinNamespaces)
     })?;
@@ -114,11 +125,18 @@ fn enter(
 }
 
 /// Keeps this process, and whoever it hands its place to, to these CPUs.
-fn keep_to(cpus: Option<&CpuSet>) -> Result<(), LaunchError> {
-    let Some(cpus) = cpus else { return Ok(()) };
-    sched_setaffinity(None, cpus).map_err(|e| {
-        Failure::at("keep it to the CPUs of execCPUAffinity")(e).during(Phase::Identity)
-    })
+fn keep_to(cpus: Option<&CpuSet>) -> rustix::io::Result<()> {
+    cpus.map_or(Ok(()), |cpus| sched_setaffinity(None, cpus))
+}
+
+fn not_kept(error: Errno) -> LaunchError {
+    Failure::at("keep it to the CPUs of execCPUAffinity")(error).during(Phase::Identity)
+}
+
+/// To resctrl, 0 is whoever writes it.
+fn enter_class(tasks: BorrowedFd<'_>) -> Result<(), Failure> {
+    let written = rustix::io::write(tasks, b"0");
+    written.map(drop).map_err(Failure::at("enter the container's RDT class"))
 }
 
 fn stdio(request: &Exec<'_>) -> Result<Option<OwnedFd>, Failure> {

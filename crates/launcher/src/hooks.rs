@@ -2,7 +2,8 @@
 //!
 //! Owns: how one is run: its state on standard input, its time, what is told of its failure. Always: it blocks
 //! for as long as they run, so whoever calls is a process that nobody else waits for; a hook has no
-//! descriptor but its standard streams. Callers: the container's own process for `startContainer`, a process
+//! descriptor but its standard streams; it leads a group of its own, which ends with its time, and it does not
+//! outlive whoever runs it. Callers: the container's own process for `startContainer`, a process
 //! beside the monitor for the others.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use runtime_spec::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Serialize;
 
 /// How long a hook may run that says nothing of its own.
@@ -87,7 +88,9 @@ fn run(hook: &Hook, state: &[u8]) -> io::Result<()> {
         command.arg0(name).args(args);
     }
     let variables = hook.env.iter().filter_map(|variable| variable.split_once('='));
+    sys::end_with_parent(&mut command);
     let mut child = command
+        .process_group(0)
         .env_clear()
         .envs(variables)
         .stdin(Stdio::from(OwnedFd::from(with_content(state)?)))
@@ -100,6 +103,8 @@ fn run(hook: &Hook, state: &[u8]) -> io::Result<()> {
     };
     let in_time = wait_until_ended(&child, patience);
     if !matches!(in_time, Ok(true)) {
+        // All that it has started, too. The group's number is its own, which nobody has waited for.
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
         child.kill()?;
     }
     let status = child.wait()?;
@@ -131,9 +136,7 @@ fn with_content(content: &[u8]) -> io::Result<File> {
 
 /// Whether it ends within this time. It is not waited for here, so its number stays its own.
 fn wait_until_ended(child: &Child, patience: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let mut ended = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
     let timeout = Timespec {
         tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
@@ -196,5 +199,27 @@ mod tests {
         let error = run_hooks("poststart", &[hook(&["/bin/sleep", "1000"], Some(0))], b"{}");
         let error = error.unwrap_err().to_string();
         assert!(error.contains("killed after 0 s"), "{error}");
+    }
+
+    #[test]
+    fn what_a_late_hook_has_started_ends_with_it() {
+        let (read, write) = io::pipe().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&write);
+        std::os::unix::fs::symlink(format!("/proc/{}/fd/{fd}", std::process::id()), &pipe).unwrap();
+        let script = format!("(echo held; exec sleep 1000) > {} & exec sleep 1000", pipe.display());
+        let error = run_hooks("poststart", &[hook(&["/bin/sh", "-c", &script], Some(1))], b"{}");
+        assert!(error.unwrap_err().to_string().contains("killed after 1 s"));
+        drop(write);
+        let mut ended = [PollFd::new(&read, PollFlags::IN)];
+        let mut read = &read;
+        let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+        while poll(&mut ended, Some(&patience)).unwrap() > 0 {
+            if read.read(&mut [0; 16]).unwrap() == 0 {
+                return;
+            }
+        }
+        panic!("something of the hook lives on");
     }
 }

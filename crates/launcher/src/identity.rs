@@ -1,7 +1,8 @@
 //! Who a process is and what it may do: one function for the container's own process and for every exec.
 //!
 //! Owns: limits, user, groups, capabilities, working directory, the filter, execve. Always: in an order
-//! in which each step is still allowed, and nothing is called between the filter and execve.
+//! in which each step is still allowed. What is of the image (its hooks, its program) runs behind the filter and
+//! without a privilege that is not the container's.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
@@ -10,7 +11,9 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, chdir, getcwd, set_dumpable_behavior, setrlimit, umask};
+use rustix::process::{
+    DumpableBehavior, chdir, getcwd, getrlimit, set_dumpable_behavior, setrlimit, umask,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets as KernelSets, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -25,7 +28,9 @@ use crate::control::ChildControl;
 use crate::create::Tracers;
 use crate::error::{Failure, Phase};
 use crate::hooks::run_hooks;
-use crate::plan::{CAPABILITY_COUNT, CapabilitySets, HookPlan, ProcessPlan};
+use crate::plan::{
+    CAPABILITY_COUNT, CapabilitySets, HookPlan, ProcessPlan, RlimitPlan, RlimitValues,
+};
 use crate::stdio::begin_session;
 
 /// A compiled system call filter.
@@ -59,10 +64,7 @@ pub(crate) fn assume(
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
     // Raising a limit takes the host's privilege, so before any user namespace.
-    for rlimit in &plan.rlimits {
-        setrlimit(rlimit.resource, rlimit.limit.to_kernel())
-            .map_err(Failure::at(format!("set the limit {:?}", rlimit.resource)))?;
-    }
+    plan.rlimits.iter().try_for_each(|rlimit| limit(rlimit, warnings))?;
     if let Some(entered) = entered {
         enter_users(entered).map_err(Failure::at("enter the pod's user namespace"))?;
     }
@@ -97,6 +99,26 @@ pub(crate) fn assume(
         set_no_new_privs(true).map_err(Failure::at("give up new privileges"))?;
     }
     Ok(())
+}
+
+/// To lower a limit takes no privilege, so what is asked for is set as far as the host lets it be.
+fn limit(rlimit: &RlimitPlan, warnings: &mut Vec<String>) -> Result<(), Failure> {
+    let failed = || Failure::at::<Errno>(format!("set the limit {:?}", rlimit.resource));
+    match setrlimit(rlimit.resource, rlimit.limit.to_kernel()) {
+        Ok(()) => Ok(()),
+        // Above the runtime's own, and the host keeps CAP_SYS_RESOURCE back from it.
+        Err(Errno::PERM) => {
+            let most = getrlimit(rlimit.resource).maximum.unwrap_or(u64::MAX);
+            let RlimitValues { soft, hard } = rlimit.limit;
+            let lowered = RlimitValues { soft: soft.min(most), hard: hard.min(most) };
+            warnings.push(format!(
+                "the limit {:?} of {soft} and {hard} was refused: it is at most {most} here",
+                rlimit.resource
+            ));
+            setrlimit(rlimit.resource, lowered.to_kernel()).map_err(failed())
+        }
+        Err(e) => Err(failed()(e)),
+    }
 }
 
 fn enter_users(entered: Entered<'_>) -> io::Result<()> {
@@ -139,14 +161,27 @@ impl Last<'_> {
     /// Becomes the program behind the filter. Returns only what went wrong.
     pub(crate) fn become_program(self) -> Result<Infallible, Failure> {
         begin_session(self.process)?;
-        self.run_hooks()?;
         let program = self.find()?;
         install(self.filter)?;
+        if self.hooks.is_some() {
+            // Without any, execve takes the privilege away that the filter needed.
+            self.drop_privilege_for_filter()?;
+        }
+        self.run_hooks()?;
         self.execute(&program)
     }
 
-    /// They are programs of the image. What this process holds beyond the container's own privileges ends with
-    /// their execve.
+    /// Leaves the container's own sets. The filter is there, and must allow capset(2).
+    fn drop_privilege_for_filter(self) -> Result<(), Failure> {
+        match self.process.capabilities {
+            Some(sets) if self.filter.is_some() && self.process.needs_admin_for_filter() => {
+                set_kernel_sets(sets, 0)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// They are programs of the image, which see this process: it has nothing but what is the container's by now.
     fn run_hooks(self) -> Result<(), Failure> {
         let Some(hooks) = self.hooks else { return Ok(()) };
         let state = hooks.state.json("created", Some(rustix::process::getpid()));
@@ -181,13 +216,11 @@ pub(crate) fn hand_over(
     let give_up_there = |failure: Failure| give_up(control, failure.during(Phase::Exec));
     let made = if must_be_first {
         // The privilege to install the filter must not be seen there, so the filter comes before the birth.
-        // It must allow capset(2), clone(2), madvise(2) and the session, as every profile for containers
-        // without no_new_privs does.
+        // It must allow capset(2), clone(2), madvise(2), the session and what hooks take (memfd_create(2),
+        // pidfd_open(2), poll(2)), as every profile for containers without no_new_privs does.
         let program = last.find()?;
         install(last.filter)?;
-        if let Some(sets) = last.process.capabilities {
-            set_kernel_sets(sets, 0)?;
-        }
+        last.drop_privilege_for_filter()?;
         sys::clone_sibling(proof, note, || {
             let begun = begin_session(last.process).and_then(|()| last.run_hooks());
             let unfiltered = Last { filter: None, ..last };

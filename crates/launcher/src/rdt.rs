@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use runtime_spec::IntelRdt;
@@ -79,6 +80,16 @@ impl RdtGroup {
             .map_err(Failure::at(format!("put a process into {}", tasks.display())))
     }
 
+    /// The file that a process which is about to be born enters it through, before anything is born of it.
+    ///
+    /// # Errors
+    /// What failed, and why.
+    pub fn door(&self) -> Result<OwnedFd, Failure> {
+        let tasks = self.directory.join("tasks");
+        let door = fs::File::options().write(true).open(&tasks);
+        door.map(OwnedFd::from).map_err(Failure::at(format!("open {}", tasks.display())))
+    }
+
     /// Removes it, if it was made for one container. One that cannot be removed only takes a place among those
     /// that the processor can tell apart.
     pub fn remove(&self) {
@@ -113,10 +124,18 @@ mod tests {
         gold.join(Pid::from_raw(42).unwrap()).unwrap();
         let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
         assert_eq!((read("gold/schemata"), read("gold/tasks")), ("L3:0=f0\n".into(), "42".into()));
-        RdtGroup::make(dir.path(), &rdt("gold", ""), "c2").unwrap().remove();
-        assert!(dir.path().join("gold").exists());
+        // The next container that names it finds it as it is, and leaves it there.
+        let again = RdtGroup::make(dir.path(), &rdt("gold", ""), "c2").unwrap();
+        assert_eq!((&again, read("gold/schemata")), (&gold, "L3:0=f0\n".to_owned()));
         let own = RdtGroup::make(dir.path(), &rdt("", "L3:0=1"), "c1").unwrap();
-        assert!(dir.path().join("c1").exists() && own.is_own);
+        assert_eq!(read("c1/schemata"), "L3:0=1\n");
+        // The files of a group are the kernel's, and no reason to keep it.
+        for file in ["gold/schemata", "gold/tasks", "c1/schemata"] {
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+        again.remove();
+        own.remove();
+        assert!(dir.path().join("gold").exists() && !dir.path().join("c1").exists());
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use mount::{MountAttr, set_mount_attr};
 pub use namespace::{Namespaces, join_namespace, join_namespaces_of, unshare};
 pub use net::bring_loopback_up;
 pub use netlink::netlink_errors_with_words;
-pub use process::{send_signal, start_time, wait_any_exited, wait_exit};
+pub use process::{end_with_parent, send_signal, start_time, wait_any_exited, wait_exit};
 pub use scm::{MAX_PASSED_FDS, receive, send};
 pub use seal::sealed_memfd;
 pub use seccomp::install_filter;

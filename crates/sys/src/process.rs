@@ -2,8 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, set_parent_process_death_signal,
+};
 
 /// How a child ended, as a shell would say it: its exit code, or 128 + the signal that ended it.
 ///
@@ -52,6 +56,18 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the program that `command` starts killed when the thread that starts it ends (PR_SET_PDEATHSIG of prctl(2)).
+pub fn end_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // If the parent has ended before, nobody will say so any more.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// When the process started, in clock ticks since boot (field 22 of /proc/PID/stat): with the pid
 /// it names one process for the whole uptime.
 ///
@@ -75,9 +91,21 @@ mod tests {
 
     #[test]
     fn a_process_has_a_start_time_that_stays() {
-        let me = rustix::process::getpid();
+        let me = getpid();
         assert!(start_time(me).unwrap() > 0);
         assert_eq!(start_time(me).unwrap(), start_time(me).unwrap());
+    }
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_has_started_it() {
+        let started = std::thread::spawn(|| {
+            let mut command = Command::new("/bin/sleep");
+            end_with_parent(&mut command);
+            command.arg("1000").spawn().unwrap()
+        });
+        let mut child = started.join().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }
 
     #[test]
@@ -87,7 +115,7 @@ mod tests {
                 clippy::zombie_processes,
                 reason = "wait_exit waits for it, which is what is tested"
             )]
-            let child = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
             let pid = Pid::from_child(&child);
             let pidfd =
                 rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();

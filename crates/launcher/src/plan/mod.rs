@@ -6,6 +6,7 @@
 mod capability;
 mod mount;
 mod process;
+mod sysctl;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use crate::hooks::HookState;
 
 pub(crate) use capability::COUNT as CAPABILITY_COUNT;
 pub use mount::{Attributes, MountIds, MountPlan, Source};
-pub use process::{CapabilitySets, ProcessPlan};
+pub use process::{CapabilitySets, ProcessPlan, RlimitPlan, RlimitValues};
 
 /// A spec that this launcher cannot carry out, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +54,7 @@ pub struct Plan {
     pub masked_paths: Vec<PathBuf>,
     /// Read-only paths.
     pub readonly_paths: Vec<PathBuf>,
-    /// Kernel parameters of new namespaces, dotted names.
+    /// Kernel parameters of its own or joined namespaces, dotted names.
     pub sysctls: Vec<(String, String)>,
     /// Whether it asks for a user namespace, which the pod then must have.
     pub wants_users: bool,
@@ -131,19 +132,19 @@ impl Plan {
         let mounts = spec.mounts.iter().enumerate().map(|(i, m)| MountPlan::read(i, m));
         Ok(Self {
             new_namespaces,
-            joined,
             hostname,
             mounts: mounts.collect::<Result<_, _>>()?,
             readonly_root: spec.root.as_ref().is_some_and(|r| r.readonly),
             devices: linux.devices.clone(),
             masked_paths: linux.masked_paths.clone(),
             readonly_paths: linux.readonly_paths.clone(),
-            sysctls: linux.sysctl.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            sysctls: sysctl::read(linux, new_namespaces, &joined)?,
             wants_users: linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User),
             mount_label: linux.mount_label.clone(),
             hooks: HookPlan::read(spec)?,
             rdt: linux.intel_rdt.clone(),
             process: ProcessPlan::read(process)?,
+            joined,
         })
     }
 }
@@ -223,6 +224,13 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_new_and_of_joined_namespaces_are_set() {
+        let rest = r#",{"type":"ipc"},{"type":"network","path":"/run/netns/a"}],
+            "sysctl":{"net.ipv4.ip_forward":"1","kernel.shmmax":"5"}"#;
+        assert_eq!(Plan::read(&linux(rest)).unwrap().sysctls.len(), 2);
+    }
+
+    #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (bad, field) in [
             (spec("{}"), "linux"),
@@ -238,6 +246,14 @@ mod tests {
                 "hooks.poststop",
             ),
             (linux(r#"],"rootfsPropagation":"shared""#), "linux.rootfsPropagation"),
+            (
+                linux(r#",{"type":"network"}],"sysctl":{"kernel.core_pattern":"|/x"}"#),
+                r#"linux.sysctl["kernel.core_pattern"]"#,
+            ),
+            (
+                linux(r#",{"type":"ipc"}],"sysctl":{"net.ipv4.ip_forward":"1"}"#),
+                r#"linux.sysctl["net.ipv4.ip_forward"]"#,
+            ),
         ] {
             assert_eq!(Plan::read(&bad).unwrap_err().field, field);
         }

@@ -133,7 +133,7 @@ pub fn no_descriptor_of_the_launcher_is_left_to_a_program(proof: &SingleThreaded
 }
 
 /// A filter that refuses mkdir (83 on x86_64, 34 mkdirat on others) with EPERM and allows all else.
-fn no_mkdir() -> Vec<u8> {
+pub fn no_mkdir() -> Vec<u8> {
     let number = if cfg!(target_arch = "x86_64") { 83 } else { 34 };
     let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
         let mut bytes = code.to_ne_bytes().to_vec();
@@ -178,6 +178,7 @@ pub fn an_exec_that_could_be_traced_has_its_filter_before_it_is_seen(proof: &Sin
             seat: Seat::Stay,
             users: None,
             tracers,
+            class: None,
         };
         let entered = exec(proof, &request).unwrap();
         assert!(matches!(entered.control.report(), Report::Executed));

@@ -9,6 +9,7 @@ use std::path::Path;
 use launcher::{ChildStdio, Exec, Plan, Report, Seat, Tracers, exec};
 use sys::SingleThreaded;
 
+use crate::adversary::no_mkdir;
 use crate::bundle::{Bundle, wait};
 
 pub fn it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told(proof: &SingleThreaded) {
@@ -210,6 +211,13 @@ pub fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
         .unwrap();
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let null = File::open("/dev/null").unwrap();
+    // A class of caches: whoever enters does it before anything is born of it.
+    let resctrl = tempfile::tempdir().unwrap();
+    std::fs::write(resctrl.path().join("schemata"), "L3:0=ff\n").unwrap();
+    let gold = runtime_spec::IntelRdt { clos_id: "gold".to_owned(), ..Default::default() };
+    std::fs::create_dir(resctrl.path().join("gold")).unwrap();
+    std::fs::write(resctrl.path().join("gold/tasks"), "").unwrap();
+    let class = launcher::RdtGroup::make(resctrl.path(), &gold, "c").unwrap().door().unwrap();
     let request = Exec {
         process: &process,
         container: launched.child.pidfd.as_fd(),
@@ -222,9 +230,11 @@ pub fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
         seat: Seat::Stay,
         users: None,
         tracers: Tracers::Impossible,
+        class: Some(class.as_fd()),
     };
     let exec = exec(proof, &request).unwrap();
     assert!(matches!(exec.control.report(), Report::Executed));
+    assert_eq!(std::fs::read_to_string(resctrl.path().join("gold/tasks")).unwrap(), "0");
     drop(write);
     let mut out = String::new();
     File::from(read).read_to_string(&mut out).unwrap();
@@ -287,7 +297,10 @@ pub fn hooks_run_before_the_program_and_in_the_container(proof: &SingleThreaded)
         env: vec!["PATH=/bin".to_owned()],
         timeout: Some(20),
     };
-    let script = "cat > /tmp/state; id -u > /tmp/who; grep CapEff /proc/self/status >> /tmp/who";
+    // The process that runs them is seen by them, and so has nothing more than they have.
+    let script = "cat > /tmp/state; id -u > /tmp/who; for of in self $PPID; do \
+                  grep -E '^(CapPrm|CapEff|Seccomp):' /proc/$of/status >> /tmp/who; done";
+    bundle.filter = Some(no_mkdir());
     bundle.spec.hooks = Some(runtime_spec::Hooks {
         create_runtime: vec![hook(reached.to_str().unwrap(), &[])],
         start_container: vec![hook("/bin/sh", &["sh", "-c", script])],
@@ -299,7 +312,8 @@ pub fn hooks_run_before_the_program_and_in_the_container(proof: &SingleThreaded)
     let (state, rest) = outcome.out.split_once('\n').unwrap();
     let state: serde_json::Value = serde_json::from_str(state).unwrap();
     assert_eq!((&state["status"], &state["pid"]), (&"created".into(), &1.into()), "{state}");
-    assert_eq!(rest, "0\nCapEff:\t0000000000000021\n", "it has the container's privileges");
+    let own = "CapPrm:\t0000000000000021\nCapEff:\t0000000000000021\nSeccomp:\t2\n";
+    assert_eq!(rest, format!("0\n{own}{own}"), "they have the container's privileges and filter");
     bundle.spec.hooks.as_mut().unwrap().start_container =
         vec![hook("/bin/sh", &["sh", "-c", "echo not today >&2; exit 4"])];
     let error = bundle.run(proof).unwrap_err();
@@ -310,8 +324,9 @@ pub fn an_exec_is_kept_to_its_cpus_and_the_container_is_not(proof: &SingleThread
     let mut bundle = Bundle::new();
     let list = "grep Cpus_allowed_list /proc/self/status";
     bundle.sh(&format!("{list}; sleep 1000"));
+    // CPUs that the runtime cannot have matter to nobody once the process has left the runtime's cgroup.
     bundle.process().exec_cpu_affinity =
-        Some(runtime_spec::CpuAffinity { initial: "0".to_owned(), final_: "0".to_owned() });
+        Some(runtime_spec::CpuAffinity { initial: "1000".to_owned(), final_: "0".to_owned() });
     let plan = Plan::read(&bundle.spec).unwrap();
     let (launched, _output, _) = bundle.ready(proof).unwrap();
     launched.control.start().unwrap();
@@ -332,6 +347,7 @@ pub fn an_exec_is_kept_to_its_cpus_and_the_container_is_not(proof: &SingleThread
         seat: Seat::Stay,
         users: None,
         tracers: Tracers::Impossible,
+        class: None,
     };
     let added = exec(proof, &request).unwrap();
     drop(write);
@@ -346,4 +362,18 @@ pub fn an_exec_is_kept_to_its_cpus_and_the_container_is_not(proof: &SingleThread
     rustix::process::pidfd_send_signal(&launched.child.pidfd, rustix::process::Signal::KILL)
         .unwrap();
     wait(&launched.child.pidfd);
+}
+
+pub fn limits_are_lowered_and_one_that_is_refused_is_said(proof: &SingleThreaded) {
+    let mut bundle = Bundle::new();
+    let limit = |kind: &str, soft, hard| runtime_spec::Rlimit { kind: kind.to_owned(), soft, hard };
+    // The kernel allows nobody as many open files (fs.nr_open).
+    bundle.process().rlimits =
+        vec![limit("RLIMIT_NOFILE", 1 << 40, 1 << 40), limit("RLIMIT_FSIZE", 512 << 10, 1 << 20)];
+    bundle.sh("grep 'Max file size' /proc/self/limits");
+    let outcome = bundle.run(proof).unwrap();
+    let words: Vec<&str> = outcome.out.split_whitespace().collect();
+    assert_eq!(words[3..5], ["524288", "1048576"], "{}", outcome.out);
+    let told = |word: &str| outcome.warnings.iter().any(|warning| warning.contains(word));
+    assert!(told("Nofile") && !told("Fsize"), "{:?}", outcome.warnings);
 }

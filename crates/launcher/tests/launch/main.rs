@@ -24,7 +24,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&SingleThreaded))),*] };
 }
 
-const CASES: [Case; 24] = cases![
+const CASES: [Case; 25] = cases![
     it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told,
     it_sees_its_root_and_nothing_of_the_hosts,
     it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for,
@@ -48,6 +48,7 @@ const CASES: [Case; 24] = cases![
     a_mask_over_a_link_covers_what_it_leads_to_inside,
     hooks_run_before_the_program_and_in_the_container,
     an_exec_is_kept_to_its_cpus_and_the_container_is_not,
+    limits_are_lowered_and_one_that_is_refused_is_said,
     nothing_is_mounted_here_afterwards,
 ];
 
