@@ -1,7 +1,9 @@
 //! Processes of the monitor's own that do what may take long: hooks, and conversations with systemd.
 //!
 //! Always: the loop never waits for one; each has its time and is killed past it, with all that it has started;
-//! it ends with the monitor. Callers: the verbs begin them, `ended` is told of their ends.
+//! it ends with the monitor, and with the container that it is for: a process whose number one uses is waited for
+//! only when that has ended, and so is all that is then done for a container that is gone. Callers: the verbs begin
+//! them, `ended` is told of their ends.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,11 +16,12 @@ use model::{Class, ContainerId};
 use monitor_api::Refusal;
 use runtime_spec::Hook;
 use rustix::fs::{MemfdFlags, Mode, memfd_create};
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use sys::{CloneFlags, Namespaces, clone_child};
 
-use crate::container::{Process, Stage};
-use crate::monitor::{Monitor, kill, wait_for};
+use crate::container::{Container, Process, Stage};
+use crate::dying::Then;
+use crate::monitor::{Monitor, wait_for};
 use crate::poller::Key;
 use crate::verbs::set_up_failed;
 
@@ -41,17 +44,31 @@ pub struct Errand {
     /// What it says of its failure.
     said: File,
     purpose: Purpose,
+    /// Whether nobody wants it any more, so that its failure is nobody's news.
+    is_off: bool,
 }
 
 /// What an errand is for.
 #[derive(Debug)]
 pub enum Purpose {
     /// Seats a container's process in its cgroup.
-    Seat { container: Key },
+    Seat { container: Key, pid: Pid },
     /// Runs the hooks that a container's process waits for.
-    Prepare { container: Key },
+    Prepare { container: Key, pid: Pid },
     /// Runs hooks whose failure changes nothing.
     Tell { container: ContainerId, point: &'static str },
+}
+
+impl Purpose {
+    /// The container that is being set up, and the process of it whose number is used.
+    const fn about(&self) -> Option<(Key, Pid)> {
+        match self {
+            Self::Seat { container, pid } | Self::Prepare { container, pid } => {
+                Some((*container, *pid))
+            }
+            Self::Tell { .. } => None,
+        }
+    }
 }
 
 /// All of them.
@@ -67,11 +84,42 @@ impl Errands {
     /// Kills those that have had their time; their ends are dealt with as any other.
     pub fn stop_late(&mut self, now: Instant) {
         for errand in self.0.iter_mut().filter(|errand| errand.until <= now) {
-            // It leads a group, whose number is its own until it is waited for.
-            let _ = kill_process_group(errand.process.pid, Signal::KILL);
-            kill(&errand.process.pidfd);
+            // Its hooks lead groups of their own, and all of them are of its session.
+            crate::tree::kill(&errand.process);
             errand.until = now + SLACK;
         }
+    }
+
+    /// Whether one that is under way uses this number of a process, which then must stay that process's.
+    pub fn uses(&self, pid: Pid) -> bool {
+        self.0.iter().any(|errand| errand.purpose.about().is_some_and(|(_, used)| used == pid))
+    }
+
+    /// Kills those that set `container` up, with all that they have started; whether there is any. Their ends are
+    /// dealt with as any other.
+    pub fn call_off(&mut self, container: Key) -> bool {
+        self.call_off_if(|(key, _)| key == container)
+    }
+
+    /// The same for those that use this number.
+    pub fn call_off_users_of(&mut self, pid: Pid) -> bool {
+        self.call_off_if(|(_, used)| used == pid)
+    }
+
+    fn call_off_if(&mut self, is: impl Fn((Key, Pid)) -> bool) -> bool {
+        let mut found = false;
+        for errand in self.0.iter_mut().filter(|errand| errand.purpose.about().is_some_and(&is)) {
+            found = true;
+            if !std::mem::replace(&mut errand.is_off, true) {
+                crate::tree::kill(&errand.process);
+            }
+        }
+        found
+    }
+
+    /// Their processes.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.0.iter().map(|errand| &errand.process)
     }
 }
 
@@ -96,14 +144,14 @@ impl Monitor {
         })?;
         let process = Process { pid: child.pid, pidfd: child.pidfd };
         let until = Instant::now() + patience;
-        self.errands.0.push(Errand { process, until, said, purpose });
+        self.errands.0.push(Errand { process, until, said, purpose, is_off: false });
         Ok(())
     }
 
     /// Has systemd make a container's scope around its process, and seats it there.
     pub fn send_to_seat(&mut self, container: Key, cgroup: &Cgroup, pid: Pid) -> io::Result<()> {
         let cgroup = cgroup.clone();
-        self.send(SYSTEMD_PATIENCE, Purpose::Seat { container }, &[], move || {
+        self.send(SYSTEMD_PATIENCE, Purpose::Seat { container, pid }, &[], move || {
             cgroup.join(pid).map_err(|e| crate::cgroup::refused(&e).message)
         })
     }
@@ -122,7 +170,7 @@ impl Monitor {
         let (inside, pid) = (process.pidfd.try_clone()?, process.pid);
         let host = self.host_namespaces()?;
         let keep: Vec<_> = host.iter().map(|(fd, _)| fd.as_fd()).chain([inside.as_fd()]).collect();
-        self.send(patience, Purpose::Prepare { container: key }, &keep, || {
+        self.send(patience, Purpose::Prepare { container: key, pid }, &keep, || {
             let json = state.json("creating", Some(pid));
             enter_host(&host)
                 .and_then(|()| run_hooks("prestart", &all.prestart, &json))
@@ -139,7 +187,8 @@ impl Monitor {
     /// Runs the hooks at `point` of a container's life, whose failure is only said in the log.
     pub fn send_to_tell(&mut self, container: ContainerId, hooks: &HookPlan, at: Point) {
         let (point, list, status, pid) = match at {
-            Point::Started(pid) => ("poststart", &hooks.all.poststart, "running", Some(pid)),
+            Point::Started(Some(pid)) => ("poststart", &hooks.all.poststart, "running", Some(pid)),
+            Point::Started(None) => ("poststart", &hooks.all.poststart, "stopped", None),
             Point::Removed => ("poststop", &hooks.all.poststop, "stopped", None),
         };
         if list.is_empty() {
@@ -157,6 +206,19 @@ impl Monitor {
         if let Err(error) = sent {
             eprintln!("isopod-monitor: container {container}: run the {point} hooks: {error}");
         }
+    }
+
+    /// Takes a container back that could not be set up, once nothing is at work for it any more.
+    pub fn take_back(&mut self, key: Key, container: Container) {
+        if self.errands.call_off(key) {
+            self.leaving.insert(key, container);
+            return;
+        }
+        self.dying.kill(container.cgroup.cgroup(), Then::Remove);
+        crate::volumes::unmount(&container.volumes);
+        self.remove_record(&container.id);
+        let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
+        self.say_goodbye(container.id.clone(), hooks, rdt);
     }
 
     /// Ends what a container that is gone has outside of it.
@@ -189,19 +251,27 @@ impl Monitor {
         let Some(at) = self.errands.0.iter().position(|e| e.process.pid == pid) else {
             return false;
         };
-        let Errand { said, purpose, .. } = self.errands.0.swap_remove(at);
+        let Errand { said, purpose, is_off, .. } = self.errands.0.swap_remove(at);
         let done = match wait_for(pid) {
             0 => Ok(()),
             code => Err(failure(said, code)),
         };
+        let about = purpose.about();
         match purpose {
-            Purpose::Seat { container } => self.seated(container, done),
-            Purpose::Prepare { container } => self.prepared(container, done),
+            // The end of the process that it was for is on the way, and is the answer.
+            Purpose::Seat { .. } | Purpose::Prepare { .. } if is_off && done.is_err() => {}
+            Purpose::Seat { container, .. } => self.seated(container, done),
+            Purpose::Prepare { container, .. } => self.prepared(container, done),
             Purpose::Tell { container, point } => {
                 if let Err(why) = done {
                     eprintln!("isopod-monitor: container {container}: {point}: {why}");
                 }
             }
+        }
+        if let Some((key, _)) = about
+            && let Some(container) = self.leaving.remove(&key)
+        {
+            self.take_back(key, container);
         }
         true
     }
@@ -237,8 +307,8 @@ impl Monitor {
 /// Points of a container's life that nobody waits at.
 #[derive(Debug, Clone, Copy)]
 pub enum Point {
-    /// Its process has become its program.
-    Started(Pid),
+    /// Its process has become its program, and has not ended since, or has.
+    Started(Option<Pid>),
     /// It is gone.
     Removed,
 }

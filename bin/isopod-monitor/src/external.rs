@@ -97,6 +97,11 @@ impl Commands {
         self.running.iter().map(|command| command.until).min()
     }
 
+    /// Their processes.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.running.iter().map(|command| &command.process)
+    }
+
     /// Kills commands that have had their time; their ends are dealt with as any other.
     pub fn stop_late(&mut self, now: Instant) {
         for command in self.running.iter_mut().filter(|command| command.until <= now) {

@@ -19,7 +19,7 @@ use sys::SingleThreaded;
 
 use crate::attach::Attaches;
 use crate::connection::{Connection, Gone, Incoming};
-use crate::container::{Container, ReplyTo, StoredFilter};
+use crate::container::{Container, Process, ReplyTo, StoredFilter};
 use crate::dying::Dying;
 use crate::errands::Errands;
 use crate::exec::Exec;
@@ -49,6 +49,8 @@ pub struct Monitor {
     pub dying: Dying,
     /// Processes that do what may take long.
     pub errands: Errands,
+    /// Containers that could not be set up, until nothing is at work for them any more. Nobody finds them.
+    pub leaving: BTreeMap<Key, Container>,
     /// Filters in use, so that equal ones are kept once.
     pub filters: Vec<StoredFilter>,
     pub stopping: bool,
@@ -86,6 +88,7 @@ impl Monitor {
             commands: Commands::default(),
             dying: Dying::default(),
             errands: Errands::default(),
+            leaving: BTreeMap::new(),
             filters: Vec::new(),
             stopping: false,
             logged: LogTotals::default(),
@@ -338,11 +341,26 @@ impl Monitor {
     fn reap(&mut self) {
         let mut signals = [0; 1024];
         let _ = rustix::io::read(&self.signals, &mut signals);
-        while let Ok(Some(pid)) = sys::wait_any_exited() {
+        while let Some(pid) = self.next_ended() {
             if !verbs::child_ended(self, pid) {
                 let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             }
         }
+    }
+
+    /// Some child that has ended, but for one whose number is in use: while it is not waited for nobody else gets
+    /// the number.
+    fn next_ended(&mut self) -> Option<Pid> {
+        let pid = sys::wait_any_exited().ok().flatten()?;
+        if !self.errands.call_off_users_of(pid) {
+            return Some(pid);
+        }
+        // The kernel names the same one until it is waited for. Orphans wait with it.
+        let of_containers = self.containers.values().filter_map(|c| c.process.as_ref());
+        let of_execs = self.execs.values().filter_map(|exec| exec.process.as_ref());
+        let all = of_containers.chain(of_execs).chain(self.commands.processes());
+        let mut all = all.chain(self.errands.processes());
+        all.find(|child| !self.errands.uses(child.pid) && has_ended(child)).map(|child| child.pid)
     }
 
     /// Forgets the record of a container's end.
@@ -371,6 +389,11 @@ impl Monitor {
             refuse(model::Class::NotFound, format!("container {id} is not in this pod's monitor"))
         })
     }
+}
+
+fn has_ended(child: &Process) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(child.pidfd.as_fd()), options).is_ok_and(|status| status.is_some())
 }
 
 /// Waits for a child that is known to have ended, and says how.

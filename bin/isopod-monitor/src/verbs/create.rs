@@ -92,12 +92,13 @@ fn own(
     let machine =
         machine.ok_or_else(|| refuse(Class::FailedPrecondition, "this monitor has no pod yet"))?;
     let (cgroup, mut spans) = ContainerCgroup::create(machine, spec)?;
-    let rdt = plan.rdt.as_ref().map(|rdt| {
+    let make_group = |rdt: &_| {
         RdtGroup::make(Path::new(launcher::RESCTRL), rdt, request.container.as_str())
             .map_err(step_failed(launcher::Phase::Cgroup))
-    });
-    let launched = rdt.transpose().and_then(|rdt| {
-        let streams = Streams::open(&request)?;
+    };
+    let launched = Streams::open(&request).and_then(|streams| {
+        // There are few of them, so nothing that may fail stands between it and its undo.
+        let rdt = plan.rdt.as_ref().map(make_group).transpose()?;
         let launched = launch(monitor, &request, &plan, filter.as_ref(), &cgroup, &streams);
         match launched {
             Ok(launched) => Ok((rdt, streams, launched)),
@@ -454,7 +455,7 @@ pub fn started(monitor: &mut Monitor, key: Key, reply: ReplyTo, at: Timestamp) {
     fault::point!("monitor.started");
     monitor.reply(reply, Ok(Reply::Started { at }));
     let Some(container) = monitor.containers.get_mut(&key) else { return };
-    let Some(pid) = container.process.as_ref().map(|process| process.pid) else { return };
+    let pid = container.process.as_ref().map(|process| process.pid);
     let Some(hooks) = container.hooks.take() else { return };
     let id = container.id.clone();
     monitor.send_to_tell(id, &hooks, Point::Started(pid));
@@ -489,8 +490,13 @@ fn set_up(
             }
         }
         Report::AtHooks => {
+            let is_dead = container.process.is_none();
             container.stage = Stage::SettingUp { reply, control, spans };
             monitor.containers.insert(key, container);
+            if is_dead {
+                // Its end is dealt with next, and is the answer.
+                return;
+            }
             if let Err(error) = monitor.send_to_prepare(key) {
                 set_up_failed(monitor, key, failed("run the hooks")(error));
             }
@@ -534,8 +540,5 @@ fn discard(monitor: &mut Monitor, key: Key) {
     if let Some(process) = &container.process {
         kill(&process.pidfd);
     }
-    monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
-    volumes::unmount(&container.volumes);
-    let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
-    monitor.say_goodbye(container.id.clone(), hooks, rdt);
+    monitor.take_back(key, container);
 }

@@ -33,11 +33,14 @@ pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
 }
 
 fn container_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
+    // It is dead, and nothing is begun for it any more: no hooks, and no exec.
+    if let Some(container) = monitor.containers.get_mut(&key) {
+        container.process = None;
+    }
     // What it said before its end comes first; whoever waits for its launch is answered by that.
     launch_reported(monitor, key);
     let code = wait_for(pid);
     let Some(container) = monitor.containers.get_mut(&key) else { return };
-    container.process = None;
     match std::mem::replace(&mut container.stage, Stage::Running) {
         Stage::SettingUp { reply, .. } => {
             let message = format!("its process ended with {code} while it was being set up");
@@ -85,12 +88,9 @@ pub fn end_container(monitor: &mut Monitor, key: Key, code: i32) {
 
 /// A container that could not be set up leaves nothing behind.
 fn forget(monitor: &mut Monitor, key: Key) {
-    let Some(container) = monitor.containers.remove(&key) else { return };
-    monitor.dying.kill(container.cgroup.cgroup(), Then::Remove);
-    crate::volumes::unmount(&container.volumes);
-    monitor.remove_record(&container.id);
-    let (hooks, rdt) = (container.hooks.as_deref(), container.rdt.as_ref());
-    monitor.say_goodbye(container.id.clone(), hooks, rdt);
+    if let Some(container) = monitor.containers.remove(&key) {
+        monitor.take_back(key, container);
+    }
 }
 
 fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {

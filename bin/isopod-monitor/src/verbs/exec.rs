@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use launcher::{ChildStdio, Report};
+use launcher::{ChildStdio, RdtGroup, Report};
 use model::{Class, State};
 use monitor_api::{Exec as Request, Refusal, Reply};
 use runtime_spec::ConsoleSize;
@@ -53,10 +53,18 @@ pub fn exec(
         }
     };
     let size = request.terminal.map(|size| ConsoleSize { height: size.height, width: size.width });
-    let plan = identity
+    let mut plan = identity
         .process
         .with_command(&request.args, size)
         .map_err(|bad| refuse(Class::InvalidArgument, format!("{}: {}", bad.field, bad.problem)))?;
+    // An update may have changed it since the container was made.
+    plan.oom_score_adj = current_oom_score(process).or(plan.oom_score_adj);
+    let door = container.rdt.as_ref().map(RdtGroup::door).transpose();
+    // It runs with the class of all others then.
+    let class = door.unwrap_or_else(|error| {
+        eprintln!("isopod-monitor: {}: {}", error.what, error.source);
+        None
+    });
     let stdio = match fds.as_slice() {
         [stdin, stdout, stderr] => ChildStdio::Streams {
             stdin: stdin.as_fd(),
@@ -76,6 +84,7 @@ pub fn exec(
             seat,
             users,
             tracers: monitor.tracers(),
+            class: class.as_ref().map(OwnedFd::as_fd),
         };
         launcher::exec(&monitor.proof, &order)
     });
@@ -88,10 +97,6 @@ pub fn exec(
     };
     let watched = monitor.poller.add(&launched.control, Source::ExecLaunch(key));
     let process = Process { pid: launched.child.pid, pidfd: launched.child.pidfd };
-    // Whoever its process hands its place to is born in the same class.
-    if let Some(Err(error)) = container.rdt.as_ref().map(|rdt| rdt.join(process.pid)) {
-        eprintln!("isopod-monitor: {}: {}", error.what, error.source);
-    }
     let stage = match &watched {
         Ok(()) => ExecStage::Entering { reply, control: launched.control, terminal: None },
         Err(_) => {
@@ -109,6 +114,12 @@ pub fn exec(
     };
     monitor.execs.insert(key, exec);
     watched.map_err(failed("watch the process"))
+}
+
+/// The OOM score adjustment of a container's first process, which nobody has waited for.
+fn current_oom_score(first: &Process) -> Option<i32> {
+    let path = format!("/proc/{}/oom_score_adj", first.pid.as_raw_nonzero());
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// A process that enters a container has something to say.

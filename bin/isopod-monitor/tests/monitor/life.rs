@@ -213,3 +213,37 @@ async fn a_rotated_log_goes_on_and_a_limited_one_drops_lines_and_says_so() {
     assert_eq!(kept.len() as u64 + count, 2001);
     assert!(kept.iter().enumerate().all(|(i, line)| *line == (i + 1).to_string()), "{kept:?}");
 }
+
+#[tokio::test]
+async fn a_container_that_ends_while_its_hooks_run_ends_them_before_it_is_gone() {
+    let pod = Pod::new().await;
+    let mut container = pod.container("one", "true");
+    let at = |name: &str| pod.dir.path().join(name);
+    let (hook, state, after) = (at("hook"), at("state"), at("after"));
+    let script = |script: String| json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    // What the hook has started is told by the number of a process of its own.
+    let running = format!(
+        "cat > {}; sleep 1000 & echo $! > {1}.new; mv {1}.new {1}; sleep 1000",
+        state.display(),
+        hook.display()
+    );
+    let afterwards = format!(
+        "is=alive; for i in $(seq 300); do grep -q sleep /proc/$(cat {})/cmdline || is=dead; \
+         [ $is = dead ] && break; sleep 0.01; done; echo $is > {1}.new; mv {1}.new {1}",
+        hook.display(),
+        after.display()
+    );
+    container.spec["hooks"] =
+        json!({"createRuntime": [script(running)], "poststop": [script(afterwards)]});
+    let id = container.id.clone();
+    let killed = async {
+        file_with(&hook, "\n").await;
+        within(pod.monitor().kill(id.clone(), Signal::KILL, KillScope::All)).await.unwrap();
+    };
+    let (created, ()) = tokio::join!(container.create_in(&pod), killed);
+    let refused = created.unwrap_err().to_string();
+    assert!(refused.contains("while it was being set up"), "{refused}");
+    assert_eq!(file_with(&after, "\n").await, "dead\n", "its hooks outlive it");
+    assert!(std::fs::read_to_string(&state).unwrap().contains("creating"));
+    assert!(within(pod.monitor().hello()).await.unwrap().containers.is_empty());
+}
