@@ -125,7 +125,8 @@ usage: isopod oci [--root DIR] [--log FILE] [--log-format text|json] [--systemd-
   delete [--force] ID
   run [--detach] [as create] ID
   exec [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--tty]
-       [--cwd DIR] [--env NAME=VALUE] [--user UID[:GID]] ID [COMMAND…]
+       [--cwd DIR] [--env NAME=VALUE] [--user UID[:GID]] [--additional-gids GID] [--cap NAME]
+       ID [COMMAND…]
   ps [--format table|json] ID
   list [--quiet] [--format table|json]
   update [--resources FILE|-] [--memory BYTES] [--cpu-quota USEC] [--pids-limit N] … ID
@@ -148,6 +149,22 @@ impl Invocation {
     /// Whether a flag is there.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.options.iter().any(|(n, value)| n == name && value != "false")
+    }
+
+    /// Refuses what other runtimes do at these options and this one does not. Those that change nothing that a
+    /// container could see are taken.
+    pub(crate) fn refuse_unsupported(&self) -> Result<(), OciError> {
+        let refused = [
+            ("preserve-fds", self.value("preserve-fds").is_some_and(|number| number != "0")),
+            ("cgroup", self.value("cgroup").is_some()),
+            ("ignore-paused", self.has("ignore-paused")),
+        ];
+        match refused.iter().find(|(_, is_there)| *is_there) {
+            Some((name, _)) => {
+                Err(OciError::Usage(format!("{}: --{name} is not supported", self.verb)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The container's id.
@@ -282,6 +299,23 @@ mod tests {
         assert_eq!(line.words, ["id", "KILL", "--all"]);
         let line = read(&words("delete id --force")).unwrap();
         assert!(line.has("force"));
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused_by_name() {
+        for (line, name) in [
+            ("create --preserve-fds 2 id", "--preserve-fds"),
+            ("exec --preserve-fds=1 id sh", "--preserve-fds"),
+            ("exec --cgroup /sub id sh", "--cgroup"),
+            ("exec --ignore-paused id sh", "--ignore-paused"),
+        ] {
+            let refused = read(&words(line)).unwrap().refuse_unsupported();
+            let Err(OciError::Usage(said)) = refused else { panic!("{line} is taken") };
+            assert!(said.contains(name), "{said}");
+        }
+        for line in ["create --preserve-fds 0 id", "exec --cap CAP_KILL -g 5 id sh"] {
+            read(&words(line)).unwrap().refuse_unsupported().unwrap();
+        }
     }
 
     #[test]

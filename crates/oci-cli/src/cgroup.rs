@@ -9,27 +9,61 @@ use rustix::process::Pid;
 
 use crate::error::OciError;
 
+/// Where the cgroups of containers are whose spec names none. An id alone could be the name of somebody else's.
+const OWN: &str = "/isopod-oci";
+
+/// A container's cgroup.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) cgroup: Cgroup,
+    /// Whether it was not there before. One that was stays.
+    pub(crate) is_new: bool,
+}
+
+impl Place {
+    /// Takes it back, if it was made for a container that is not to be.
+    pub(crate) fn undo(&self) {
+        if self.is_new {
+            // The error before is the one that is told.
+            let _ = self.cgroup.kill_all();
+            let _ = self.cgroup.remove();
+        }
+    }
+}
+
 /// The cgroup that `spec` names, or one by the container's id where it names none.
 pub(crate) fn path_of(spec: &Spec, id: &str) -> Result<CgroupPath, OciError> {
     let text = spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
-    let text = if text.is_empty() { format!("/{id}") } else { text.to_owned() };
+    let text = if text.is_empty() { format!("{OWN}/{id}") } else { text.to_owned() };
     Ok(Driver::read_cgroups_path(&text).map_err(CgroupError::from)?.1)
 }
 
-/// Makes it, with the limits of `spec`.
+/// Makes it, with the limits of `spec`. One that has processes already is somebody else's: its limits are not
+/// the container's to set, nor are its processes the container's to end.
 pub(crate) fn create(
     hierarchies: &Hierarchies,
     path: &CgroupPath,
     spec: &Spec,
-) -> Result<Cgroup, OciError> {
-    let cgroup = Cgroup::create(hierarchies, path)?;
+) -> Result<Place, OciError> {
+    let found = Cgroup::at(hierarchies, path);
+    let is_new = !found.exists();
+    expect_empty(&found)?;
+    let place = Place { cgroup: Cgroup::create(hierarchies, path)?, is_new };
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    if let Some(Err(error)) = resources.map(|resources| cgroup.apply(resources)) {
-        // Nothing is in it yet; what cannot be removed is told by the error before it.
-        let _ = cgroup.remove();
-        return Err(error.into());
+    let limited = expect_empty(&place.cgroup)
+        .and_then(|()| Ok(resources.map_or(Ok(()), |resources| place.cgroup.apply(resources))?));
+    limited.inspect_err(|_| place.undo())?;
+    Ok(place)
+}
+
+fn expect_empty(cgroup: &Cgroup) -> Result<(), OciError> {
+    match cgroup.occupants()?.len() {
+        0 => Ok(()),
+        there => Err(OciError::WrongState {
+            what: format!("use the cgroup {}", cgroup.path()),
+            problem: format!("it is not empty: there are {there} processes in it"),
+        }),
     }
-    Ok(cgroup)
 }
 
 /// How a container is shown the hierarchies.

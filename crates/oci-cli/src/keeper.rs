@@ -3,7 +3,8 @@
 //! A launched process ends when nobody holds the other end of that socket any more, so that nothing is left
 //! of a launcher that died. `create` ends and is meant to; so it leaves a process behind that holds the end,
 //! and waits for `start` on a socket in the container's directory. It ends with the start, or with the
-//! container. Always: it has nothing else of `create`'s: no descriptor, no directory, no mount.
+//! container. Always: it has nothing else of `create`'s: no descriptor, no directory, no mount; what it removes is
+//! in the directory that was the container's when it was made, whatever has its name by then.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use launcher::{Control, LaunchError, Report};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, unlinkat};
 use sys::{CloneFlags, SingleThreaded, clone_child};
 
 use crate::error::OciError;
@@ -25,29 +27,42 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The word that says that it was started.
 const STARTED: &[u8] = b"started";
 
+/// The socket on which the order to start is waited for.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    /// The container's directory, which it is in.
+    directory: File,
+}
+
+impl Listener {
+    pub(crate) fn bind(directory: &Directory) -> Result<Self, OciError> {
+        let bind = || -> io::Result<Self> {
+            let (directory, path) = through(directory.path())?;
+            Ok(Self { socket: UnixListener::bind(path)?, directory })
+        };
+        bind().map_err(OciError::io("make the socket that the container is started through"))
+    }
+}
+
 /// Leaves a keeper for `control` behind. `host_mounts` is where it lives.
 pub(crate) fn leave(
     proof: &SingleThreaded,
-    directory: &Directory,
+    listener: &Listener,
     control: Control,
     host_mounts: &OwnedFd,
 ) -> Result<(), OciError> {
-    let failed = || OciError::io::<io::Error>("leave a process that keeps the container's socket");
-    let path = through(directory.path()).map_err(failed())?;
-    let listener = UnixListener::bind(&path.1).map_err(failed())?;
-    let start = directory.start();
     let child = clone_child(proof, CloneFlags::default(), |in_child| {
-        let kept = [control.as_fd(), listener.as_fd(), host_mounts.as_fd()];
+        let Listener { socket, directory } = listener;
+        let kept = [control.as_fd(), socket.as_fd(), directory.as_fd(), host_mounts.as_fd()];
         let settled = in_child.close_all_but(&kept).and_then(|()| settle(host_mounts));
         match settled {
-            Ok(()) => keep(&control, &listener, &start),
+            Ok(()) => keep(&control, listener),
             Err(_) => sys::exit_now(1),
         }
     });
-    child.map(drop).map_err(|e| {
-        let _ = std::fs::remove_file(directory.start());
-        failed()(e)
-    })
+    let failed = OciError::io("leave a process that keeps the container's socket");
+    child.map(drop).map_err(failed)
 }
 
 /// Lets go of everything that is the caller's.
@@ -63,21 +78,21 @@ fn settle(host_mounts: &OwnedFd) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-fn keep(control: &Control, listener: &UnixListener, path: &Path) -> Infallible {
+fn keep(control: &Control, listener: &Listener) -> Infallible {
+    let Listener { socket, directory } = listener;
     loop {
         let mut ready =
-            [PollFd::new(listener, PollFlags::IN), PollFd::new(control, PollFlags::empty())];
+            [PollFd::new(socket, PollFlags::IN), PollFd::new(control, PollFlags::empty())];
         if poll(&mut ready, None).is_err() {
             continue;
         }
         if !ready[1].revents().is_empty() {
-            // The process has ended, so nobody can start it any more.
-            let _ = std::fs::remove_file(path);
+            // The process has ended, so nobody can start it any more, and the socket tells nobody anything.
             sys::exit_now(0);
         }
-        if let Ok((caller, _)) = listener.accept() {
+        if let Ok((caller, _)) = socket.accept() {
             // From here on it is no longer waiting, whatever comes of it.
-            let _ = std::fs::remove_file(path);
+            let _ = unlinkat(directory, Directory::start_name(), AtFlags::empty());
             let answer = match start(control) {
                 Ok(()) => STARTED.to_vec(),
                 Err(error) => serde_json::to_vec(&error).unwrap_or_default(),

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use cgroups::{Cgroup, Hierarchies};
+use cgroups::Hierarchies;
 use launcher::{
     ChildStdio, Control, Create, Filter, OwnedNamespaces, PidHome, Plan, Report, RootSource, Users,
 };
@@ -14,33 +15,42 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use sys::{Child, Namespaces, SingleThreaded};
 
 use crate::args::Invocation;
-use crate::cgroup;
+use crate::cgroup::{self, Place};
 use crate::config::Bundle;
 use crate::error::OciError;
+use crate::keeper::Listener;
 use crate::record::{Directory, Mappings, Record, now};
 
 /// A container whose process waits for its start.
 #[derive(Debug)]
 pub(crate) struct Created {
-    pub(crate) directory: Directory,
     pub(crate) child: Child,
     pub(crate) control: Control,
+    /// Where the order to start it is waited for, if somebody else gives it.
+    pub(crate) listener: Option<Listener>,
     /// Where this process was before it made a mount namespace of its own.
     pub(crate) host_mounts: OwnedFd,
+}
+
+/// Who gives the order to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// This process itself.
+    Caller,
+    /// Somebody who asks the keeper.
+    Later,
 }
 
 /// What one of a failed launch leaves is taken back.
 struct Undo<'a> {
     directory: &'a Directory,
-    cgroup: Option<&'a Cgroup>,
+    cgroup: Option<&'a Place>,
 }
 
 impl Undo<'_> {
     fn back(self, error: OciError) -> OciError {
         if let Some(cgroup) = self.cgroup {
-            // The error before is the one that is told.
-            let _ = cgroup.kill_all();
-            let _ = cgroup.remove();
+            cgroup.undo();
         }
         let _ = self.directory.remove();
         error
@@ -48,7 +58,11 @@ impl Undo<'_> {
 }
 
 /// Does what `create` and `run` have in common.
-pub(crate) fn create(proof: &SingleThreaded, line: &Invocation) -> Result<Created, OciError> {
+pub(crate) fn create(
+    proof: &SingleThreaded,
+    line: &Invocation,
+    starter: Starter,
+) -> Result<Created, OciError> {
     let id = line.id()?;
     let here = std::env::current_dir().map_err(OciError::io("find the working directory"))?;
     let bundle = Bundle::read(&here.join(line.value("bundle").unwrap_or(".")))?;
@@ -61,11 +75,15 @@ pub(crate) fn create(proof: &SingleThreaded, line: &Invocation) -> Result<Create
     let launched = launch(proof, &bundle, &directory, &made, console.as_deref());
     let undo = || Undo { directory: &directory, cgroup: Some(&made.cgroup) };
     let (child, control, host_mounts) = launched.map_err(|e| undo().back(e))?;
-    let recorded = record(&bundle, id, &made, &child)
-        .and_then(|record| directory.write(&record))
-        .and_then(|()| pid_file.map_or(Ok(()), |path| write_pid(&path, &child)));
+    // Whoever finds the record finds whether it waits: so the socket comes before it.
+    let listener = (starter == Starter::Later).then(|| Listener::bind(&directory)).transpose();
+    let recorded = listener.and_then(|listener| {
+        directory.write(&record(&bundle, id, &made, &child)?)?;
+        pid_file.map_or(Ok(()), |path| write_pid(&path, &child))?;
+        Ok(listener)
+    });
     match recorded {
-        Ok(()) => Ok(Created { directory, child, control, host_mounts }),
+        Ok(listener) => Ok(Created { child, control, listener, host_mounts }),
         Err(error) => {
             let error = undo().back(error);
             Err(error)
@@ -76,19 +94,46 @@ pub(crate) fn create(proof: &SingleThreaded, line: &Invocation) -> Result<Create
 /// What there is of a container before its process.
 struct Made {
     hierarchies: Hierarchies,
-    cgroup: Cgroup,
+    cgroup: Place,
     users: Option<Mappings>,
 }
 
 fn prepare(bundle: &Bundle, id: &str, directory: &Directory) -> Result<Made, OciError> {
     let users = bundle.users()?;
     // What the launcher cannot do is told before anything is made.
-    bundle.plan()?;
+    refuse_parameters_of_the_host(&bundle.plan()?)?;
     bundle.write_filter(directory)?;
     let hierarchies = Hierarchies::detect()?;
     let path = cgroup::path_of(&bundle.spec, id)?;
     let cgroup = cgroup::create(&hierarchies, &path, &bundle.spec)?;
     Ok(Made { hierarchies, cgroup, users })
+}
+
+/// A namespace that is joined by its path may be the host's own, and its parameters the host's.
+fn refuse_parameters_of_the_host(plan: &Plan) -> Result<(), OciError> {
+    if plan.sysctls.is_empty() {
+        return Ok(());
+    }
+    for (kind, path) in &plan.joined {
+        let own = match *kind {
+            Namespaces::NETWORK => "net",
+            Namespaces::IPC => "ipc",
+            Namespaces::UTS => "uts",
+            _ => continue,
+        };
+        let look = |path: &Path| {
+            let found = std::fs::metadata(path);
+            let found = found.map_err(OciError::io(format!("look at {}", path.display())))?;
+            Ok::<_, OciError>((found.dev(), found.ino()))
+        };
+        if look(path)? == look(&Path::new("/proc/self/ns").join(own))? {
+            return Err(OciError::Usage(format!(
+                "config.json: linux.sysctl: the namespace {} is the host's",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn launch(
@@ -121,7 +166,7 @@ fn launch(
     let view = cgroup::view(&made.hierarchies);
     let place = directory.place();
     let stdio = if console.is_some() { ChildStdio::Terminal } else { own_streams() };
-    let launched = cgroup::seated(Some(&made.cgroup), |seat| {
+    let launched = cgroup::seated(Some(&made.cgroup.cgroup), |seat| {
         let order = Create {
             plan: &plan,
             root: RootSource::Directory(&bundle.rootfs),
@@ -186,6 +231,10 @@ fn enter(
             plan.new_namespaces = plan.new_namespaces.without(kind);
         }
     }
+    if made.network.is_some() {
+        // It is not new any more to whoever sets the container up.
+        sys::bring_loopback_up().map_err(OciError::io("bring the loopback interface up"))?;
+    }
     Ok(made)
 }
 
@@ -217,7 +266,8 @@ fn record(bundle: &Bundle, id: &str, made: &Made, child: &Child) -> Result<Recor
         annotations: bundle.spec.annotations.clone(),
         pid: child.pid.as_raw_nonzero().get(),
         start_time,
-        cgroup: Some(made.cgroup.path().clone()),
+        cgroup: Some(made.cgroup.cgroup.path().clone()),
+        keeps_cgroup: !made.cgroup.is_new,
         process: bundle.spec.process.clone().unwrap_or_default(),
         users: made.users.clone(),
     })

@@ -37,8 +37,11 @@ pub(crate) struct Record {
     /// Its first process, and when that began in clock ticks since boot.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
-    /// Its cgroup, if its spec names one.
+    /// Its cgroup.
     pub(crate) cgroup: Option<CgroupPath>,
+    /// Whether that was there before, and stays after it.
+    #[serde(default)]
+    pub(crate) keeps_cgroup: bool,
     /// What an exec takes over.
     pub(crate) process: Process,
     /// Its user namespace's mappings, if it has one.
@@ -232,6 +235,7 @@ mod tests {
             pid,
             start_time,
             cgroup: None,
+            keeps_cgroup: false,
             process: Process::default(),
             users: None,
         }

@@ -7,8 +7,10 @@ use crate::error::OciError;
 use crate::{keeper, launch};
 
 pub(super) fn create(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
-    let launch::Created { directory, child, control, host_mounts } = launch::create(proof, line)?;
-    keeper::leave(proof, &directory, control, &host_mounts).inspect_err(|_| {
+    let launch::Created { child, control, listener, host_mounts } =
+        launch::create(proof, line, launch::Starter::Later)?;
+    let Some(listener) = listener else { return Ok(0) };
+    keeper::leave(proof, &listener, control, &host_mounts).inspect_err(|_| {
         // Its control socket has gone with the error, so its process ends by itself.
         super::delete::clear(line, &child.pidfd);
     })?;

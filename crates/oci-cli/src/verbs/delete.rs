@@ -36,11 +36,18 @@ pub(super) fn delete(line: &Invocation) -> Result<u8, OciError> {
 
 /// Ends it and removes what there is of it.
 pub(super) fn remove(directory: &Directory, record: &Record) -> Result<(), OciError> {
-    if let Some(process) = record.process() {
-        end(&process);
+    let (process, cgroup) = (record.process(), record.cgroup()?);
+    if let Some(process) = &process {
+        let _ = pidfd_send_signal(process, Signal::KILL);
     }
-    if let Some(cgroup) = record.cgroup()? {
+    if let Some(cgroup) = &cgroup {
+        // Also those that stand still, and would not end before they are let go.
         cgroup.kill_all()?;
+    }
+    if let Some(process) = &process {
+        wait_for(process);
+    }
+    if let Some(cgroup) = cgroup.filter(|_| !record.keeps_cgroup) {
         cgroup.remove()?;
     }
     directory.remove()
@@ -48,13 +55,13 @@ pub(super) fn remove(directory: &Directory, record: &Record) -> Result<(), OciEr
 
 /// The same for one that was to be and cannot; what goes wrong is not told, for something else was first.
 pub(super) fn clear(line: &Invocation, process: &OwnedFd) {
-    end(process);
+    let _ = pidfd_send_signal(process, Signal::KILL);
+    wait_for(process);
     if let Ok((directory, record)) = super::find(line) {
         let _ = remove(&directory, &record);
     }
 }
 
-fn end(process: &OwnedFd) {
-    let _ = pidfd_send_signal(process, Signal::KILL);
+fn wait_for(process: &OwnedFd) {
     let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&ENDING));
 }

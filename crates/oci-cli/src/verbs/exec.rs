@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use launcher::{ChildStdio, Filter, ProcessPlan, Report, Tracers, Users};
 use runtime_spec::{Process, User};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sys::{Child, HandOver, SingleThreaded};
 
 use crate::args::Invocation;
@@ -25,6 +25,7 @@ pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciE
         what: format!("run a command in the container {}", record.id),
         problem: "container not running".to_owned(),
     })?;
+    refuse_what_a_document_says(line)?;
     let plan = ProcessPlan::read(&process(line, &record)?)?;
     let console = line
         .value("console-socket")
@@ -39,7 +40,9 @@ pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciE
         File::open(format!("/proc/{}/ns/user", record.pid)).map(|file| (OwnedFd::from(file), ids))
     });
     let users = users.transpose().map_err(OciError::io("open the container's user namespace"))?;
-    let cgroup = record.cgroup()?;
+    // Its number is its own as long as it lives, which its descriptor says.
+    let beside = Pid::from_raw(record.pid);
+    let cgroup = record.cgroup()?.zip(beside).map(|(cgroup, first)| cgroup.beside(first));
     let launched = cgroup::seated(cgroup.as_ref(), |seat| {
         let order = launcher::Exec {
             process: &plan,
@@ -58,6 +61,8 @@ pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciE
             }),
             // What was run in it before may have more than it has itself.
             tracers: Tracers::Possible,
+            // Classes are refused with the container.
+            class: None,
         };
         launcher::exec(proof, &order)
     })?;
@@ -104,7 +109,7 @@ fn process(line: &Invocation, record: &Record) -> Result<Process, OciError> {
         process.apparmor_profile =
             process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
         process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
-        process.no_new_privileges |= own.no_new_privileges;
+        process.no_new_privileges |= own.no_new_privileges || line.has("no-new-privs");
         if process.rlimits.is_empty() {
             process.rlimits.clone_from(&own.rlimits);
         }
@@ -114,7 +119,7 @@ fn process(line: &Invocation, record: &Record) -> Result<Process, OciError> {
     process.args = line.words.get(1..).unwrap_or_default().to_vec();
     process.terminal = line.has("tty");
     process.no_new_privileges |= line.has("no-new-privs");
-    process.env.extend(line.values("env").map(str::to_owned));
+    line.values("env").for_each(|variable| set_variable(&mut process.env, variable));
     if let Some(cwd) = line.value("cwd") {
         process.cwd = cwd.into();
     }
@@ -125,18 +130,48 @@ fn process(line: &Invocation, record: &Record) -> Result<Process, OciError> {
         process.apparmor_profile = Some(profile.to_owned());
     }
     if let Some(user) = line.value("user") {
-        process.user = user_of(user)?;
+        process.user = user_of(user, process.user)?;
+    }
+    for group in line.values("additional-gids") {
+        let bad = |_| OciError::Usage(format!("--additional-gids {group:?} is not a number"));
+        process.user.additional_gids.push(group.parse().map_err(bad)?);
+    }
+    // One without any sets has all that the runtime has.
+    if let Some(sets) = &mut process.capabilities {
+        for name in line.values("cap") {
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+                set.push(name.to_owned());
+            }
+        }
     }
     Ok(process)
 }
 
-/// `UID` or `UID:GID`.
-fn user_of(text: &str) -> Result<User, OciError> {
+/// What a document says is not said by an option too.
+fn refuse_what_a_document_says(line: &Invocation) -> Result<(), OciError> {
+    let options = ["cwd", "env", "user", "additional-gids", "cap", "apparmor", "process-label"];
+    match options.iter().find(|name| line.value("process").and(line.value(name)).is_some()) {
+        Some(name) => Err(OciError::Usage(format!("--{name} is for --process FILE to say"))),
+        None => Ok(()),
+    }
+}
+
+/// Adds `NAME=VALUE`, in place of what the name had before.
+fn set_variable(env: &mut Vec<String>, variable: &str) {
+    fn name_of(variable: &str) -> &str {
+        variable.split_once('=').map_or(variable, |(name, _)| name)
+    }
+    env.retain(|known| name_of(known) != name_of(variable));
+    env.push(variable.to_owned());
+}
+
+/// `UID` or `UID:GID`; all else stays as the container has it.
+fn user_of(text: &str, own: User) -> Result<User, OciError> {
     let bad = || OciError::Usage(format!("--user {text:?} is not UID or UID:GID"));
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     let uid = uid.parse().map_err(|_| bad())?;
-    let gid = gid.parse().map_err(|_| bad())?;
-    Ok(User { uid, gid, ..User::default() })
+    let gid = gid.map_or(Ok(own.gid), |gid| gid.parse().map_err(|_| bad()))?;
+    Ok(User { uid, gid, ..own })
 }
 
 #[cfg(test)]
@@ -144,12 +179,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_two_numbers() {
-        let user = user_of("5:6").unwrap();
+    fn a_user_is_one_number_or_two_and_the_rest_is_the_containers() {
+        let own = || User { uid: 1, gid: 2, umask: Some(0o77), additional_gids: vec![3] };
+        let user = user_of("5:6", own()).unwrap();
         assert_eq!((user.uid, user.gid), (5, 6));
-        assert_eq!(user_of("7").unwrap().gid, 0);
+        assert_eq!(user_of("7", own()).unwrap(), User { uid: 7, ..own() });
         for bad in ["", "a", "1:", "1:b", "-1"] {
-            assert!(user_of(bad).is_err(), "{bad:?}");
+            assert!(user_of(bad, own()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_has_the_value_that_was_given_last() {
+        let mut env = ["A=1", "AB=2"].map(str::to_owned).to_vec();
+        for variable in ["A=3", "C=", "A=4=5"] {
+            set_variable(&mut env, variable);
+        }
+        assert_eq!(env, ["AB=2", "C=", "A=4=5"]);
     }
 }

@@ -23,7 +23,14 @@ pub(super) fn kill(line: &Invocation) -> Result<u8, OciError> {
     };
     let process = record.process().ok_or_else(not_running)?;
     match sys::send_signal(process.as_fd(), signal.number()) {
-        Ok(()) => Ok(0),
+        Ok(()) => {
+            if signal == Signal::KILL
+                && let Some(cgroup) = record.cgroup()?
+            {
+                cgroup.let_killed_go();
+            }
+            Ok(0)
+        }
         Err(e) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(not_running()),
         Err(e) => Err(OciError::io(format!("send {signal} to the container {}", record.id))(e)),
     }

@@ -24,6 +24,7 @@ use crate::record::{Directory, Record};
 
 /// Does what `line` says; gives the exit code.
 pub(crate) fn perform(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
+    line.refuse_unsupported()?;
     match line.verb.as_str() {
         "create" => create::create(proof, line),
         "start" => start::start(line),

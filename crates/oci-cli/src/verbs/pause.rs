@@ -9,8 +9,11 @@ use crate::record::{Record, Status};
 pub(super) fn pause(line: &Invocation) -> Result<u8, OciError> {
     let (directory, record) = super::find(line)?;
     match record.status(&directory) {
-        Status::Running | Status::Created => cgroup(&record)?.freeze()?,
-        status @ (Status::Paused | Status::Stopped) => return Err(wrong("pause", &record, status)),
+        Status::Running => cgroup(&record)?.freeze()?,
+        // A created one waits already, and could not be started while it stands still.
+        status @ (Status::Created | Status::Paused | Status::Stopped) => {
+            return Err(wrong("pause", &record, status));
+        }
     }
     Ok(0)
 }

@@ -10,7 +10,8 @@ use crate::error::OciError;
 use crate::{keeper, launch};
 
 pub(super) fn run(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
-    let launch::Created { child, control, .. } = launch::create(proof, line)?;
+    let launch::Created { child, control, .. } =
+        launch::create(proof, line, launch::Starter::Caller)?;
     if let Err(error) = keeper::start(&control) {
         super::delete::clear(line, &child.pidfd);
         return Err(error.into());
