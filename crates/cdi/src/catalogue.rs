@@ -21,8 +21,8 @@ const TOLD_MAX: usize = 3;
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     files: Vec<Known>,
-    /// Files that are no specs, and why. They matter to nobody but those who miss a device.
-    broken: Vec<(PathBuf, String)>,
+    /// What was left out: paths, and why. A device may be described there as its vendor wants it by now.
+    left_out: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,22 +34,30 @@ struct Known {
 }
 
 impl Catalogue {
-    /// Reads `directories`. One that is not there has no files; a file that cannot be read or is no spec
-    /// counts as one that is not there, and is told when a device is missing. Blocks.
+    /// Reads `directories`. One that is not there has no files; a file that cannot be read or is no spec counts as
+    /// one that is not there, and so do those of a directory beyond the most that are read: see
+    /// [`Catalogue::left_out`]. Blocks.
     ///
     /// # Errors
     /// [`CdiError::Read`].
     pub fn read(directories: &[PathBuf]) -> Result<Self, CdiError> {
         let mut all = Self::default();
         for (number, directory) in directories.iter().enumerate() {
-            let paths = spec_files(directory)
+            let mut paths = spec_files(directory)
                 .map_err(|source| CdiError::Read { path: directory.clone(), source })?;
+            if paths.len() > FILES_MAX {
+                let problem = format!("has {} specs, and {FILES_MAX} are read", paths.len());
+                all.left_out.push((directory.clone(), problem));
+                paths.truncate(FILES_MAX);
+            }
             for path in paths {
                 let read = content(&path).map_err(|e| e.to_string());
                 let language = Language::of(&path).unwrap_or(Language::Json);
                 match read.and_then(|text| parse(&text, language)) {
                     Ok(file) => all.files.push(Known { path, directory: number, file }),
-                    Err(problem) => all.broken.push((path, problem)),
+                    Err(problem) => {
+                        all.left_out.push((path, format!("is no spec: {problem}")));
+                    }
                 }
             }
         }
@@ -108,9 +116,14 @@ impl Catalogue {
         }
     }
 
+    /// What of the directories was left out, each with the reason. A device that is found all the same may be
+    /// described there too, and newer; so whoever uses this says it.
+    pub fn left_out(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|(path, problem)| format!("{} {problem}", path.display()))
+    }
+
     fn hint(&self) -> String {
-        let told = self.broken.iter().take(TOLD_MAX);
-        told.map(|(path, problem)| format!("; {} is no spec: {problem}", path.display())).collect()
+        self.left_out().take(TOLD_MAX).map(|problem| format!("; {problem}")).collect()
     }
 }
 
@@ -128,7 +141,6 @@ fn spec_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     paths.sort();
-    paths.truncate(FILES_MAX);
     Ok(paths)
 }
 
@@ -195,5 +207,28 @@ mod tests {
         let error = catalogue.edits(&names(&["v/c=0"])).unwrap_err().to_string();
         assert!(error.contains("v/c=0") && error.contains("a.yaml"), "{error}");
         assert!(Catalogue::default().edits(&[]).unwrap().environment().is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_also_of_a_device_that_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, run) = (dir.path().join("etc"), dir.path().join("run"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir(&run).unwrap();
+        fs::write(etc.join("card.json"), spec("v/c", &["0"], "FROM=etc")).unwrap();
+        fs::write(run.join("card.json"), "{ half a file").unwrap();
+        for number in 0..FILES_MAX {
+            fs::write(
+                etc.join(format!("more-{number:04}.json")),
+                spec("v/m", &[&number.to_string()], "A=b"),
+            )
+            .unwrap();
+        }
+        let catalogue = Catalogue::read(&[etc.clone(), run.clone()]).unwrap();
+        assert_eq!(catalogue.edits(&names(&["v/c=0"])).unwrap().environment(), ["FROM=etc"]);
+        let told: Vec<String> = catalogue.left_out().collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with(&format!("{} has 1025 specs", etc.display())), "{told:?}");
+        assert!(told[1].starts_with(&run.join("card.json").display().to_string()), "{told:?}");
     }
 }

@@ -2,8 +2,9 @@
 //! a container needs to use their devices, and a request names devices as `vendor/class=name`.
 //!
 //! Owns: reading those files, finding devices in them, and the changes of a runtime spec that follow. Always:
-//! nothing of a file is left out in silence: a field that is not known, or that this node cannot honour,
-//! makes the file or the device an error; a device that two files of the same directory define is one, too.
+//! nothing is left out in silence: a field that is not known, or that this node cannot honour, makes the device an
+//! error or the file one that is left out, which [`Catalogue::left_out`] names; a device that two files of the same
+//! directory define is an error, too.
 //! The only I/O is [`Catalogue::read`], which may hang with the file system that it looks at.
 //! Callers: `pods`.
 

@@ -60,7 +60,11 @@ pub(super) fn look_up(config: &ContainerConfig, wanted: &Wanted) -> Result<OnHos
         fs::create_dir_all(directory).map_err(file_failed("make", directory))?;
     }
     if !wanted.cdi.is_empty() {
-        found.edits = Catalogue::read(&wanted.cdi_dirs)?.edits(&wanted.cdi)?;
+        let catalogue = Catalogue::read(&wanted.cdi_dirs)?;
+        for problem in catalogue.left_out() {
+            tracing::warn!(problem, "of the CDI specs something is left out");
+        }
+        found.edits = catalogue.edits(&wanted.cdi)?;
         found.nodes = found.edits.nodes().map(|path| (path.to_owned(), cdi_node(path))).collect();
     }
     found.block_io = wanted.block_io.as_ref().map(block_io).transpose()?;
