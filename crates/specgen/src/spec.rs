@@ -84,11 +84,15 @@ fn process(inputs: &Inputs<'_>, selinux_label: Option<String>) -> Result<Process
     })
 }
 
-/// Where the host keeps CAP_SYS_RESOURCE back from the runtime, a limit above the daemon's own could not be
-/// set, and no container would start. So its own hold there.
+/// Where the host keeps CAP_SYS_RESOURCE back from the runtime, a limit above the daemon's own cannot be set.
+/// The own launcher sets what it can and says the rest; an external runtime would start no container, so it is
+/// given none.
 fn rlimits(inputs: &Inputs<'_>) -> Vec<Rlimit> {
     let may_raise = inputs.host.capabilities.iter().any(|c| c == "CAP_SYS_RESOURCE");
-    if may_raise { inputs.rlimits.to_vec() } else { Vec::new() }
+    match inputs.features.launcher {
+        Launcher::External if !may_raise => Vec::new(),
+        Launcher::Own | Launcher::External => inputs.rlimits.to_vec(),
+    }
 }
 
 fn linux(inputs: &Inputs<'_>, mount_label: String) -> Result<Linux, SpecError> {

@@ -206,9 +206,11 @@ fn an_empty_list_of_paths_is_meant_only_where_the_pod_has_users_of_its_own() {
 }
 
 #[test]
-fn a_daemon_that_may_not_raise_limits_gives_its_own() {
+fn only_an_external_runtime_is_not_asked_for_limits_that_it_may_not_set() {
     let mut sample = Sample::new();
     sample.host.capabilities.retain(|c| c != "CAP_SYS_RESOURCE");
+    assert_eq!(sample.spec().process.unwrap().rlimits, default_rlimits());
+    sample.features.launcher = Launcher::External;
     assert!(sample.spec().process.unwrap().rlimits.is_empty());
 }
 
