@@ -247,3 +247,16 @@ async fn a_container_that_ends_while_its_hooks_run_ends_them_before_it_is_gone()
     assert!(std::fs::read_to_string(&state).unwrap().contains("creating"));
     assert!(within(pod.monitor().hello()).await.unwrap().containers.is_empty());
 }
+
+#[tokio::test]
+async fn an_exec_has_the_oom_score_that_its_container_has_by_now() {
+    let pod = Pod::new().await;
+    let mut container = pod.container("one", "sleep 1000");
+    container.spec["process"]["oomScoreAdj"] = json!(300);
+    let id = pod.run(container).await;
+    let pid = within(pod.monitor().hello()).await.unwrap().containers[0].pid.unwrap();
+    // As an update does it.
+    std::fs::write(format!("/proc/{pid}/oom_score_adj"), "600").unwrap();
+    let said = pod.exec(&id, &["cat", "/proc/self/oom_score_adj"]).await;
+    assert_eq!(said, ("600\n".to_owned(), 0));
+}

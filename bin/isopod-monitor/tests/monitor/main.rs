@@ -6,6 +6,7 @@
 mod external;
 mod isolation;
 mod life;
+mod oci;
 mod pod;
 mod streams;
 mod users;

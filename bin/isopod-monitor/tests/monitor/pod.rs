@@ -38,7 +38,7 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A number that no other test has.
-fn unique() -> u32 {
+pub fn unique() -> u32 {
     static LAST: AtomicU32 = AtomicU32::new(0);
     LAST.fetch_add(1, Ordering::Relaxed)
 }
@@ -308,7 +308,7 @@ fn mounts(pod: &Path) -> Value {
     ])
 }
 
-fn make_busybox(root: &Path) {
+pub fn make_busybox(root: &Path) {
     for sub in ["bin", "etc", "tmp", "root"] {
         std::fs::create_dir_all(root.join(sub)).unwrap();
     }

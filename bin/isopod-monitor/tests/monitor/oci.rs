@@ -1,0 +1,239 @@
+//! The launcher's own command line, as `isopod oci` becomes it: what must not happen to the host, and what an exec
+//! and a pause are.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use cgroups::{Cgroup, CgroupPath, Hierarchies};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::pod::{make_busybox, unique};
+
+/// How long something may take to happen, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bundle, and what is made of it; all of it goes with it.
+struct Bundle {
+    dir: tempfile::TempDir,
+    config: Value,
+    /// The name of its cgroup, and of its container where that matters.
+    name: String,
+}
+
+impl Bundle {
+    fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("isopod-test-{}-oci-{}", std::process::id(), unique());
+        make_busybox(&dir.path().join("rootfs"));
+        let capabilities = ["CAP_CHOWN", "CAP_KILL"];
+        let config = json!({
+            "ociVersion": runtime_spec::VERSION,
+            "process": {
+                "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh", "-c", script],
+                "env": ["PATH=/bin", "HOME=/"], "capabilities": {
+                    "bounding": capabilities, "effective": capabilities, "permitted": capabilities}
+            },
+            "root": {"path": "rootfs"},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}
+            ],
+            "linux": {
+                "cgroupsPath": format!("/{name}"),
+                "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"},
+                    {"type": "network"}, {"type": "uts"}]
+            }
+        });
+        Self { dir, config, name }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isopod-monitor"));
+        command.arg0("isopod-oci").arg("--root").arg(self.path().join("state"));
+        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        if args[0] == "create" {
+            // The container has them for as long as it lives.
+            let out = fs::File::create(self.path().join("out")).unwrap();
+            command.stdout(out.try_clone().unwrap()).stderr(out);
+            let status = command.status().unwrap();
+            let stderr = fs::read(self.path().join("out")).unwrap();
+            return Output { status, stdout: Vec::new(), stderr };
+        }
+        command.output().unwrap()
+    }
+
+    fn done(&self, args: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.output(args);
+        assert!(status.success(), "{args:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
+    fn refused(&self, args: &[&str]) -> String {
+        let Output { status, stderr, .. } = self.output(args);
+        let said = String::from_utf8_lossy(&stderr).into_owned();
+        assert!(!status.success(), "{args:?} was to fail: {said}");
+        said
+    }
+
+    /// Makes and starts a container.
+    fn started(&self) {
+        self.done(&["create", "--pid-file", "pid", "c"]);
+        self.done(&["start", "c"]);
+    }
+
+    fn status(&self) -> String {
+        let state: Value = serde_json::from_str(&self.done(&["state", "c"])).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    fn ended(&self) {
+        let until = Instant::now() + PATIENCE;
+        while self.status() != "stopped" {
+            assert!(Instant::now() < until, "it does not end");
+        }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.path().join("state")).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            // A test that has failed may have left it in any state.
+            let _ = self.output(&["delete", "--force", &id]);
+        }
+    }
+}
+
+/// A cgroup that is there before a container, and a process that may be in it.
+struct Found(Cgroup, Option<Child>);
+
+impl Found {
+    fn make(name: &str) -> Self {
+        let path = CgroupPath::parse(name).unwrap();
+        Self(Cgroup::create(&Hierarchies::detect().unwrap(), &path).unwrap(), None)
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        let _ = self.0.kill_all();
+        if let Some(child) = &mut self.1 {
+            let _ = child.wait();
+        }
+        let _ = self.0.remove();
+    }
+}
+
+#[test]
+fn a_cgroup_with_processes_in_it_is_refused_and_left_alone() {
+    let mut bundle = Bundle::new("true");
+    let name = format!("/{}-busy", bundle.name);
+    let mut found = Found::make(&name);
+    let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    found.1 = Some(child);
+    found.0.join(pid).unwrap();
+    bundle.config["linux"]["cgroupsPath"] = json!(name);
+    assert!(bundle.refused(&["create", "c"]).contains("not empty"));
+    bundle.done(&["delete", "--force", "c"]);
+    assert!(found.1.as_mut().unwrap().try_wait().unwrap().is_none(), "it was ended");
+    assert_eq!(found.0.procs().unwrap(), [pid]);
+}
+
+#[test]
+fn a_cgroup_that_was_there_stays_and_one_without_a_path_is_in_a_place_of_our_own() {
+    let mut bundle = Bundle::new("sleep 1000");
+    let name = format!("/{}-found", bundle.name);
+    let found = Found::make(&name);
+    bundle.config["linux"]["cgroupsPath"] = json!(name);
+    bundle.started();
+    assert!(!found.0.procs().unwrap().is_empty());
+    bundle.done(&["delete", "--force", "c"]);
+    assert!(found.0.exists() && found.0.procs().unwrap().is_empty());
+
+    bundle.config["linux"]["cgroupsPath"] = json!("");
+    bundle.done(&["create", "--pid-file", "pid", &bundle.name]);
+    let pid = fs::read_to_string(bundle.path().join("pid")).unwrap();
+    let table = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let own = format!("/isopod-oci/{}", bundle.name);
+    assert!(table.lines().all(|line| line.ends_with(&own)), "{table}");
+    bundle.done(&["delete", "--force", &bundle.name]);
+    let at =
+        |path: &str| Cgroup::at(&Hierarchies::detect().unwrap(), &CgroupPath::parse(path).unwrap());
+    assert!(!at(&own).exists());
+    // Nothing else is in it on a machine for tests; what is would keep it.
+    let _ = at("/isopod-oci").occupants().unwrap().is_empty().then(|| at("/isopod-oci").remove());
+}
+
+#[test]
+fn parameters_of_the_host_are_refused() {
+    let mut bundle = Bundle::new("true");
+    bundle.config["linux"]["sysctl"] = json!({"kernel.core_pattern": "core"});
+    assert!(bundle.refused(&["run", "c"]).contains("kernel.core_pattern"));
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    bundle.config["linux"]["namespaces"] =
+        json!([{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/net"}]);
+    assert!(bundle.refused(&["run", "c"]).contains("the host's"));
+    assert_eq!(fs::read_dir(bundle.path().join("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_container_with_users_of_its_own_has_its_loopback_and_its_parameters() {
+    let mut bundle = Bundle::new(
+        "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start \
+         /proc/self/uid_map; grep -q 127.0.0.1 /proc/net/fib_trie && echo up",
+    );
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    linux["uidMappings"] = ids.clone();
+    linux["gidMappings"] = ids;
+    linux["sysctl"] =
+        json!({"kernel.shm_rmid_forced": "1", "net.ipv4.ip_unprivileged_port_start": "80"});
+    let said = bundle.done(&["run", "c"]);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(words, ["1", "80", "0", "100000", "65536", "up"]);
+}
+
+#[test]
+fn an_exec_changes_what_is_given_and_nothing_else() {
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.config["process"]["user"] =
+        json!({"uid": 0, "gid": 9, "umask": 0o27, "additionalGids": [8]});
+    bundle.started();
+    let options = "exec --env HOME=/tmp --user 5 -g 77 --cap CAP_NET_BIND_SERVICE c sh -c";
+    let mut args: Vec<&str> = options.split(' ').collect();
+    args.push("env | grep HOME; id -u; id -g; id -G; umask; grep CapBnd /proc/self/status");
+    let said = bundle.done(&args);
+    assert_eq!(said, "HOME=/tmp\n5\n9\n9 8 77\n0027\nCapBnd:\t0000000000000421\n");
+    let process = ["exec", "--process", "p.json", "--cwd", "/tmp", "c"];
+    assert!(bundle.refused(&process).contains("--cwd"));
+    assert!(bundle.refused(&["exec", "--cgroup", "/x", "c", "true"]).contains("--cgroup"));
+}
+
+#[test]
+fn who_stands_still_can_be_ended_and_who_only_waits_cannot_be_paused() {
+    let bundle = Bundle::new("sleep 1000");
+    bundle.done(&["create", "c"]);
+    assert!(bundle.refused(&["pause", "c"]).contains("it is created"));
+    bundle.done(&["start", "c"]);
+    bundle.done(&["pause", "c"]);
+    assert_eq!(bundle.status(), "paused");
+    bundle.done(&["kill", "c", "KILL"]);
+    bundle.ended();
+    bundle.done(&["delete", "c"]);
+    bundle.started();
+    bundle.done(&["pause", "c"]);
+    let begun = Instant::now();
+    bundle.done(&["delete", "--force", "c"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "its process was waited for in vain");
+}
