@@ -1,7 +1,7 @@
 //! What Isopod's command line needs of the daemon and the Container Runtime Interface cannot say.
 //!
 //! Owns: package `isopod.admin.v1`, generated from `proto/`, and the limits of its streams.
-//! Always: served on the same socket as the CRI, to the same callers; no message holds a path, so the
+//! Always: served on the same socket as the CRI, to the same callers; no request holds a path, so the
 //! daemon never opens a file that a caller named.
 //! Callers: the daemon (server half) and the command line (client half).
 

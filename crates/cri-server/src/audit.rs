@@ -14,6 +14,7 @@ use serde::Serialize;
 use tonic::{Code, Extensions, Response, Status};
 
 use crate::front::Peer;
+use crate::short_ids::To;
 use crate::{Services, short_ids};
 
 /// The most that is written of a program's name, and of an id that is none.
@@ -83,7 +84,7 @@ impl Audited {
             if !command.is_empty() {
                 record.command_bytes = Some(command.iter().map(String::len).sum());
             }
-            let whole = short_ids::container(&services.pods, container);
+            let whole = short_ids::container(&services.pods, container, To::Look);
             let whole = whole.unwrap_or_else(|_| container.into());
             let Ok(id) = ContainerId::parse(&whole) else { return };
             let filter = ContainerFilter { id: Some(id), ..ContainerFilter::default() };
@@ -105,7 +106,7 @@ impl Audited {
     ) -> Self {
         Self::begin(services, caller, call, |record| {
             record.ports = ports.iter().take(NAME_BYTES).copied().collect();
-            let whole = short_ids::sandbox(&services.pods, sandbox);
+            let whole = short_ids::sandbox(&services.pods, sandbox, To::Look);
             match SandboxId::parse(&whole.unwrap_or_else(|_| sandbox.into())) {
                 Ok(id) => of_sandbox(services, record, &id),
                 Err(_) => record.sandbox = Some(cut(sandbox)),

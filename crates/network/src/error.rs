@@ -139,6 +139,12 @@ pub enum NetworkError {
         /// How that was found out.
         reason: String,
     },
+    /// A sandbox has no record, and should have one.
+    #[error("the network record of sandbox {sandbox} is lost")]
+    NoRecord {
+        /// The sandbox.
+        sandbox: String,
+    },
     /// A record cannot be read or written.
     #[error("network record")]
     Record(#[from] StoreError),
@@ -194,6 +200,7 @@ impl Classified for NetworkError {
             Self::PluginTimeout { .. } => Class::DeadlineExceeded,
             Self::Netns { source, .. } | Self::Kernel { source, .. } => Class::of_io(source),
             Self::Exhausted { .. } => Class::ResourceExhausted,
+            Self::NoRecord { .. } => Class::DataLoss,
             Self::Record(source) => source.class(),
         }
     }

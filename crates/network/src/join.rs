@@ -61,7 +61,7 @@ impl Inner {
             && let Err(undo) = self.leave(&mut record).await
         {
             tracing::warn!(sandbox = %record.sandbox, error = %undo, "what was made could not be undone; it is tried again");
-            self.retry_later(record.sandbox.clone());
+            self.retry_later(record.sandbox.clone(), Some(&undo));
         }
         Err(error)
     }
@@ -243,37 +243,11 @@ impl Inner {
             return Ok(());
         }
         let left = self.leave(&mut record).await;
-        if left.is_err() {
+        if let Err(error) = &left {
             self.put(&record).await?;
-            self.retry_later(record.sandbox.clone());
+            self.retry_later(record.sandbox.clone(), Some(error));
         }
         left
-    }
-
-    /// Whether the networks are as `attach` left them.
-    pub(crate) async fn check(
-        self: &Arc<Self>,
-        attachment: Attachment,
-    ) -> Result<(), NetworkError> {
-        let _lock = self.locks.lock(&attachment.sandbox).await;
-        let record = self.recorded(&attachment).await?;
-        for joined in record.joined {
-            match joined {
-                Joined::Cni(cached) => {
-                    let subject = Subject::of(&attachment.sandbox, &attachment.netns);
-                    self.plugins()?.check(subject, &cached).await?;
-                }
-                Joined::Bridge(lease) => {
-                    let attachment = attachment.clone();
-                    blocking("checking the bridge", move || {
-                        crate::bridge::check(&attachment, &lease)
-                    })
-                    .await?;
-                }
-                Joined::Ports(_) => {}
-            }
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod attachment;
 mod bridge;
+mod check;
 mod cni;
 mod config;
 mod error;
@@ -20,15 +21,21 @@ mod locks;
 mod netlink;
 mod netns;
 mod networks;
+mod overview;
 mod ports;
 mod record;
 mod status;
 mod upkeep;
 
 pub use attachment::{Attached, Attachment, Interface};
+pub use check::{Checked, Verdict};
 pub use cni::{PluginCall, PluginWatcher};
 pub use config::{BridgeConfig, CniConfig, Mode, NetworkConfig};
 pub use error::NetworkError;
 pub use netns::{Netns, inside};
 pub use networks::{Collected, Networks};
+pub use overview::{
+    BridgeOverview, CniDirectory, CniNetwork, CniOverview, Leftover, ModeOverview, Overview,
+    SubnetOverview,
+};
 pub use status::{InterfaceStats, NetworkStatus, Reason};

@@ -1,6 +1,6 @@
 //! The networks of this node, for everybody outside this crate.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::attachment::{Attached, Attachment};
 use crate::bridge::Bridge;
+use crate::check::Checked;
 use crate::cni::{self, Cni, PluginCall, PluginWatcher};
 use crate::config::{CniConfig, Mode, NetworkConfig};
 use crate::error::NetworkError;
@@ -20,7 +21,7 @@ use crate::netlink::{Socket, list_links};
 use crate::netns::{self, Netns, inside};
 use crate::record::Records;
 use crate::status::{InterfaceStats, NetworkStatus, Reason};
-use crate::upkeep;
+use crate::upkeep::{self, Tried};
 
 /// What a collection found and gave back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +32,8 @@ pub struct Collected {
     pub left: Vec<(SandboxId, String)>,
     /// Links, host ports and leases that no record spoke of, and that are gone now.
     pub swept: Vec<String>,
+    /// Plugins that could not collect, and why; they are asked again in ten minutes.
+    pub failed: Vec<String>,
 }
 
 /// The networks of this node. Cheap to clone.
@@ -58,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) locks: SandboxLocks,
     pub(crate) status: RwLock<NetworkStatus>,
     /// Sandboxes that a task tries to free; as many as have leftovers.
-    pub(crate) retrying: Mutex<HashSet<SandboxId>>,
+    pub(crate) retrying: Mutex<HashMap<SandboxId, Tried>>,
     /// When sandboxes came to their namespaces, for those that have one since this start.
     pub(crate) born: Mutex<HashMap<SandboxId, Instant>>,
     /// Held for reading while plugins add, for writing while they collect: a plugin that collects takes what
@@ -216,12 +219,16 @@ impl Networks {
             Backend::Cni(cni) => drop(tokio::spawn(cni::watch(Arc::downgrade(cni)))),
         }
         for record in all.into_iter().filter(|record| record.abandoned) {
-            inner.retry_later(record.sandbox);
+            inner.retry_later(record.sandbox, None);
         }
         drop(tokio::spawn(upkeep::keep_clean(Arc::downgrade(&inner))));
         let networks = Self { inner };
         networks.refill();
         Ok(networks)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     fn refill(&self) {
@@ -367,13 +374,20 @@ impl Networks {
         detached("leaving networks", async move { inner.detach(attachment, result).await }).await
     }
 
-    /// Whether a sandbox's networks are still as `attach` left them (CNI CHECK).
+    /// Whether a sandbox's networks are still as `attach` left them (CNI CHECK): one entry for each, after
+    /// those for what concerns all of them. `result` is what [`Attached::result`] was, for the case that our
+    /// own record is lost, which is told then.
     ///
     /// # Errors
-    /// What is no longer there.
-    pub async fn check(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        let (inner, attachment) = (Arc::clone(&self.inner), attachment.clone());
-        detached("checking networks", async move { inner.check(attachment).await }).await
+    /// When its record cannot be read. What is no longer there is in the answer.
+    pub async fn check(
+        &self,
+        attachment: &Attachment,
+        result: Option<&serde_json::Value>,
+    ) -> Result<Vec<Checked>, NetworkError> {
+        let (inner, attachment, result) =
+            (Arc::clone(&self.inner), attachment.clone(), result.cloned());
+        detached("checking networks", async move { inner.check(attachment, result).await }).await
     }
 
     /// Gives back everything that is recorded for sandboxes other than these: addresses, links, rules,

@@ -222,7 +222,12 @@ fn twice(elements: &[(&'static str, Element)]) -> Option<u16> {
         .iter()
         .enumerate()
         .find(|(at, element)| elements[..*at].iter().any(|before| same(before, element)))?;
-    let port = second.1.key.get(second.1.key.len().checked_sub(4)?..)?;
+    port_of(&second.1.key)
+}
+
+/// The port in the key of an element, which is its last word.
+fn port_of(key: &[u8]) -> Option<u16> {
+    let port = key.get(key.len().checked_sub(4)?..)?;
     Some(u16::from_be_bytes([port[0], port[1]]))
 }
 
@@ -319,6 +324,31 @@ pub(crate) fn close(
     socket.batch(nft::begin(), gone, nft::end()).map_err(|failed| failed.source)?;
     forget(socket, ports);
     Ok(())
+}
+
+/// Those of these host ports that do not lead to this owner's addresses, as [`open`] had made them.
+pub(crate) fn closed(
+    socket: &mut Socket,
+    table: &str,
+    owner: &SandboxId,
+    ips: &[IpAddr],
+    ports: &[PortMapping],
+) -> io::Result<Vec<u16>> {
+    let wanted = elements(owner, ips, ports);
+    let mut closed = Vec::new();
+    for map in MAPS.iter().filter(|map| map.value.is_some()) {
+        let there = match nft::list_elements(socket, table, map.name) {
+            // Somebody flushed all rules.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let missing =
+            wanted.iter().filter(|(name, element)| *name == map.name && !there.contains(element));
+        closed.extend(missing.filter_map(|(_, element)| port_of(&element.key)));
+    }
+    closed.sort_unstable();
+    closed.dedup();
+    Ok(closed)
 }
 
 /// The sandboxes that have elements in the maps, so that those that nobody knows can be found.

@@ -29,11 +29,33 @@ const BRIDGE_READY: Duration = Duration::from_secs(30);
 /// How often, while it cannot be set up.
 const BRIDGE_FAILED: Duration = Duration::from_secs(1);
 
+/// What came of the tries to free a sandbox.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tried {
+    /// How many there were, all in vain.
+    pub(crate) tries: u32,
+    /// What the last one said.
+    pub(crate) why: String,
+}
+
+impl Tried {
+    fn failed(&mut self, error: &NetworkError) {
+        self.tries = self.tries.saturating_add(1);
+        self.why = with_cause(error);
+    }
+}
+
 impl Inner {
-    /// Tries with back-off until the sandbox has left its networks. One task for each sandbox.
-    pub(crate) fn retry_later(self: &Arc<Self>, sandbox: SandboxId) {
+    /// Tries with back-off until the sandbox has left its networks. One task for each sandbox. `failed` is
+    /// what the last try said.
+    pub(crate) fn retry_later(self: &Arc<Self>, sandbox: SandboxId, failed: Option<&NetworkError>) {
         let mut retrying = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
-        if retrying.insert(sandbox.clone()) {
+        let is_new = !retrying.contains_key(&sandbox);
+        let tried = retrying.entry(sandbox.clone()).or_default();
+        if let Some(error) = failed {
+            tried.failed(error);
+        }
+        if is_new {
             tokio::spawn(retry(Arc::downgrade(self), sandbox));
         }
     }
@@ -77,7 +99,7 @@ impl Inner {
         }
         record.abandoned = true;
         self.put(&record).await?;
-        self.retry_later(sandbox);
+        self.retry_later(sandbox, None);
         blocking("removing a network namespace", move || unpin(&path)).await
     }
 
@@ -99,8 +121,8 @@ impl Inner {
             match self.free(&sandbox).await {
                 Ok(()) => collected.freed.push(sandbox),
                 Err(error) => {
-                    collected.left.push((sandbox.clone(), error.to_string()));
-                    self.retry_later(sandbox);
+                    collected.left.push((sandbox.clone(), with_cause(&error)));
+                    self.retry_later(sandbox, Some(&error));
                 }
             }
         }
@@ -142,7 +164,9 @@ impl Inner {
                 break guard;
             }
             if start.elapsed() > QUIET_WITHIN {
-                tracing::warn!("plugins did not collect, because others were adding all the time");
+                let why = "plugins did not collect, because others were adding all the time";
+                tracing::warn!("{why}");
+                collected.failed.push(why.to_owned());
                 return Ok(());
             }
             tokio::time::sleep(QUIET_POLL).await;
@@ -154,6 +178,7 @@ impl Inner {
         collected.swept.extend(freed.into_iter().map(|l| format!("lease of {}", l.container)));
         for error in failed {
             tracing::warn!(%error, "a plugin could not collect");
+            collected.failed.push(with_cause(&error));
         }
         Ok(())
     }
@@ -203,6 +228,9 @@ async fn retry(inner: Weak<Inner>, sandbox: SandboxId) {
                 return;
             }
             Err(error) => {
+                let mut retrying = inner.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+                retrying.entry(sandbox.clone()).or_default().failed(&error);
+                drop(retrying);
                 tracing::warn!(%sandbox, %error, "a sandbox still has something of its networks");
             }
         }

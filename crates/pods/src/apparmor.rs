@@ -1,8 +1,10 @@
 //! AppArmor profiles: which ones the kernel has, and the default one, made and loaded where it has not.
 //!
-//! Always: a container that asks for a profile gets it or an error, never another one or none. What is looked
-//! at may hang, so it is looked at away from the async threads.
+//! Always: a container that asks for a profile gets it or an error, never another one or none; the default one is
+//! this version's, whatever an earlier daemon has loaded by its name. What is looked at may hang, so it is
+//! looked at away from the async threads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -31,8 +33,8 @@ const TEXT_MAX: u64 = 4 << 20;
 pub(crate) struct Apparmor {
     loaded: PathBuf,
     parsers: Vec<PathBuf>,
-    /// One loads at a time.
-    loading: Arc<Mutex<()>>,
+    /// Whether this daemon has loaded the default profile. One loads at a time.
+    is_ours: Arc<Mutex<bool>>,
 }
 
 impl Apparmor {
@@ -40,7 +42,7 @@ impl Apparmor {
         Self {
             loaded: LOADED.into(),
             parsers: PARSERS.map(PathBuf::from).to_vec(),
-            loading: Arc::default(),
+            is_ours: Arc::default(),
         }
     }
 
@@ -62,9 +64,16 @@ impl Apparmor {
         Err(Cause::other(Class::FailedPrecondition, message))
     }
 
+    /// Replaces what an earlier daemon has loaded as the default profile, and what still runs with it.
+    pub(crate) fn renew(&self) -> Result<(), Cause> {
+        if self.is_loaded(GENERATED)? { self.provide_generated() } else { Ok(()) }
+    }
+
+    /// Loads the default profile once; again only where somebody has unloaded it since.
     fn provide_generated(&self) -> Result<(), Cause> {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_loaded(GENERATED)? {
+        let mut is_ours = self.is_ours.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_loaded = self.is_loaded(GENERATED)?;
+        if *is_ours && is_loaded {
             return Ok(());
         }
         let failed = |why: String| {
@@ -72,10 +81,17 @@ impl Apparmor {
             Cause::other(Class::FailedPrecondition, message)
         };
         let Some(parser) = self.parsers.iter().find(|path| path.exists()) else {
+            if is_loaded {
+                let said = "apparmor_parser is not installed; the profile stays as it was loaded";
+                tracing::warn!(profile = GENERATED, "{said}");
+                *is_ours = true;
+                return Ok(());
+            }
             return Err(failed("apparmor_parser is not installed".to_owned()));
         };
         load(parser).map_err(|e| failed(e.to_string()))?;
         if self.is_loaded(GENERATED)? {
+            *is_ours = true;
             return Ok(());
         }
         Err(failed(format!("{} has loaded something else", parser.display())))
@@ -137,29 +153,53 @@ const ALLOWED: [&str; 7] = [
     "ptrace (trace, read, tracedby, readby) peer=PROFILE,",
 ];
 
-/// What it denies although a capability may allow it: mounts, and files that reach the host. Of /proc/sys only
-/// what belongs to a namespace can be written.
-const DENIED: [&str; 14] = [
+/// What it denies although a capability may allow it: mounts, and files that reach the host. What is denied of
+/// /proc/sys comes beside these.
+const DENIED: [&str; 8] = [
     "mount,",
     "/proc/{sysrq-trigger,kcore,kmem,mem} rwklx,",
     "/proc/{acpi,asound,bus,fs,irq,scsi}/** w,",
     "/proc/{sched_debug,timer_list,timer_stats} w,",
-    "/proc/sys/{abi,debug,dev,user,vm}/** w,",
-    "/proc/sys/fs/[^m]** w,",
-    "/proc/sys/kernel/{core_*,hotplug,kexec_*,modprobe,modules_disabled,poweroff_cmd} w,",
-    "/proc/sys/kernel/{bpf_*,dmesg_*,kptr_*,panic*,perf_*,printk*,randomize_*,sysrq} w,",
-    "/proc/sys/kernel/{ns_last_pid,pid_max,threads-max,unprivileged_*,watchdog*} w,",
-    "/proc/sys/kernel/{firmware_config,keys,random,seccomp,usermodehelper,yama}/** w,",
     "/sys/{block,bus,class,dev,devices,hypervisor,kernel,module,power}/** wklx,",
     "/sys/firmware/** rwklx,",
     "/sys/kernel/{debug,security,tracing}/** rwklx,",
     "/sys/fs/[^c]** wklx,",
 ];
 
+/// What can be written of /proc/sys: what begins so, all of it a namespace's own (network, IPC, UTS). A pod that
+/// shares one with the host shares its parameters. Everything else is denied, also what later kernels bring.
+const WRITABLE: [&str; 7] = [
+    "net/",
+    "fs/mqueue/",
+    "kernel/shm",
+    "kernel/msg",
+    "kernel/sem",
+    "kernel/hostname",
+    "kernel/domainname",
+];
+
+/// The rule for everything below `base` that begins with none of `allowed`. Rules know no "but": so it lists, for
+/// each beginning that is part of an allowed one, the bytes that lead away from all of them.
+fn all_but(base: &str, allowed: &[&str]) -> String {
+    let mut ways: BTreeMap<&str, BTreeSet<char>> = BTreeMap::new();
+    for text in allowed {
+        for (at, next) in text.char_indices() {
+            ways.entry(&text[..at]).or_default().insert(next);
+        }
+    }
+    let away = ways.iter().map(|(beginning, next)| {
+        let next: String = next.iter().collect();
+        format!("{beginning}[^{next}]")
+    });
+    format!("{base}{{{}}}** w,", away.collect::<Vec<_>>().join(","))
+}
+
 /// The default profile (apparmor.d(5)).
 fn profile(name: &str) -> String {
     let mut text = format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{\n");
-    let denied = DENIED.iter().map(|rule| format!("deny {rule}"));
+    let sysctls = all_but("/proc/sys/", &WRITABLE);
+    let denied = DENIED.iter().map(ToString::to_string).chain([sysctls]);
+    let denied = denied.map(|rule| format!("deny {rule}"));
     for rule in ALLOWED.iter().map(ToString::to_string).chain(denied) {
         text.push_str("  ");
         text.push_str(&rule.replace("PROFILE", name));
@@ -186,7 +226,7 @@ mod tests {
             fs::write(&path, script).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        Apparmor { loaded, parsers: vec![path], loading: Arc::default() }
+        Apparmor { loaded, parsers: vec![path], is_ours: Arc::default() }
     }
 
     fn localhost(name: &str) -> Profile {
@@ -210,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_profile_is_made_and_loaded_once_and_a_failure_is_told() {
+    fn the_default_profile_is_made_and_loaded_once_by_each_daemon_and_a_failure_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let default =
             |machine: &Apparmor| machine.provide(&Profile::RuntimeDefault, Some(GENERATED));
@@ -227,7 +267,103 @@ mod tests {
         default(&machine).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("calls").lines().count(), 1, "it is loaded once");
+        // The next daemon's may say something else by the same name.
+        let next = || Apparmor { is_ours: Arc::default(), ..machine.clone() };
+        default(&next()).unwrap();
+        assert_eq!(read("calls").lines().count(), 2);
+        next().renew().unwrap();
+        assert_eq!(read("calls").lines().count(), 3, "also for what runs already");
+        fs::write(dir.path().join("profiles"), SOME).unwrap();
+        next().renew().unwrap();
+        assert_eq!(read("calls").lines().count(), 3, "nobody uses it here");
+        default(&machine).unwrap();
+        assert_eq!(read("calls").lines().count(), 4, "somebody has unloaded it");
+        // Without the compiler what is loaded is taken.
+        let bare = Apparmor { parsers: Vec::new(), ..next() };
+        default(&bare).unwrap();
         assert!(read("given").starts_with("profile isopod-default "));
         assert!(read("given").contains("peer=isopod-default,"));
+    }
+
+    /// Whether a rule's path, as apparmor.d(5) has it, fits a text: `**`, `[^…]` and `{…,…}` are known.
+    fn fits(rule: &str, text: &str) -> bool {
+        if let Some(rest) = rule.strip_prefix('{') {
+            let (choices, after) = rest.split_once('}').unwrap();
+            return choices.split(',').any(|choice| fits(&format!("{choice}{after}"), text));
+        }
+        if let Some(rest) = rule.strip_prefix("[^") {
+            let (not, after) = rest.split_once(']').unwrap();
+            let mut chars = text.chars();
+            return chars.next().is_some_and(|c| !not.contains(c)) && fits(after, chars.as_str());
+        }
+        if let Some(after) = rule.strip_prefix("**") {
+            return (0..=text.len())
+                .any(|at| text.is_char_boundary(at) && fits(after, &text[at..]));
+        }
+        match rule.chars().next() {
+            None => text.is_empty(),
+            Some(c) => text.strip_prefix(c).is_some_and(|text| fits(&rule[c.len_utf8()..], text)),
+        }
+    }
+
+    #[test]
+    fn of_the_kernels_parameters_only_those_of_a_namespace_can_be_written() {
+        let text = profile(GENERATED);
+        let rules: Vec<_> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("deny /proc/sys/")).collect();
+        assert_eq!(rules.len(), 1, "{text}");
+        let is_denied = |name: &str| fits(rules[0].strip_suffix(" w,").unwrap(), name);
+        for name in [
+            "net/ipv4/ip_forward",
+            "net/core/somaxconn",
+            "fs/mqueue/msg_max",
+            "kernel/shmmax",
+            "kernel/shm_rmid_forced",
+            "kernel/msgmnb",
+            "kernel/sem",
+            "kernel/hostname",
+            "kernel/domainname",
+        ] {
+            assert!(!is_denied(name), "{name}");
+        }
+        for name in [
+            "vm/overcommit_memory",
+            "user/max_user_namespaces",
+            "dev/hpet/max-user-freq",
+            "fs/file-max",
+            "fs/mount-max",
+            "fs/binfmt_misc/register",
+            "kernel/core_pattern",
+            "kernel/modprobe",
+            "kernel/hotplug",
+            "kernel/dmesg_restrict",
+            "kernel/seccomp/actions_logged",
+            "kernel/io_uring_disabled",
+            "kernel/sched_rt_runtime_us",
+            "kernel/hung_task_panic",
+            "kernel/yama/ptrace_scope",
+            "kernel/ns_last_pid",
+            "nets/x",
+            "kernels",
+        ] {
+            assert!(is_denied(name), "{name}");
+        }
+        // Whatever this kernel has.
+        let mut directories = vec![PathBuf::from("/proc/sys")];
+        let mut seen = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    directories.push(entry.path());
+                    continue;
+                }
+                let path = entry.path();
+                let name = path.strip_prefix("/proc/sys").unwrap().to_str().unwrap();
+                let is_writable = WRITABLE.iter().any(|beginning| name.starts_with(beginning));
+                assert_eq!(is_denied(name), !is_writable, "{name}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 100, "{seen}");
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! Owns: the last self-check. Always: it does what a pod needs (a file in each store, a monitor that starts and
 //! answers), in the background and within a bound; who asks for the condition waits for nothing; a check that
-//! does not come back is a failure like any other.
+//! does not come back is a failure like any other, and a directory that hangs holds one thread at most.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{Class, Classified as _};
+use operations::PhaseError;
 use rustix::fs::{Mode, OFlags};
+use tokio::task::JoinHandle;
 
 use crate::error::Cause;
 use crate::pods::{Pods, file_failed};
-use crate::steps::{bounded, unblocked};
+use crate::steps::bounded;
 
 /// How often files are tried, and how often when the last check failed.
 const EVERY: Duration = Duration::from_secs(10);
@@ -65,8 +68,9 @@ impl Health {
 /// Checks for as long as it is polled.
 pub(crate) async fn keep_checking(pods: &Pods) {
     let health = &pods.inner.health;
+    let mut tries = Tries::default();
     loop {
-        let checked = check(pods).await;
+        let checked = check(pods, &mut tries).await;
         let (pause, failed) = match checked {
             Ok(()) => (EVERY, None),
             Err((phase, cause)) => {
@@ -78,14 +82,40 @@ pub(crate) async fn keep_checking(pods: &Pods) {
     }
 }
 
-async fn check(pods: &Pods) -> Result<(), (&'static str, Cause)> {
+/// Tries of directories that have not come back. A blocked thread cannot be ended, so a second one of the same
+/// directory is begun only when the first has returned.
+#[derive(Debug, Default)]
+struct Tries(BTreeMap<&'static str, JoinHandle<Result<(), Cause>>>);
+
+impl Tries {
+    /// What `work`, or the same work of an earlier time that has not come back yet, says within `patience`.
+    async fn run(
+        &mut self,
+        phase: &'static str,
+        patience: Duration,
+        work: impl FnOnce() -> Result<(), Cause> + Send + 'static,
+    ) -> Result<(), Cause> {
+        let begun = self.0.remove(phase);
+        let mut running = begun.unwrap_or_else(|| tokio::task::spawn_blocking(work));
+        match tokio::time::timeout(patience, &mut running).await {
+            Ok(Ok(tried)) => tried,
+            Ok(Err(error)) => Err(Cause::panicked(&error)),
+            Err(_) => {
+                self.0.insert(phase, running);
+                Err(PhaseError { phase: "self-check", after: patience }.into())
+            }
+        }
+    }
+}
+
+async fn check(pods: &Pods, tries: &mut Tries) -> Result<(), (&'static str, Cause)> {
     let inner = &pods.inner;
     for (phase, directory) in [
         ("records", inner.config.state_dir.clone()),
         ("images", inner.services.images.root().to_owned()),
     ] {
-        let written = unblocked(move || try_file(&directory));
-        bounded("self-check", PATIENCE, written).await.map_err(|cause| (phase, cause))?;
+        let tried = tries.run(phase, PATIENCE, move || try_file(&directory));
+        tried.await.map_err(|cause| (phase, cause))?;
     }
     let is_due = inner.health.lock().monitor.is_none_or(|at| at.elapsed() >= MONITOR_EVERY);
     if is_due {
@@ -112,6 +142,9 @@ fn try_file(directory: &Path) -> Result<(), Cause> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -125,6 +158,35 @@ mod tests {
         );
         health.found(None);
         assert!(health.problem().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_hangs_is_tried_once_until_that_comes_back() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let work = || {
+            let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
+            move || {
+                begun.fetch_add(1, Ordering::SeqCst);
+                let _ = gate.lock().unwrap().recv();
+                Ok(())
+            }
+        };
+        let mut tries = Tries::default();
+        for _ in 0..3 {
+            let hung = tries.run("records", Duration::from_millis(1), work()).await.unwrap_err();
+            assert_eq!(hung.class(), Class::DeadlineExceeded, "{hung}");
+        }
+        // Another directory does not wait for it.
+        let long = Duration::from_secs(60);
+        tries.run("images", long, || Ok(())).await.unwrap();
+        drop(go);
+        tries.run("records", long, work()).await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        tries.run("records", long, work()).await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        assert!(tries.0.is_empty());
     }
 
     #[test]

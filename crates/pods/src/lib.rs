@@ -21,6 +21,7 @@ mod host;
 mod leaks;
 mod log_totals;
 mod monitors;
+mod networks;
 mod owed;
 mod pods;
 mod reconnect;
@@ -47,7 +48,11 @@ pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
 pub use monitor_client::api::{AttachEnd, LogTotals, TerminalSize};
 pub use monitor_client::{AttachHandle, AttachStreams, MonitorProgram, RunningExec};
-pub use network::InterfaceStats;
+pub use network::{
+    CniDirectory, CniNetwork, Collected, InterfaceStats, Leftover, ModeOverview, Overview,
+    PluginCall, SubnetOverview,
+};
+pub use networks::{Found, NetworkCheck};
 pub use pods::{Pods, Services};
 pub use recover::Recovered;
 pub use runtime_spec::Rlimit;

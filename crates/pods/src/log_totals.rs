@@ -1,9 +1,10 @@
 //! What all containers have logged, as their monitors count it.
 //!
-//! Always: counts never fall. A pod that goes leaves its counts here; what a pod had logged before this
-//! daemon was there is not counted again. Monitors are asked no more often than once in [`FRESH`].
+//! Always: counts never fall. A pod that goes leaves its counts here, once: an answer of its monitor that comes
+//! after that counts no more; what a pod had logged before this daemon was there is not counted again. Monitors
+//! are asked no more often than once in [`FRESH`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ struct Pod {
 #[derive(Debug, Default)]
 struct Counts {
     pods: BTreeMap<SandboxId, Pod>,
+    /// Those that are counted in `gone`, for as long as they are in the table.
+    closed: BTreeSet<SandboxId>,
     gone: LogTotals,
     asked: Option<Instant>,
 }
@@ -43,20 +46,32 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the monitor of `id` said. Of an inherited pod only what comes from now on counts.
-    pub(crate) fn note(&self, id: &SandboxId, totals: LogTotals, is_inherited: bool) {
+    /// What the monitor of `id` said. Of an inherited pod only what comes from now on counts. `is_there` tells
+    /// whether the pod is in the table still; it is asked while nothing else changes here.
+    fn note(
+        &self,
+        id: &SandboxId,
+        totals: LogTotals,
+        is_inherited: bool,
+        is_there: impl FnOnce(&SandboxId) -> bool,
+    ) {
         let mut counts = self.lock();
+        if counts.closed.contains(id) || !is_there(id) {
+            return;
+        }
         let base = if is_inherited { totals } else { LogTotals::default() };
         let pod = counts.pods.entry(id.clone()).or_insert(Pod { base, last: base });
         pod.last = totals;
     }
 
-    /// The pod is gone.
-    pub(crate) fn close(&self, id: &SandboxId) {
+    /// Nothing of the pod runs any more. `is_there` tells which pods are in the table still.
+    pub(crate) fn close(&self, id: &SandboxId, is_there: impl Fn(&SandboxId) -> bool) {
         let mut counts = self.lock();
         if let Some(pod) = counts.pods.remove(id) {
             counts.gone = plus(counts.gone, since(pod.last, pod.base));
         }
+        counts.closed.retain(&is_there);
+        counts.closed.insert(id.clone());
     }
 
     fn sum(&self) -> LogTotals {
@@ -99,7 +114,8 @@ pub(crate) async fn ask(inner: &Inner, id: &SandboxId) {
     // A monitor that does not answer is asked again at the next time.
     let Ok(Ok(welcome)) = tokio::time::timeout(PATIENCE, monitor.hello()).await else { return };
     if let Some(totals) = welcome.log_totals {
-        inner.logged.note(id, totals, record.created_at < inner.started_at);
+        let is_inherited = record.created_at < inner.started_at;
+        inner.logged.note(id, totals, is_inherited, |id| inner.table.sandbox(id).is_some());
     }
 }
 
@@ -125,15 +141,32 @@ mod tests {
         let ledger = Ledger::default();
         let (new, old) = (SandboxId::from_random([1; 32]), SandboxId::from_random([2; 32]));
         let lines = |lines| LogTotals { lines, ..LogTotals::default() };
-        ledger.note(&new, lines(5), false);
-        ledger.note(&old, lines(1000), true);
+        let note = |id, count, is_inherited| ledger.note(id, lines(count), is_inherited, |_| true);
+        note(&new, 5, false);
+        note(&old, 1000, true);
         assert_eq!(ledger.sum().lines, 5);
-        ledger.note(&new, lines(7), false);
-        ledger.note(&old, lines(1003), true);
+        note(&new, 7, false);
+        note(&old, 1003, true);
         assert_eq!(ledger.sum().lines, 10);
-        ledger.close(&new);
-        ledger.close(&new);
+        ledger.close(&new, |_| true);
+        ledger.close(&new, |_| true);
         assert_eq!(ledger.sum().lines, 10);
         assert!(ledger.is_due() && !ledger.is_due());
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_its_pod_has_gone_counts_no_more() {
+        let ledger = Ledger::default();
+        let [one, two] = [1, 2].map(|byte| SandboxId::from_random([byte; 32]));
+        let lines = |lines| LogTotals { lines, ..LogTotals::default() };
+        ledger.note(&one, lines(7), false, |_| true);
+        ledger.close(&one, |_| true);
+        ledger.note(&one, lines(7), false, |_| true);
+        assert_eq!(ledger.sum().lines, 7, "stopped");
+        // It is forgotten with the pod, and an answer is not taken for one that is no longer there.
+        ledger.close(&two, |id| *id != one);
+        assert!(!ledger.lock().closed.contains(&one));
+        ledger.note(&one, lines(7), false, |id| *id != one);
+        assert_eq!(ledger.sum().lines, 7, "removed");
     }
 }

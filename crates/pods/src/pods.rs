@@ -10,7 +10,7 @@ use image_store::ImageStore;
 use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId, Timestamp};
 use monitor_client::api::LogTotals;
 use monitor_client::{AttachStreams, MonitorProgram};
-use network::Networks;
+use network::{Collected, Networks, Overview};
 use operations::Operations;
 use specgen::HostFacts;
 use store::{Durability, Store};
@@ -26,6 +26,7 @@ use crate::filters::Filters;
 use crate::health::Health;
 use crate::leaks::Leaks;
 use crate::log_totals::Ledger;
+use crate::networks::NetworkCheck;
 use crate::owed::Owed;
 use crate::recover::Recovered;
 use crate::samples::Samples;
@@ -34,7 +35,9 @@ use crate::status::{
 };
 use crate::steps::MayHang;
 use crate::table::{Records, Table};
-use crate::{clock, container, health, host, log_totals, recover, sandbox, undoing, usage};
+use crate::{
+    clock, container, health, host, log_totals, networks, recover, sandbox, undoing, usage,
+};
 
 /// What the pods of a node are made with.
 #[derive(Debug, Clone)]
@@ -74,7 +77,7 @@ pub(crate) struct Inner {
     pub(crate) started_at: Timestamp,
     pub(crate) health: Health,
     pub(crate) logged: Ledger,
-    pub(crate) samples: Samples,
+    pub(crate) samples: Samples<PodsError>,
     pub(crate) leaks: Leaks,
 }
 
@@ -163,6 +166,33 @@ impl Pods {
     #[must_use]
     pub fn owed(&self) -> Vec<String> {
         self.inner.owed.describe()
+    }
+
+    /// What the networks of the node are and have.
+    ///
+    /// # Errors
+    /// [`PodsError`], when their records cannot be read.
+    pub async fn networks(&self) -> Result<Overview, PodsError> {
+        networks::overview(self).await
+    }
+
+    /// Checks the networks of these pods, or, where none is named, of all that are ready and have one.
+    ///
+    /// # Errors
+    /// [`PodsError::NoSandbox`]. What is missing is in the answer.
+    pub async fn check_networks(
+        &self,
+        named: &[SandboxId],
+    ) -> Result<Vec<NetworkCheck>, PodsError> {
+        networks::check(self, named).await
+    }
+
+    /// Gives back what networks hold for no pod. Pods that came in the last minutes are left alone.
+    ///
+    /// # Errors
+    /// [`PodsError`], when the records cannot be read, or it took too long and goes on unheard.
+    pub async fn collect_networks(&self) -> Result<Collected, PodsError> {
+        networks::collect(self).await
     }
 
     /// What containers have logged since this daemon began, as their monitors count it. Asks them now and

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use model::{Class, SandboxId};
+use network::Collected;
 
+use crate::apparmor;
 use crate::cgroup;
 use crate::container::remove::leavings;
 use crate::error::{Cause, PodsError, chain};
 use crate::leaks::Leaks;
 use crate::monitors;
-use crate::pods::{Inner, Pods, file_failed};
+use crate::pods::{Inner, Pods};
 use crate::reconnect::{self, Attempt};
 use crate::records::{ContainerRecord, PodNetwork, SandboxRecord, SandboxStage};
 use crate::sandbox::stop::owed_network;
@@ -67,8 +69,6 @@ pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
         phase: "records",
         source: Box::new(source),
     };
-    let probe = inner.config.state_dir.join(".probe");
-    std::fs::write(&probe, b"?").map_err(file_failed("write", &probe)).map_err(failed)?;
     if inner.owed.is_full() {
         let message = "too many leftovers of pods could not be removed";
         return Err(failed(Cause::other(Class::ResourceExhausted, message)));
@@ -142,15 +142,29 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
         }
     }
     drop(all);
+    if let Err(cause) = renew_profile(inner).await {
+        recovered.problems.push(chain(&cause));
+    }
     recovered.problems.extend(reconcile(inner).await);
     reconcile_from_time_to_time(pods);
     recovered
 }
 
+/// What runs with the default AppArmor profile of an earlier version has this one's from now on.
+async fn renew_profile(inner: &Inner) -> Result<(), Cause> {
+    let is_generated = inner.config.apparmor_profile.as_deref() == Some(apparmor::GENERATED);
+    if !inner.host.apparmor || !is_generated {
+        return Ok(());
+    }
+    let apparmor = inner.apparmor.clone();
+    let renew = inner.may_hang.run(move || apparmor.renew());
+    bounded("apparmor", inner.config.deadlines.host_path, renew).await
+}
+
 /// Clears away what belongs to no pod; what could not be done comes back.
 async fn reconcile(inner: &Arc<Inner>) -> Vec<String> {
     let mut problems = Vec::new();
-    for result in [orphans(inner).await, networks(inner).await] {
+    for result in [orphans(inner).await, networks(inner).await.map(drop)] {
         if let Err(cause) = result {
             problems.push(chain(&cause));
         }
@@ -323,7 +337,7 @@ fn names_in(directory: &Path) -> Vec<String> {
 }
 
 /// Networks of sandboxes that no record knows.
-async fn networks(inner: &Inner) -> Result<(), Cause> {
+pub(crate) async fn networks(inner: &Inner) -> Result<Collected, Cause> {
     let ids = inner.table.sandbox_ids().into_iter();
     let joined = ids.filter_map(|id| inner.table.sandbox(&id)).filter(|r| has_network(&r.network));
     let valid: Vec<SandboxId> = joined.map(|r| r.id.clone()).collect();
@@ -332,7 +346,7 @@ async fn networks(inner: &Inner) -> Result<(), Cause> {
     let found = collected.freed.len() + collected.left.len() + collected.swept.len();
     Leaks::found(&inner.leaks.networks, found);
     tracing::debug!(?collected, "networks of sandboxes that are gone");
-    Ok(())
+    Ok(collected)
 }
 
 fn has_network(network: &PodNetwork) -> bool {

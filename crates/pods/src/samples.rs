@@ -1,8 +1,9 @@
 //! What was measured of each object, kept for a moment.
 //!
 //! Owns: the last sample of every object that somebody asked for, and enough of its past for a rate of CPU
-//! time. Always: an object is read by one caller at a time, others wait for that and share it; no answer
-//! is older than the configured age; what nobody has asked for in [`KEPT`] is forgotten.
+//! time. Always: an object is read by one caller at a time; others that come meanwhile share what comes of it,
+//! a failure too, so that all of them wait for one bound and no longer; no answer is older than the configured
+//! age; what nobody has asked for in [`KEPT`] is forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
 use network::InterfaceStats;
+use tokio::sync::watch;
 
 use crate::config::StatsConfig;
 use crate::status::Usage;
@@ -29,58 +31,91 @@ pub(crate) struct Sample {
     pub(crate) interfaces: Vec<InterfaceStats>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
+/// What came of a read, for all who waited for it.
+type Outcome<E> = Result<Arc<Sample>, Arc<E>>;
+
+#[derive(Debug)]
+struct Entry<E> {
     last: Option<Arc<Sample>>,
     past: Past,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// The read that is going on, or the last one. Its other end goes with whoever reads.
+    read: Option<watch::Receiver<Option<Outcome<E>>>>,
     asked: i64,
 }
 
-/// The samples of all objects, by their ids.
-#[derive(Debug)]
-pub(crate) struct Samples {
-    config: StatsConfig,
-    entries: Mutex<BTreeMap<String, Entry>>,
+impl<E> Default for Entry<E> {
+    fn default() -> Self {
+        Self { last: None, past: Past::default(), read: None, asked: 0 }
+    }
 }
 
-impl Samples {
+/// The samples of all objects, by their ids; reads fail with `E`.
+#[derive(Debug)]
+pub(crate) struct Samples<E> {
+    config: StatsConfig,
+    entries: Mutex<BTreeMap<String, Entry<E>>>,
+}
+
+/// What a caller is to do.
+enum Turn<E> {
+    /// Nothing: this counts still.
+    Take(Arc<Sample>),
+    /// To wait for what somebody else reads.
+    Wait(watch::Receiver<Option<Outcome<E>>>),
+    /// To read, and to tell the others.
+    Read(watch::Sender<Option<Outcome<E>>>),
+}
+
+impl<E> Samples<E> {
     pub(crate) fn new(config: StatsConfig) -> Self {
         Self { config, entries: Mutex::default() }
     }
 
     /// A sample of `id`, which is there since `born`: the last one where it is young enough, else what `read`
-    /// gives.
-    pub(crate) async fn get<E>(
+    /// gives, or the read of another caller that is going on.
+    pub(crate) async fn get(
         &self,
         id: &str,
         born: Timestamp,
         now: impl Fn() -> Timestamp,
         read: impl Future<Output = Result<Sample, E>>,
-    ) -> Result<Arc<Sample>, E> {
-        let turn = match self.look(id, now()) {
-            Ok(sample) => return Ok(sample),
-            Err(turn) => turn,
-        };
-        let _turn = turn.lock().await;
-        // Whoever had the turn before has read it, perhaps.
-        if let Ok(sample) = self.look(id, now()) {
-            return Ok(sample);
+    ) -> Outcome<E> {
+        loop {
+            match self.turn(id, now()) {
+                Turn::Take(sample) => return Ok(sample),
+                Turn::Wait(mut others) => {
+                    let told = others.wait_for(Option::is_some).await;
+                    if let Ok(Some(outcome)) = told.map(|outcome| outcome.clone()) {
+                        return outcome;
+                    }
+                    // Whoever read has given up; it is somebody else's turn.
+                }
+                Turn::Read(tell) => {
+                    let outcome = match read.await {
+                        Ok(sample) => Ok(self.keep(id, born, sample)),
+                        Err(error) => Err(Arc::new(error)),
+                    };
+                    tell.send_replace(Some(outcome.clone()));
+                    return outcome;
+                }
+            }
         }
-        let mut sample = read.await?;
+    }
+
+    /// Takes a sample up.
+    fn keep(&self, id: &str, born: Timestamp, mut sample: Sample) -> Arc<Sample> {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(id) else { return Ok(Arc::new(sample)) };
+        let Some(entry) = entries.get_mut(id) else { return Arc::new(sample) };
         let used = sample.usage.cgroup.as_ref().and_then(|stats| stats.cpu);
         let window = nanoseconds(self.config.cpu_window);
         sample.usage.cpu_rate =
             used.and_then(|cpu| entry.past.rate(sample.usage.at.0, cpu.usage_ns, born.0, window));
         let sample = Arc::new(sample);
         entry.last = Some(Arc::clone(&sample));
-        Ok(sample)
+        sample
     }
 
-    /// The last sample if it counts still, else the turn to read.
-    fn look(&self, id: &str, now: Timestamp) -> Result<Arc<Sample>, Arc<tokio::sync::Mutex<()>>> {
+    fn turn(&self, id: &str, now: Timestamp) -> Turn<E> {
         let mut entries = self.lock();
         if !entries.contains_key(id) {
             entries.retain(|_, entry| now.0.saturating_sub(entry.asked) < KEPT);
@@ -90,13 +125,20 @@ impl Samples {
         let oldest = now.0.saturating_sub(nanoseconds(self.config.max_age));
         match &entry.last {
             Some(last) if last.usage.at.0 > oldest && last.usage.at.0 <= now.0 => {
-                Ok(Arc::clone(last))
+                return Turn::Take(Arc::clone(last));
             }
-            Some(_) | None => Err(Arc::clone(&entry.turn)),
+            Some(_) | None => {}
         }
+        // An error says that the other end has gone: that read is over, or was given up.
+        if let Some(read) = entry.read.as_ref().filter(|read| read.has_changed().is_ok()) {
+            return Turn::Wait(read.clone());
+        }
+        let (tell, hear) = watch::channel(None);
+        entry.read = Some(hear);
+        Turn::Read(tell)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry<E>>> {
         // Whole between any two statements.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,6 +187,7 @@ mod tests {
     use std::time::Duration;
 
     use cgroups::{CpuStats, Stats};
+    use futures_util::future::poll_immediate;
 
     use super::*;
 
@@ -190,7 +233,7 @@ mod tests {
     async fn callers_share_a_sample_until_it_is_too_old() {
         let config =
             StatsConfig { max_age: Duration::from_secs(1), cpu_window: Duration::from_secs(10) };
-        let samples = Samples::new(config);
+        let samples = Samples::<()>::new(config);
         let (clock, reads) = (AtomicI64::new(5 * SECOND), AtomicU32::new(0));
         let now = || Timestamp(clock.load(Ordering::Relaxed));
         let ask = || {
@@ -221,12 +264,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_fails_is_told_and_not_kept() {
+    async fn a_read_that_fails_is_told_to_all_who_waited_and_not_kept() {
         let samples = Samples::new(StatsConfig::default());
-        let failed = samples.get("a", Timestamp(0), || Timestamp(1), async { Err("no") }).await;
-        assert_eq!(failed.unwrap_err(), "no");
-        let read =
-            samples.get("a", Timestamp(0), || Timestamp(1), async { Ok::<_, ()>(sample(1, 1)) });
+        let reads = AtomicU32::new(0);
+        let ask = || {
+            samples.get("a", Timestamp(0), || Timestamp(1), async {
+                reads.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Err("no")
+            })
+        };
+        let all = tokio::join!(ask(), ask(), ask());
+        for failed in [all.0, all.1, all.2] {
+            assert_eq!(*failed.unwrap_err(), "no");
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 1, "nobody waits for a second one that hangs");
+        let read = samples.get("a", Timestamp(0), || Timestamp(1), async { Ok(sample(1, 1)) });
         assert!(read.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_is_taken_over() {
+        let samples = Samples::<()>::new(StatsConfig::default());
+        let now = || Timestamp(1);
+        let mut hung = Box::pin(samples.get("a", Timestamp(0), now, std::future::pending()));
+        let mut second = Box::pin(samples.get("a", Timestamp(0), now, async { Ok(sample(1, 1)) }));
+        assert!(poll_immediate(&mut hung).await.is_none());
+        assert!(poll_immediate(&mut second).await.is_none(), "it waits for the first");
+        drop(hung);
+        assert_eq!(second.await.unwrap().usage.at, Timestamp(1));
     }
 }

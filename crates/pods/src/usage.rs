@@ -46,21 +46,21 @@ pub(crate) async fn of_sandbox(
     let record = record.ok_or_else(|| PodsError::NoSandbox { id: id.clone() })?;
     let object = record.config.metadata.to_string();
     let used = async {
-        let cgroup = read(inner, &record.cgroup.path).await?;
+        let failed = |failure: Failure| failure.of("PodSandboxStats", &object);
+        let cgroup = read(inner, &record.cgroup.path).await.map_err(failed)?;
         let interfaces = match record.network.netns() {
             Some(_) if record.stage == SandboxStage::Ready => {
                 let networks = &inner.services.networks;
                 let netns = networks.netns(id);
                 let stats = Box::pin(networks.interface_stats(&netns));
-                step(&Phases::begin(), "network", PATIENCE, stats).await?
+                step(&Phases::begin(), "network", PATIENCE, stats).await.map_err(failed)?
             }
             Some(_) | None => Vec::new(),
         };
         let usage = Usage { at: clock::now(), cgroup, writable: None, cpu_rate: None };
         Ok(Sample { usage, interfaces })
     };
-    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await;
-    let sample = sample.map_err(|failure: Failure| failure.of("PodSandboxStats", &object))?;
+    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await?;
     Ok((sample.usage.clone(), sample.interfaces.clone()))
 }
 

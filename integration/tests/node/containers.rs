@@ -198,6 +198,15 @@ async fn the_beginning_of_an_id_names_its_object() {
     let listed = daemon.runtime().list_containers(request).await.unwrap().into_inner().containers;
     assert_eq!(listed.len(), 1);
     assert_eq!(daemon.status(&id[..3]).await.unwrap_err().code(), Code::NotFound, "too short");
+    // What changes something needs as much as tools show: a call that is repeated would else hit another one.
+    for call in [daemon.stop_container(&id[..11], 0).await, daemon.start_container(&id[..4]).await] {
+        let refused = call.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    let request = RemoveContainerRequest { container_id: id[..4].to_owned() };
+    let refused = daemon.runtime().remove_container(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(daemon.status(&id).await.unwrap().state(), ContainerState::ContainerRunning);
     daemon.stop_container(&id[..13], 0).await.unwrap();
     assert_eq!(daemon.status(&id).await.unwrap().state(), ContainerState::ContainerExited);
     let request = RemoveContainerRequest { container_id: id[..13].to_owned() };

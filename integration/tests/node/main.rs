@@ -52,6 +52,8 @@ mod mounts;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod network_upkeep;
+#[cfg(test)]
 mod oci;
 #[cfg(test)]
 mod oci_beside_others;

@@ -145,6 +145,9 @@ async fn without_a_configuration_the_network_is_not_ready_and_says_so() {
     assert!(of("RuntimeReady").status);
     let network = of("NetworkReady");
     assert!(!network.status && !network.message.is_empty(), "{network:?}");
+    let shown = daemon.cli(&["network", "status"]).output().unwrap();
+    let said = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.status.code() == Some(1) && said.contains("NoNetworkConfiguration"), "{said}");
 
     let refused = daemon.run_pod(&testkit::pod(daemon, "pod"), "").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");

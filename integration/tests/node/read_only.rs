@@ -70,6 +70,18 @@ async fn the_read_only_socket_shows_everything_and_changes_nothing() {
     let reload = daemon.cli(&["--endpoint", path.to_str().unwrap(), "reload"]).output().unwrap();
     let said = String::from_utf8_lossy(&reload.stderr).into_owned();
     assert!(!reload.status.success() && said.contains("ReloadConfig"), "{said}");
+    let network = |verb| {
+        let args = ["--endpoint", path.to_str().unwrap(), "network", verb];
+        let done = daemon.cli(&args).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (is_shown, said) = network("status");
+    assert!(is_shown && said.contains("loopback only"), "{said}");
+    for (verb, call) in [("check", "CheckNetworks"), ("gc", "CollectNetworks")] {
+        let (is_done, said) = network(verb);
+        assert!(!is_done && said.contains(call), "{said}");
+    }
     // The container never noticed.
     assert_eq!(
         daemon.status(&id).await.unwrap().state(),

@@ -26,6 +26,7 @@ mod load;
 mod logs;
 mod manifest;
 mod metrics;
+mod network;
 mod node;
 mod operations;
 mod pods;
@@ -151,6 +152,8 @@ pub enum Verb {
     Explain(explain::Args),
     /// Show metrics of the daemon, or of its pods, as Prometheus reads them
     Metrics(metrics::Args),
+    /// Look after the networks of pods
+    Network(network::Args),
     /// Have the daemon read its configuration again
     Reload,
     /// Show the versions of this program and of the runtime
@@ -249,6 +252,7 @@ async fn on(node: &Node, verb: Verb, form: Form) -> Outcome {
         Verb::Operations(args) => operations::run(node, &args, form).await,
         Verb::Explain(args) => explain::run(node, &args, form).await,
         Verb::Metrics(args) => metrics::run(node, &args, form).await,
+        Verb::Network(args) => network::run(node, &args, form).await,
         Verb::Reload => reload::run(node, form).await,
         // Both were done before there was a connection.
         Verb::Version | Verb::Completions(_) => Ok(0),

@@ -3,6 +3,7 @@
 mod archive;
 mod explain;
 mod images;
+mod networks;
 mod operation;
 mod progress;
 mod waits;
@@ -112,5 +113,26 @@ impl Admin for Cri {
     ) -> Result<Response<v1::MetricsReply>, Status> {
         let text = self.inner.services.host.metrics().await;
         Ok(Response::new(v1::MetricsReply { text }))
+    }
+
+    async fn network_status(
+        &self,
+        _request: Request<v1::NetworkStatusRequest>,
+    ) -> Result<Response<v1::NetworkStatusReply>, Status> {
+        networks::status(&self.inner.services).await
+    }
+
+    async fn check_networks(
+        &self,
+        request: Request<v1::CheckNetworksRequest>,
+    ) -> Result<Response<v1::CheckNetworksReply>, Status> {
+        networks::check(&self.inner.services, &request.into_inner()).await
+    }
+
+    async fn collect_networks(
+        &self,
+        _request: Request<v1::CollectNetworksRequest>,
+    ) -> Result<Response<v1::CollectNetworksReply>, Status> {
+        networks::collect(&self.inner.services).await
     }
 }

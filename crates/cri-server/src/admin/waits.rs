@@ -11,6 +11,9 @@ const NAMED: usize = 4;
 pub(super) fn waits_for(kind: &str, phase: &str, plugins: &[PluginRun]) -> String {
     let text = match phase {
         "network" => return network(plugins),
+        "networks" => {
+            "the kernel: links and rules; or CNI plugins, and a moment in which none adds"
+        }
         "netns" => "the kernel: a network namespace",
         "cgroup" => "the kernel, or systemd: a cgroup",
         "directory" | "directories" | "files" | "bundle" | "begin" => {

@@ -16,7 +16,7 @@ pub(super) const EVENTS: &str = "GetContainerEvents";
 pub(super) const LOAD: &str = "LoadImage";
 
 /// Calls that change nothing and show no more of a container than the kubelet publishes.
-const READS: [&str; 27] = [
+const READS: [&str; 28] = [
     "Version",
     "Status",
     "RuntimeConfig",
@@ -43,11 +43,12 @@ const READS: [&str; 27] = [
     "ListOperations",
     "PullProgress",
     "Metrics",
+    "NetworkStatus",
     "ServerReflectionInfo",
 ];
 
 /// All others.
-const WRITES: [&str; 28] = [
+const WRITES: [&str; 30] = [
     "UpdateRuntimeConfig",
     "RunPodSandbox",
     "StopPodSandbox",
@@ -76,6 +77,9 @@ const WRITES: [&str; 28] = [
     "PushImage",
     "ReloadConfig",
     "Explain",
+    // It changes nothing, but has the node run plugins.
+    "CheckNetworks",
+    "CollectNetworks",
 ];
 
 pub(super) fn only_reads(method: &str) -> bool {
@@ -112,6 +116,9 @@ mod tests {
     #[test]
     fn no_call_is_on_both_lists() {
         assert!(READS.iter().all(|read| !WRITES.contains(read)));
+        for method in ["CheckNetworks", "CollectNetworks", "NetworkStatus"] {
+            assert_eq!((known(method), only_reads(method)), (method, method == "NetworkStatus"));
+        }
         for (method, reads) in [("Status", true), ("Exec", false), ("", false), ("status", false)] {
             assert_eq!(only_reads(method), reads, "{method}");
         }

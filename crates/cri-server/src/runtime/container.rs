@@ -9,7 +9,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox, named_container};
 use crate::parse::{self, At, Given};
-use crate::short_ids::{self, make_whole};
+use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
 use crate::{Services, code, render};
 
@@ -21,7 +21,7 @@ pub(super) async fn create(
 ) -> Answer<v1::CreateContainerResponse> {
     let config = parse::container_config(At::field("config"), request.config)
         .map_err(|bad| code::status(&bad))?;
-    let sandbox = known_sandbox(services, &request.pod_sandbox_id)?;
+    let sandbox = known_sandbox(services, &request.pod_sandbox_id, To::Do)?;
     let create = services.pods.create_container(&sandbox, config);
     let id = create.await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::CreateContainerResponse { container_id: id.to_string() }))
@@ -31,7 +31,7 @@ pub(super) async fn start(
     services: &Services,
     request: &v1::StartContainerRequest,
 ) -> Answer<v1::StartContainerResponse> {
-    let id = known_container(services, &request.container_id)?;
+    let id = known_container(services, &request.container_id, To::Do)?;
     services.pods.start_container(&id).await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::StartContainerResponse {}))
 }
@@ -44,7 +44,7 @@ pub(super) async fn stop(
     let timeout = u64::try_from(request.timeout).map_err(|_| {
         code::status(&At::field("timeout").bad(request.timeout, "0 or more seconds are needed"))
     })?;
-    if let Given::Id(id) = named_container(services, &request.container_id)? {
+    if let Given::Id(id) = named_container(services, &request.container_id, To::Do)? {
         let stop = services.pods.stop_container(&id, Duration::from_secs(timeout));
         stop.await.map_err(|error| code::status(&error))?;
     }
@@ -56,7 +56,7 @@ pub(super) async fn remove(
     services: &Services,
     request: &v1::RemoveContainerRequest,
 ) -> Answer<v1::RemoveContainerResponse> {
-    if let Given::Id(id) = named_container(services, &request.container_id)? {
+    if let Given::Id(id) = named_container(services, &request.container_id, To::Do)? {
         services.pods.remove_container(&id).await.map_err(|error| code::status(&error))?;
     }
     Ok(Response::new(v1::RemoveContainerResponse {}))
@@ -66,7 +66,7 @@ pub(super) async fn status(
     services: &Services,
     request: &v1::ContainerStatusRequest,
 ) -> Answer<v1::ContainerStatusResponse> {
-    let id = known_container(services, &request.container_id)?;
+    let id = known_container(services, &request.container_id, To::Look)?;
     let asked = services.pods.container_status(&id).await;
     let container = asked.map_err(|error| code::status(&error))?;
     let mut answer = v1::ContainerStatusResponse {
@@ -94,8 +94,10 @@ fn listed(
     mut filter: Option<v1::ContainerFilter>,
 ) -> Result<Vec<v1::Container>, Status> {
     if let Some(filter) = &mut filter {
-        make_whole(&mut filter.id, |text| short_ids::container(&services.pods, text));
-        make_whole(&mut filter.pod_sandbox_id, |text| short_ids::sandbox(&services.pods, text));
+        make_whole(&mut filter.id, |text| short_ids::container(&services.pods, text, To::Look));
+        make_whole(&mut filter.pod_sandbox_id, |text| {
+            short_ids::sandbox(&services.pods, text, To::Look)
+        });
     }
     let filter = parse::container_filter(filter).map_err(|bad| code::status(&bad))?;
     let found = filter.map(|filter| services.pods.list_containers(&filter)).unwrap_or_default();
@@ -134,7 +136,7 @@ pub(super) async fn update_resources(
     let given = request.linux.as_ref().unwrap_or(&nothing);
     let resources =
         parse::updated_resources(At::field("linux"), given).map_err(|bad| code::status(&bad))?;
-    let id = known_container(services, &request.container_id)?;
+    let id = known_container(services, &request.container_id, To::Do)?;
     let update = services.pods.update_container_resources(&id, resources);
     update.await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
@@ -144,7 +146,7 @@ pub(super) async fn reopen_log(
     services: &Services,
     request: &v1::ReopenContainerLogRequest,
 ) -> Answer<v1::ReopenContainerLogResponse> {
-    let id = known_container(services, &request.container_id)?;
+    let id = known_container(services, &request.container_id, To::Do)?;
     services.pods.reopen_log(&id).await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::ReopenContainerLogResponse {}))
 }

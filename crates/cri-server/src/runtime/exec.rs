@@ -9,6 +9,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
 use crate::parse::{self, At, BadField};
+use crate::short_ids::To;
 use crate::{
     AttachStreams, ExecStreams, MAX_MESSAGE_BYTES, PortStreams, Services, code, unimplemented,
 };
@@ -27,7 +28,7 @@ pub(super) async fn exec_sync(
     let timeout = u64::try_from(request.timeout).map_err(|_| {
         code::status(&At::field("timeout").bad(request.timeout, "0 or more seconds are needed"))
     })?;
-    let id = known_container(services, &request.container_id)?;
+    let id = known_container(services, &request.container_id, To::Do)?;
     let run = services.pods.exec_sync(&id, command, Duration::from_secs(timeout));
     let done = run.await.map_err(|error| code::status(&error))?;
     let (stdout, stderr) = fitting(done.stdout, done.stderr, done.was_cut);
@@ -77,7 +78,7 @@ pub(super) async fn exec(
         parse::command(At::field("cmd"), request.cmd).map_err(|bad| code::status(&bad))?;
     let v1::ExecRequest { tty, stdin, stdout, stderr, .. } = request;
     streams(tty, stdin, stdout, stderr).map_err(|bad| code::status(&bad))?;
-    let container = known_container(services, &request.container_id)?;
+    let container = known_container(services, &request.container_id, To::Do)?;
     let Some(streaming) = &services.streaming else { return unimplemented("Exec") };
     running(services, &container).await?;
     let what = ExecStreams { container, command, tty, stdin, stdout, stderr };
@@ -91,7 +92,7 @@ pub(super) async fn attach(
 ) -> Answer<v1::AttachResponse> {
     let &v1::AttachRequest { tty, stdin, stdout, stderr, .. } = request;
     streams(tty, stdin, stdout, stderr).map_err(|bad| code::status(&bad))?;
-    let container = known_container(services, &request.container_id)?;
+    let container = known_container(services, &request.container_id, To::Do)?;
     let Some(streaming) = &services.streaming else { return unimplemented("Attach") };
     let tty = running(services, &container).await?;
     let what = AttachStreams { container, tty, stdin, stdout, stderr: stderr && !tty };
@@ -110,7 +111,7 @@ pub(super) async fn port_forward(
             code::status(&At::field(&field).bad(port, "a port from 1 to 65535 is needed"))
         })?);
     }
-    let sandbox = known_sandbox(services, &request.pod_sandbox_id)?;
+    let sandbox = known_sandbox(services, &request.pod_sandbox_id, To::Do)?;
     let Some(streaming) = &services.streaming else { return unimplemented("PortForward") };
     let asked = services.pods.sandbox_status(&sandbox).await;
     let (status, _) = asked.map_err(|error| code::status(&error))?;

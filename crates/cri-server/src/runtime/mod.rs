@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::audit::Audited;
 use crate::parse::{self, At, Given};
+use crate::short_ids::To;
 use crate::stream::Streamed;
 use crate::{Cri, Services, code, front, metrics, short_ids, unimplemented};
 
@@ -21,31 +22,31 @@ use crate::{Cri, Services, code, front, metrics, short_ids, unimplemented};
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The sandbox that a request names; NotFound for a text that no sandbox can have as its id.
-fn known_sandbox(services: &Services, text: &str) -> Result<SandboxId, Status> {
-    match named_sandbox(services, text)? {
+pub(crate) fn known_sandbox(services: &Services, text: &str, to: To) -> Result<SandboxId, Status> {
+    match named_sandbox(services, text, to)? {
         Given::Id(id) => Ok(id),
         Given::Nobody => Err(Status::not_found(format!("sandbox {text:?} does not exist"))),
     }
 }
 
 /// The container that a request names; the same.
-fn known_container(services: &Services, text: &str) -> Result<ContainerId, Status> {
-    match named_container(services, text)? {
+fn known_container(services: &Services, text: &str, to: To) -> Result<ContainerId, Status> {
+    match named_container(services, text, to)? {
         Given::Id(id) => Ok(id),
         Given::Nobody => Err(Status::not_found(format!("container {text:?} does not exist"))),
     }
 }
 
 /// What a request says about a sandbox, by its id or the beginning of it.
-fn named_sandbox(services: &Services, text: &str) -> Result<Given<SandboxId>, Status> {
-    let whole = short_ids::sandbox(&services.pods, text)?;
+fn named_sandbox(services: &Services, text: &str, to: To) -> Result<Given<SandboxId>, Status> {
+    let whole = short_ids::sandbox(&services.pods, text, to)?;
     let given = parse::sandbox_id(At::field("pod_sandbox_id"), &whole);
     given.map_err(|bad| code::status(&bad))
 }
 
 /// The same of a container.
-fn named_container(services: &Services, text: &str) -> Result<Given<ContainerId>, Status> {
-    let whole = short_ids::container(&services.pods, text)?;
+fn named_container(services: &Services, text: &str, to: To) -> Result<Given<ContainerId>, Status> {
+    let whole = short_ids::container(&services.pods, text, to)?;
     let given = parse::container_id(At::field("container_id"), &whole);
     given.map_err(|bad| code::status(&bad))
 }

@@ -6,7 +6,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, known_sandbox, named_sandbox};
 use crate::parse::{self, At, Given};
-use crate::short_ids::{self, make_whole};
+use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
 use crate::{Services, code, now, render};
 
@@ -26,7 +26,7 @@ pub(super) async fn stop(
     services: &Services,
     request: &v1::StopPodSandboxRequest,
 ) -> Answer<v1::StopPodSandboxResponse> {
-    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id)? {
+    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id, To::Do)? {
         services.pods.stop_sandbox(&id).await.map_err(|error| code::status(&error))?;
     }
     Ok(Response::new(v1::StopPodSandboxResponse {}))
@@ -37,7 +37,7 @@ pub(super) async fn remove(
     services: &Services,
     request: &v1::RemovePodSandboxRequest,
 ) -> Answer<v1::RemovePodSandboxResponse> {
-    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id)? {
+    if let Given::Id(id) = named_sandbox(services, &request.pod_sandbox_id, To::Do)? {
         services.pods.remove_sandbox(&id).await.map_err(|error| code::status(&error))?;
     }
     Ok(Response::new(v1::RemovePodSandboxResponse {}))
@@ -47,7 +47,7 @@ pub(super) async fn status(
     services: &Services,
     request: &v1::PodSandboxStatusRequest,
 ) -> Answer<v1::PodSandboxStatusResponse> {
-    let id = known_sandbox(services, &request.pod_sandbox_id)?;
+    let id = known_sandbox(services, &request.pod_sandbox_id, To::Look)?;
     let asked = services.pods.sandbox_status(&id).await;
     let (sandbox, containers) = asked.map_err(|error| code::status(&error))?;
     let mut answer = v1::PodSandboxStatusResponse {
@@ -67,7 +67,7 @@ fn listed(
     mut filter: Option<v1::PodSandboxFilter>,
 ) -> Result<Vec<v1::PodSandbox>, Status> {
     if let Some(filter) = &mut filter {
-        make_whole(&mut filter.id, |text| short_ids::sandbox(&services.pods, text));
+        make_whole(&mut filter.id, |text| short_ids::sandbox(&services.pods, text, To::Look));
     }
     let filter = parse::sandbox_filter(filter).map_err(|bad| code::status(&bad))?;
     let found = filter.map(|filter| services.pods.list_sandboxes(&filter)).unwrap_or_default();
@@ -94,7 +94,7 @@ pub(super) async fn update_resources(
     services: &Services,
     request: &v1::UpdatePodSandboxResourcesRequest,
 ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-    let id = known_sandbox(services, &request.pod_sandbox_id)?;
+    let id = known_sandbox(services, &request.pod_sandbox_id, To::Do)?;
     let nothing = v1::LinuxContainerResources::default();
     let read = |name, given: &Option<v1::LinuxContainerResources>| {
         parse::updated_resources(At::field(name), given.as_ref().unwrap_or(&nothing))

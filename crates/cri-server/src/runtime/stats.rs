@@ -13,7 +13,7 @@ use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
 use crate::parse;
-use crate::short_ids::{self, make_whole};
+use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
 use crate::{Inner, code, render};
 
@@ -26,7 +26,7 @@ pub(super) async fn container(
     inner: &Inner,
     request: &v1::ContainerStatsRequest,
 ) -> Answer<v1::ContainerStatsResponse> {
-    let id = known_container(&inner.services, &request.container_id)?;
+    let id = known_container(&inner.services, &request.container_id, To::Look)?;
     let pods = &inner.services.pods;
     let status = pods.container_status(&id).await.map_err(|error| code::status(&error))?;
     let usage = pods.container_usage(&id).await.map_err(|error| code::status(&error))?;
@@ -55,7 +55,7 @@ pub(super) async fn sandbox(
     inner: &Inner,
     request: &v1::PodSandboxStatsRequest,
 ) -> Answer<v1::PodSandboxStatsResponse> {
-    let id = known_sandbox(&inner.services, &request.pod_sandbox_id)?;
+    let id = known_sandbox(&inner.services, &request.pod_sandbox_id, To::Look)?;
     let asked = inner.services.pods.sandbox_status(&id).await;
     let (status, _) = asked.map_err(|error| code::status(&error))?;
     let mountpoint = mountpoint(inner).await;
@@ -85,8 +85,8 @@ async fn containers(
 ) -> Result<Vec<v1::ContainerStats>, Status> {
     let pods = &inner.services.pods;
     if let Some(filter) = &mut filter {
-        make_whole(&mut filter.id, |text| short_ids::container(pods, text));
-        make_whole(&mut filter.pod_sandbox_id, |text| short_ids::sandbox(pods, text));
+        make_whole(&mut filter.id, |text| short_ids::container(pods, text, To::Look));
+        make_whole(&mut filter.pod_sandbox_id, |text| short_ids::sandbox(pods, text, To::Look));
     }
     let filter = parse::container_stats_filter(filter).map_err(|bad| code::status(&bad))?;
     let Some(filter) = filter else { return Ok(Vec::new()) };
@@ -113,7 +113,7 @@ async fn sandboxes(
     mut filter: Option<v1::PodSandboxStatsFilter>,
 ) -> Result<Vec<v1::PodSandboxStats>, Status> {
     if let Some(filter) = &mut filter {
-        make_whole(&mut filter.id, |text| short_ids::sandbox(&inner.services.pods, text));
+        make_whole(&mut filter.id, |text| short_ids::sandbox(&inner.services.pods, text, To::Look));
     }
     let filter = parse::sandbox_stats_filter(filter).map_err(|bad| code::status(&bad))?;
     let Some(filter) = filter else { return Ok(Vec::new()) };

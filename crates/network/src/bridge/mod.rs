@@ -23,6 +23,7 @@ use crate::config::BridgeConfig;
 use crate::error::NetworkError;
 use crate::limits::Limits;
 use crate::netlink::{Socket, delete_link, list_links};
+use crate::overview::{BridgeOverview, SubnetOverview};
 use crate::ports;
 use crate::record::{Joined, Lease, SandboxRecord};
 use lock::BridgeLock;
@@ -127,6 +128,18 @@ impl Bridge {
     /// The subnets that sandboxes get addresses of.
     pub(crate) fn subnets(&self) -> Vec<IpNet> {
         self.state().pools.iter().map(Pool::subnet).collect()
+    }
+
+    /// What it is, and how many of its addresses are in use.
+    pub(crate) fn shown(&self) -> BridgeOverview {
+        let subnet = |pool: &Pool| SubnetOverview {
+            subnet: pool.subnet(),
+            gateway: pool.gateway(),
+            used: pool.used() as u64,
+            free: pool.free(),
+        };
+        let subnets = self.state().pools.iter().map(subnet).collect();
+        BridgeOverview { name: self.config.name.clone(), subnets }
     }
 
     /// Takes these subnets where the configuration names none, once. Whether they are in use now.

@@ -137,8 +137,11 @@ pub(crate) fn check(attachment: &Attachment, lease: &Lease) -> Result<(), Networ
     let gone = |what: String| kernel("find", &what)(io::ErrorKind::NotFound.into());
     let mut route = Socket::route().map_err(kernel("open", "a route socket"))?;
     let found = get_link(&mut route, &lease.link).map_err(kernel("look up link", &lease.link))?;
-    if found.is_none_or(|link| !link.up || link.master == 0) {
-        return Err(gone(format!("link {} on the bridge", lease.link)));
+    let bridge = get_link(&mut route, &lease.bridge).map_err(kernel("look up", &lease.bridge))?;
+    let bridge = bridge.ok_or_else(|| gone(format!("bridge {}", lease.bridge)))?;
+    let is_port = found.is_some_and(|link| link.up && link.master == bridge.index);
+    if !is_port {
+        return Err(gone(format!("link {} on bridge {}", lease.link, lease.bridge)));
     }
     let netns = File::open(&attachment.netns).map_err(|e| netns_error("open", attachment, e))?;
     let mut inside = in_namespace(netns.as_fd(), Socket::route)

@@ -63,6 +63,12 @@ impl Pool {
         self.used.len()
     }
 
+    /// How many are free; at most `u64::MAX` is said.
+    pub(crate) fn free(&self) -> u64 {
+        let all = self.end().saturating_sub(self.start()).saturating_add(1);
+        u64::try_from(all.saturating_sub(self.used.len() as u128)).unwrap_or(u64::MAX)
+    }
+
     /// Takes a free address.
     pub(crate) fn take(&mut self) -> Option<IpAddr> {
         let (start, end) = (self.start(), self.end());
@@ -120,10 +126,11 @@ mod tests {
         ] {
             let mut pool = pool(subnet);
             assert_eq!(pool.gateway(), ip(gateway));
+            assert_eq!((pool.used() as u64, pool.free()), (0, expected.len() as u64));
             let mut all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
             all.sort_unstable();
             assert_eq!(all, expected.iter().map(|t| ip(t)).collect::<Vec<_>>(), "{subnet}");
-            assert_eq!(pool.used(), expected.len());
+            assert_eq!((pool.used(), pool.free()), (expected.len(), 0));
             pool.give_back(all[0]);
             assert_eq!(pool.take(), Some(all[0]));
             assert_eq!(pool.take(), None);

@@ -19,6 +19,15 @@ const QUESTION: Duration = Duration::from_secs(10);
 /// CNI's "unknown container": for DEL, what was to be reached.
 const UNKNOWN_CONTAINER: u32 = 3;
 
+/// What came of a CHECK that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckAnswer {
+    /// All plugins say that it is as they left it.
+    Whole,
+    /// No plugin was asked, for this reason.
+    NotAsked(&'static str),
+}
+
 fn paths(dirs: &[std::path::PathBuf]) -> String {
     dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")
 }
@@ -134,15 +143,18 @@ impl Cni {
         Ok(())
     }
 
-    /// CHECK, where the version has it.
+    /// CHECK, where the version has it and the configuration does not forbid it.
     pub(crate) async fn check(
         &self,
         subject: Subject<'_>,
         cached: &Cached,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<CheckAnswer, NetworkError> {
         let network = Network::from_value(cached.config.clone())?;
-        if network.version < Version::V0_4 || network.disable_check {
-            return Ok(());
+        if network.version < Version::V0_4 {
+            return Ok(CheckAnswer::NotAsked("the version of its configuration has no CHECK"));
+        }
+        if network.disable_check {
+            return Ok(CheckAnswer::NotAsked("its configuration says disableCheck"));
         }
         let env = self.env(Some((subject, cached)));
         let extra = Extra {
@@ -153,7 +165,7 @@ impl Cni {
         for plugin in &network.plugins {
             self.call(&network, plugin, "CHECK", &env, extra).await?;
         }
-        Ok(())
+        Ok(CheckAnswer::Whole)
     }
 
     /// STATUS, where the version has it.

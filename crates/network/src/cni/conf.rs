@@ -1,7 +1,7 @@
 //! Configuration files of CNI: parsing, without I/O.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -13,6 +13,8 @@ use crate::error::NetworkError;
 pub(crate) struct Network {
     /// Its name.
     pub(crate) name: String,
+    /// The file that it was read from; `None` for one of a record.
+    pub(crate) file: Option<PathBuf>,
     /// The version that all its plugins are spoken to in.
     pub(crate) version: Version,
     /// Whether CHECK is not to be called.
@@ -157,6 +159,7 @@ impl Parser<'_> {
         }
         Ok(Network {
             name,
+            file: None,
             version,
             disable_check: self.flag(&map, "disableCheck")?,
             disable_gc: self.flag(&map, "disableGC")?,

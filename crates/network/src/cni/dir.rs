@@ -52,6 +52,7 @@ fn names(dir: &Path) -> io::Result<Vec<String>> {
 /// The network in the file `path`, with the plugins of the directory of its name beside it.
 fn network(path: &Path) -> Result<Network, NetworkError> {
     let mut network = parse(path, &read(path)?)?;
+    network.file = Some(path.to_owned());
     let more = path.with_file_name(&network.name);
     if !network.inlined_only && more.is_dir() {
         let listed = names(&more).map_err(|e| NetworkError::ConfFile {

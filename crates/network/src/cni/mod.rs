@@ -13,6 +13,7 @@ mod conf;
 mod dir;
 mod exec;
 mod result;
+mod shown;
 mod stray;
 mod version;
 mod watch;
@@ -35,6 +36,7 @@ use dir::Unusable;
 use version::Version;
 
 pub use calls::{PluginCall, PluginWatcher};
+pub(crate) use chain::CheckAnswer;
 pub(crate) use result::{Outcome, read as read_result};
 pub(crate) use stray::end as end_strays;
 pub(crate) use watch::watch;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::common::*;
 use model::{Class, Classified as _, PortMapping, Protocol};
 use network::{
-    Attachment, BridgeConfig, Mode, NetworkConfig, NetworkError, Networks, Reason, inside,
+    Attachment, BridgeConfig, Mode, ModeOverview, NetworkConfig, NetworkError, Networks, Reason,
+    inside,
 };
 
 fn config() -> BridgeConfig {
@@ -67,7 +68,7 @@ fn pods_reach_each_other_and_the_outside_and_leave_nothing() {
         let mtu = inside(&first.netns, || std::fs::read_to_string("/proc/thread-self/net/dev"));
         assert!(mtu.unwrap().unwrap().contains("eth0"));
         assert!(ip("-n isopod-010101010101 link show eth0").contains("mtu 1400"));
-        networks.check(&first).await.unwrap();
+        is_whole(&networks, &first).await.unwrap();
         let stats = networks.interface_stats(&networks.netns(&id(1))).await.unwrap();
         assert!(stats[0].name == "eth0" && stats[0].rx_bytes > 0, "{stats:?}");
         for attachment in [&first, &second] {
@@ -277,6 +278,42 @@ fn a_lost_record_is_made_up_for_by_the_result_and_by_the_notes_on_what_was_made(
         assert_eq!(collected.swept.len(), 2, "{collected:?}");
         networks.remove_netns(&id(2)).await.unwrap();
         assert_eq!(inventory(), clean);
+    });
+}
+
+#[test]
+fn a_check_names_what_a_pod_has_lost_and_the_overview_counts() {
+    on_a_machine(|| async {
+        let networks = start(config()).await;
+        let (pod, ips) = join(&networks, 1, vec![port(Protocol::Tcp, 8080, 80)]).await;
+        let overview = networks.overview().await.unwrap();
+        assert_eq!((overview.sandboxes, overview.status.ready), (1, true));
+        let ModeOverview::Bridge(bridge) = overview.mode else { panic!("{:?}", overview.mode) };
+        let v4 = &bridge.subnets[0];
+        assert_eq!((v4.gateway.to_string().as_str(), v4.used, v4.free), ("10.200.0.1", 1, 252));
+        assert!(overview.leftovers.is_empty() && overview.running.is_empty());
+
+        is_whole(&networks, &pod).await.unwrap();
+        let lost = async |what: &str| {
+            let error = is_whole(&networks, &pod).await.unwrap_err();
+            assert!(error.starts_with("isotest0 eth0: ") && error.contains(what), "{error}");
+        };
+        run("nft", "flush map inet isotest0 ports4");
+        lost("host port 8080 in table isotest0").await;
+        ip(&format!("-n isopod-010101010101 address delete {}/24 dev eth0", ips[0]));
+        lost(&format!("address {} inside", ips[0])).await;
+        ip("-n isopod-010101010101 link delete eth0");
+        lost("link iso010101010101 on bridge isotest0").await;
+        std::fs::remove_file(format!("/run/isopod/network/sandboxes/{}", id(1))).unwrap();
+        let error = is_whole(&networks, &pod).await.unwrap_err();
+        assert!(
+            error.contains("the network record of sandbox") && error.contains("lost"),
+            "{error}"
+        );
+        ip("netns delete isopod-010101010101");
+        let checked = networks.check(&pod, None).await.unwrap();
+        let last = format!("{:?}", checked.last().unwrap().verdict);
+        assert!(last.contains("isopod-010101010101"), "{last}");
     });
 }
 

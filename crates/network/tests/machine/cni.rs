@@ -94,10 +94,10 @@ fn check_tells_when_a_pod_has_lost_its_interface_and_a_lost_namespace_is_no_erro
         let netns = networks.new_netns(&id(1)).await.unwrap();
         let attachment = pod(&id(1), &netns);
         networks.attach(&attachment).await.unwrap();
-        networks.check(&attachment).await.unwrap();
+        is_whole(&networks, &attachment).await.unwrap();
         ip("-n isopod-010101010101 link delete eth0");
-        let error = networks.check(&attachment).await.unwrap_err();
-        assert!(error.to_string().contains("CHECK"), "{error}");
+        let error = is_whole(&networks, &attachment).await.unwrap_err();
+        assert!(error.contains("podnet eth0") && error.contains("CHECK"), "{error}");
         ip("netns delete isopod-010101010101");
         networks.detach(&attachment, None).await.unwrap();
         networks.remove_netns(&id(1)).await.unwrap();

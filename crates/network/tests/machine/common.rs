@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use model::{HandlerName, PortMapping, Protocol, SandboxId};
-use network::{Attachment, Netns, NetworkStatus, Networks, inside};
+use network::{Attachment, Netns, NetworkStatus, Networks, Verdict, inside};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use sys::Namespaces;
 
@@ -197,4 +197,16 @@ pub fn inventory() -> BTreeMap<&'static str, Vec<String>> {
         ("records", files("/run/isopod/network/sandboxes")),
         ("rules", rules),
     ])
+}
+
+/// Whether all networks of the sandbox are as they were left; else what is not.
+pub async fn is_whole(networks: &Networks, attachment: &Attachment) -> Result<(), String> {
+    let checked = networks.check(attachment, None).await.unwrap();
+    assert!(!checked.is_empty());
+    let broken = checked.into_iter().find_map(|one| match one.verdict {
+        Verdict::Whole => None,
+        Verdict::Unchecked(why) => Some(format!("{} {}: {why}", one.network, one.interface)),
+        Verdict::Broken(error) => Some(format!("{} {}: {error}", one.network, one.interface)),
+    });
+    broken.map_or(Ok(()), Err)
 }

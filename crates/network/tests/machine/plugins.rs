@@ -137,7 +137,7 @@ fn plugins_are_told_what_kubernetes_tells_them_and_del_is_told_what_add_answered
         assert_eq!(told["runtimeConfig"], wanted);
         assert!(told.get("prevResult").is_none());
         assert_eq!(json("/run/in.second.ADD")["prevResult"]["ips"][0]["address"], "10.9.0.2/24");
-        networks.check(&attachment).await.unwrap();
+        is_whole(&networks, &attachment).await.unwrap();
         // The configuration changes meanwhile, DEL goes by the old one.
         conf("10-net.conflist", &list("other", "1.0.0", &["first"]));
         networks.detach(&attachment, None).await.unwrap();

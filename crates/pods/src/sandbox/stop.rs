@@ -50,7 +50,7 @@ pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Res
     delete_outside(inner, &record, phases).await;
     // The last time that it can be asked.
     log_totals::ask(inner, id).await;
-    inner.logged.close(id);
+    inner.logged.close(id, |id| inner.table.sandbox(id).is_some());
     phases.enter("monitor", Some(inner.config.deadlines.kill));
     let directory = inner.pod_dir(id);
     let end = inner.end_monitor(id, &directory, record.monitor).await;
