@@ -199,7 +199,8 @@ async fn the_beginning_of_an_id_names_its_object() {
     assert_eq!(listed.len(), 1);
     assert_eq!(daemon.status(&id[..3]).await.unwrap_err().code(), Code::NotFound, "too short");
     // What changes something needs as much as tools show: a call that is repeated would else hit another one.
-    for call in [daemon.stop_container(&id[..11], 0).await, daemon.start_container(&id[..4]).await] {
+    for call in [daemon.stop_container(&id[..11], 0).await, daemon.start_container(&id[..4]).await]
+    {
         let refused = call.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }

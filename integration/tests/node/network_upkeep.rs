@@ -55,7 +55,10 @@ async fn the_bridge_is_shown_checked_and_cleared_by_the_command_line() {
     assert_eq!((&status["ready"], &status["reason"]), (&true.into(), &"NetworkReady".into()));
     assert_eq!((&status["bridge"], &status["sandboxes"]), (&"isopod0".into(), &2.into()));
     let subnet = &status["subnets"][0];
-    assert_eq!((&subnet["subnet"], &subnet["gateway"]), (&"10.88.0.0/16".into(), &"10.88.0.1".into()));
+    assert_eq!(
+        (&subnet["subnet"], &subnet["gateway"]),
+        (&"10.88.0.0/16".into(), &"10.88.0.1".into())
+    );
     assert_eq!((&subnet["used"], &subnet["free"]), (&2.into(), &65_531.into()));
     assert_eq!(status["leftovers"], Value::Array(Vec::new()));
     let (code, said) = cli(daemon, &["network", "status"]);
