@@ -64,6 +64,12 @@ impl ImageStore {
         Some(Partial { inner, wanted, name, file, have, keep })
     }
 
+    /// As [`Self::partial`], for a blob that comes from this node; `None` unless blobs are kept.
+    #[must_use]
+    pub fn place_to_keep(&self, descriptor: &Descriptor) -> Option<Partial> {
+        self.inner.options.keep_blobs.then(|| self.partial(descriptor)).flatten()
+    }
+
     /// The blob of `descriptor`, if it is kept with this size. Whoever reads it checks its digest.
     #[must_use]
     pub fn kept_blob(&self, descriptor: &Descriptor) -> Option<File> {
@@ -224,6 +230,13 @@ impl Partial {
         if self.have == 0 {
             let _ = unlinkat(&self.inner.layout.partial_fd, &self.name, AtFlags::empty());
         }
+    }
+
+    /// The whole blob from `all`, which is written down as it comes; what is here does not count.
+    pub fn reader_anew<R: Read>(mut self, all: R) -> Resumed<R> {
+        let is_empty = self.have == 0 || self.file.set_len(0).is_ok();
+        self.have = 0;
+        Resumed { is_kept: is_empty, ..self.reader(all) }
     }
 
     /// The whole blob: what is here, then `rest`, which is written down as it comes.

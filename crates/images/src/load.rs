@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::AtomicU64;
 
-use image_store::{ImageName, ImageStore};
+use image_store::{Ended, ImageName, ImageStore};
 use model::{Class, Digest};
 use oci_image::{
     ANNOTATION_FULL_NAME, ANNOTATION_REF_NAME, ArchiveImage, Compression, DOCKER_MANIFEST_FILE,
@@ -278,7 +278,14 @@ fn commit(store: &ImageStore, spool: &Spool, found: Found) -> Result<LoadedImage
         let descriptor = &part.job.descriptor;
         let file = spool.by_digest(descriptor)?.open()?;
         let blob = checked_here(&part.form);
-        held.push(store.bring_layer(&part.job, blob, file, &AtomicU64::new(0))?);
+        let Some(place) = store.place_to_keep(descriptor) else {
+            held.push(store.bring_layer(&part.job, blob, file, &AtomicU64::new(0))?);
+            continue;
+        };
+        let mut reader = place.reader_anew(file);
+        let done = store.bring_layer(&part.job, blob, &mut reader, &AtomicU64::new(0));
+        reader.end(if done.is_ok() { Ended::Whole } else { Ended::Wrong });
+        held.push(done?);
     }
     let image = store.commit_image(found.plan.new, &found.names)?;
     drop(held);

@@ -98,7 +98,8 @@ fn pack_all(store: &ImageStore, image: &Image) -> Result<Parcel, ImagesError> {
     let scratch = store.scratch()?;
     let raw = store.raw(&image.id)?;
     if let Some(kept) = all_kept(store, &raw, &scratch)? {
-        let (media_type, blobs) = kept;
+        let (manifest, blobs) = kept;
+        let media_type = manifest.media_type;
         return Ok(Parcel { blobs, media_type, manifest: raw.manifest, _scratch: scratch });
     }
     let mut packed: Vec<Packed> = Vec::new();
@@ -124,10 +125,10 @@ fn pack_all(store: &ImageStore, image: &Image) -> Result<Parcel, ImagesError> {
     Ok(Parcel { blobs, media_type, manifest, _scratch: scratch })
 }
 
-type Kept = (String, Vec<(Descriptor, PathBuf)>);
+pub(crate) type Kept = (ImageManifest, Vec<(Descriptor, PathBuf)>);
 
 /// The image's own manifest and blobs, if all of them are kept.
-fn all_kept(
+pub(crate) fn all_kept(
     store: &ImageStore,
     raw: &RawImage,
     scratch: &Scratch,
@@ -145,7 +146,7 @@ fn all_kept(
         }
     }
     blobs.push((manifest.config.clone(), write(scratch, "config", &raw.config)?));
-    Ok(Some((manifest.media_type, blobs)))
+    Ok(Some((manifest, blobs)))
 }
 
 fn write(scratch: &Scratch, name: &str, bytes: &[u8]) -> Result<PathBuf, ImagesError> {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use image_store::tar::{Entry, Kind, Writer};
-use image_store::{Image, ImageStore, Scratch};
+use image_store::{Image, ImageStore, RawImage, Scratch};
 use model::{Class, Digest};
 use oci_image::{
     ANNOTATION_FULL_NAME, ANNOTATION_REF_NAME, ArchiveImage, DOCKER_MANIFEST_FILE, Descriptor,
@@ -14,12 +14,14 @@ use oci_image::{
     Reference, blob_path, docker_archive_to_json, types,
 };
 
+use crate::push::{Kept, all_kept};
 use crate::{Images, ImagesError};
 
 impl Images {
     /// Writes the images that `texts` name to `out` as a tar of an OCI layout, which `docker load`
-    /// reads too. Layers are packed anew from what was unpacked, so their digests, and with them the
-    /// images' ids, differ from the registry's.
+    /// reads too. Where all its blobs are kept, an image is written as it came, and keeps its id. Else
+    /// its layers are packed anew from what was unpacked: their digests, and with them the image's id,
+    /// are others then, unless it was packed like that before.
     ///
     /// # Errors
     /// [`ImagesError::NoImage`] before anything is written; [`ImagesError::Write`].
@@ -33,11 +35,7 @@ impl Images {
             let image = self
                 .find_prefix(text)?
                 .ok_or_else(|| ImagesError::NoImage { given: text.clone() })?;
-            let names = match Reference::parse(text) {
-                Ok(name) => name.tagged().into_iter().collect(),
-                // By its id, an image keeps all its names.
-                Err(_) => image.repo_tags.clone(),
-            };
+            let names = self.names_by(text, &image);
             match wanted.iter_mut().find(|w| w.image.id == image.id) {
                 Some(same) => same.names.extend(names),
                 None => wanted.push(Wanted { image, names }),
@@ -47,6 +45,19 @@ impl Images {
         match tokio::task::spawn_blocking(move || save(&store, &wanted, out)).await {
             Ok(done) => done,
             Err(e) => Err(ImagesError::Interrupted { what: e.to_string() }),
+        }
+    }
+}
+
+impl Images {
+    /// The name by which `text` means the image, none where it is a digest; all where it is an id.
+    fn names_by(&self, text: &str, image: &Image) -> Vec<String> {
+        let candidates = self.candidates(text).unwrap_or_default();
+        let mut tagged = candidates.iter().filter_map(Reference::tagged);
+        match tagged.find(|name| image.repo_tags.contains(name)) {
+            Some(name) => vec![name],
+            None if candidates.iter().any(|c| c.digest().is_some()) => Vec::new(),
+            None => image.repo_tags.clone(),
         }
     }
 }
@@ -79,6 +90,15 @@ fn save(store: &ImageStore, wanted: &[Wanted], out: impl Write) -> Result<(), Im
     };
     let mut listed = Vec::new();
     for Wanted { image, names } in wanted {
+        let raw = store.raw(&image.id)?;
+        if let Some(kept) = all_kept(store, &raw, &scratch)?
+            && are_whole(&kept)?
+        {
+            let manifest = archive.kept(&raw, &kept)?;
+            index.manifests.extend(entries(&manifest, image, names));
+            listed.push(docker_entry(&kept.0, names));
+            continue;
+        }
         let mut packed = Vec::new();
         for chain_id in &image.layers {
             if !layers.contains_key(chain_id) {
@@ -86,17 +106,38 @@ fn save(store: &ImageStore, wanted: &[Wanted], out: impl Write) -> Result<(), Im
             }
             packed.extend(layers.get(chain_id).cloned());
         }
-        let manifest = archive.image(store, image, &packed)?;
+        let manifest = archive.image(&raw, image, &packed)?;
         index.manifests.extend(entries(&manifest, image, names));
-        listed.push(ArchiveImage {
-            config: blob_path(&manifest.1.config.digest),
-            repo_tags: names.clone(),
-            layers: packed.iter().map(|p| blob_path(&p.descriptor.digest)).collect(),
-        });
+        listed.push(docker_entry(&manifest.1, names));
     }
     archive.file(LAYOUT_INDEX_FILE, &index.to_json())?;
     archive.file(DOCKER_MANIFEST_FILE, &docker_archive_to_json(&listed))?;
     archive.tar.finish().map(drop).map_err(ImagesError::Write)
+}
+
+fn docker_entry(manifest: &ImageManifest, names: &[String]) -> ArchiveImage {
+    ArchiveImage {
+        config: blob_path(&manifest.config.digest),
+        repo_tags: names.to_vec(),
+        layers: manifest.layers.iter().map(|l| blob_path(&l.digest)).collect(),
+    }
+}
+
+/// Whether kept blobs are still what they were: an archive tells whoever reads it their digests.
+fn are_whole((_, blobs): &Kept) -> Result<bool, ImagesError> {
+    for (descriptor, path) in blobs {
+        let file = File::open(path).map_err(ImagesError::Write)?;
+        let mut hashing =
+            Hashing { inner: io::sink(), hasher: Hasher::like(&descriptor.digest), size: 0 };
+        io::copy(&mut io::BufReader::with_capacity(128 << 10, file), &mut hashing)
+            .map_err(ImagesError::Write)?;
+        let size = hashing.size();
+        if size != descriptor.size || hashing.finish().1 != descriptor.digest {
+            tracing::warn!(digest = %descriptor.digest, "a kept blob is damaged");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The image's entries in the index: one for each of its names, or one without.
@@ -157,13 +198,16 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// The configuration with the diff ids of the layers as they are packed now.
+/// The configuration with the diff ids of the layers as they are packed now; as it is, where it has them.
 pub(crate) fn with_diff_ids(
     config: &[u8],
     diff_ids: &[Digest],
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut value: serde_json::Value = serde_json::from_slice(config)?;
     let ids: Vec<_> = diff_ids.iter().map(Digest::as_str).collect();
+    if value["rootfs"]["diff_ids"] == serde_json::json!(ids) {
+        return Ok(config.to_vec());
+    }
     value["rootfs"] = serde_json::json!({ "type": "layers", "diff_ids": ids });
     serde_json::to_vec(&value)
 }
@@ -174,10 +218,24 @@ struct Archive<W> {
 }
 
 impl<W: Write> Archive<W> {
-    /// Writes an image's blobs; its manifest is returned.
+    /// Writes an image as it came; its manifest is returned.
+    fn kept(
+        &mut self,
+        raw: &RawImage,
+        (manifest, blobs): &Kept,
+    ) -> Result<(Digest, ImageManifest, u64), ImagesError> {
+        for (descriptor, path) in blobs {
+            let file = File::open(path).map_err(ImagesError::Write)?;
+            self.entry(&blob_path(&descriptor.digest), descriptor.size, file)?;
+        }
+        self.file(&blob_path(&raw.manifest_digest), &raw.manifest)?;
+        Ok((raw.manifest_digest.clone(), manifest.clone(), raw.manifest.len() as u64))
+    }
+
+    /// Writes an image's blobs as they are packed now; its manifest is returned.
     fn image(
         &mut self,
-        store: &ImageStore,
+        raw: &RawImage,
         image: &Image,
         layers: &[Packed],
     ) -> Result<(Digest, ImageManifest, u64), ImagesError> {
@@ -186,12 +244,10 @@ impl<W: Write> Archive<W> {
             self.entry(&blob_path(&layer.descriptor.digest), layer.descriptor.size, file)?;
         }
         let diff_ids: Vec<_> = layers.iter().map(|l| l.diff_id.clone()).collect();
-        let config = with_diff_ids(&store.raw(&image.id)?.config, &diff_ids).map_err(|e| {
-            ImagesError::Unusable {
-                object: format!("the configuration of image {}", image.id),
-                problem: e.to_string(),
-                class: Class::DataLoss,
-            }
+        let config = with_diff_ids(&raw.config, &diff_ids).map_err(|e| ImagesError::Unusable {
+            object: format!("the configuration of image {}", image.id),
+            problem: e.to_string(),
+            class: Class::DataLoss,
         })?;
         let config_digest = oci_image::sha256(&config);
         self.file(&blob_path(&config_digest), &config)?;

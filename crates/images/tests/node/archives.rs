@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Cursor, Write as _};
 
+use image_store::Options;
 use model::{Class, Classified as _};
 use testkit::{Compression, Image, Layer};
 
-use crate::support::{Node, out};
+use crate::support::{Node, SetUp, out};
 
 fn image(salt: &str) -> Image {
     let base = Layer::new()
@@ -133,4 +134,42 @@ async fn what_is_saved_can_be_loaded_elsewhere() {
     let (_, file) = out(&other, "none.tar");
     let error = other.images.save(&["x.io/none:1".to_owned()], file).await.unwrap_err();
     assert_eq!(error.class(), Class::NotFound, "{error}");
+}
+
+#[tokio::test]
+async fn an_image_whose_blobs_are_kept_has_the_same_id_when_it_is_saved_and_loaded() {
+    let keeps = || {
+        let options = Options { keep_blobs: true, ..Options::default() };
+        Node::set_up(None, SetUp { options, ..SetUp::default() })
+    };
+    let image = image("a");
+    let name = "x.io/one:1";
+    let archive = testkit::archive::oci_layout(&[(&image, name)]);
+    let (first, second) = (keeps(), keeps());
+    let loaded = first.images.load(Cursor::new(archive), None).await.unwrap();
+    assert_eq!(first.count("blobs"), 2);
+    let (path, file) = out(&first, "saved.tar");
+    first.images.save(&[name.to_owned()], file).await.unwrap();
+    let again = second.images.load(File::open(&path).unwrap(), None).await.unwrap();
+    assert_eq!(again, loaded, "id, names and digest");
+    check(&second, name, "a");
+    // A kept blob that was damaged is not written: the layer is packed anew.
+    for entry in std::fs::read_dir(first.dir.path().join("store/blobs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let (path, file) = out(&first, "packed.tar");
+    // By the first digits of its id, with all its names.
+    first.images.save(&[loaded[0].id.hex()[..12].to_owned()], file).await.unwrap();
+    let third = Node::new(None);
+    let packed = third.images.load(File::open(&path).unwrap(), None).await.unwrap();
+    assert_eq!(packed[0].names[0], name);
+    check(&third, name, "a");
+    // Packed once, it is packed to the same bytes ever after.
+    let (path, file) = out(&third, "packed-again.tar");
+    third.images.save(&[name.to_owned()], file).await.unwrap();
+    let fourth = Node::new(None);
+    assert_eq!(fourth.images.load(File::open(&path).unwrap(), None).await.unwrap(), packed);
 }
