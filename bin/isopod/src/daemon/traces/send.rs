@@ -1,7 +1,7 @@
 //! The way to the collector.
 //!
-//! Always: a batch that cannot be sent in its time is lost, and that is said once in a while; the daemon's end
-//! waits for nothing.
+//! Always: a batch that cannot be sent in its time is lost, and what found no room to wait is; both are said
+//! after the next batch, once in a while; the daemon's end waits for nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +58,7 @@ pub async fn send(
     stop: CancellationToken,
 ) {
     let sending = async {
-        let mut said: Option<Instant> = None;
+        let mut losses = Losses::default();
         let mut batch = Vec::new();
         while from.recv_many(&mut batch, BATCH).await > 0 {
             gather(&mut from, &mut batch).await;
@@ -70,16 +70,37 @@ pub async fn send(
                 Ok(Err(status)) => Some(status.message().to_owned()),
                 Err(_) => Some(format!("no answer after {PATIENCE:?}")),
             };
-            let Some(why) = failed else { continue };
-            lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
-            if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
-                said = Some(Instant::now());
-                let lost = lost.load(Ordering::Relaxed);
+            if failed.is_some() {
+                lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            // Also after one that was sent: more may have come meanwhile than can wait.
+            if let Some(lost) = losses.due(lost.load(Ordering::Relaxed), Instant::now()) {
+                let why = failed.unwrap_or_else(|| "more at once than can wait".to_owned());
                 tracing::warn!(why, lost, "traces of operations are lost (traces.endpoint)");
             }
         }
     };
     stop.run_until_cancelled(sending).await;
+}
+
+/// What has been said of losses.
+#[derive(Debug, Default)]
+struct Losses {
+    said: Option<(Instant, u64)>,
+}
+
+impl Losses {
+    /// How many are lost, if more are than was said, and it was not said just now.
+    fn due(&mut self, lost: u64, now: Instant) -> Option<u64> {
+        let is_due = match self.said {
+            None => lost > 0,
+            Some((at, said)) => lost > said && now.saturating_duration_since(at) >= SAY_AGAIN,
+        };
+        is_due.then(|| {
+            self.said = Some((now, lost));
+            lost
+        })
+    }
 }
 
 /// Waits a moment for more.
@@ -186,15 +207,66 @@ mod tests {
         }
     }
 
+    #[test]
+    fn losses_are_said_when_there_are_more_and_not_all_the_time() {
+        let (mut losses, begin) = (Losses::default(), Instant::now());
+        let said: Vec<_> = [(0, 0), (1, 3), (2, 3), (30, 9), (61, 9), (62, 9), (200, 9), (201, 10)]
+            .map(|(second, lost)| losses.due(lost, begin + Duration::from_secs(second)))
+            .into_iter()
+            .collect();
+        assert_eq!(said, [None, Some(3), None, None, Some(9), None, None, Some(10)]);
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_found_no_room_is_said_although_every_batch_was_sent() {
+        let log = Log::default();
+        let to = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || to.clone()).finish();
+        let _here = tracing::subscriber::set_default(subscriber);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("collector.sock");
+        let mut sent = collector(&path);
+        let (to, from) = mpsc::channel(4);
+        let channel = channel(&TraceEndpoint::Unix(path)).unwrap();
+        to.send(Ended::default()).await.unwrap();
+        drop(to);
+        let stop = CancellationToken::new();
+        send(channel, from, Arc::new(AtomicU64::new(7)), stop).await;
+        assert!(sent.recv().await.is_some());
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("lost=7"), "{said}");
+    }
+
+    /// A collector at `path`, and what it is sent.
+    fn collector(path: &std::path::Path) -> mpsc::Receiver<ExportRequest> {
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let (to, from) = mpsc::channel(4);
+        let server = tonic::transport::Server::builder().add_service(Collector(to));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        from
+    }
+
     #[tokio::test]
     async fn operations_reach_a_collector_as_spans() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("collector.sock");
-        let listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-        let (to, mut from) = mpsc::channel(4);
-        let server = tonic::transport::Server::builder().add_service(Collector(to));
-        tokio::spawn(server.serve_with_incoming(incoming));
+        let mut from = collector(&path);
         let stop = CancellationToken::new();
         let traces = super::super::begin(&TraceEndpoint::Unix(path), stop.clone()).unwrap();
         let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
