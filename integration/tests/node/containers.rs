@@ -114,7 +114,13 @@ async fn users_are_found_in_the_images_own_files() {
 #[tokio::test]
 async fn stopping_gives_time_and_then_kills() {
     let with = with_pod().await;
-    let polite = with.launch(&testkit::sleeper("polite", &with.around.image)).await;
+    let polite = "trap 'exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
+    let polite = with.launch(&with.script("polite", polite)).await;
+    // A first process that has no handler yet does not even get the signal (pid_namespaces(7)).
+    testkit::until("it can be asked to end", std::time::Duration::from_secs(30), async || {
+        (with.daemon().logged(&polite).await == "ready\n").then_some(())
+    })
+    .await;
     with.daemon().stop_container(&polite, 30).await.unwrap();
     let status = with.daemon().status(&polite).await.unwrap();
     assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 0));
