@@ -236,7 +236,8 @@ mod tests {
     async fn what_found_no_room_is_said_although_every_batch_was_sent() {
         let log = Log::default();
         let to = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || to.clone()).finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
         let _here = tracing::subscriber::set_default(subscriber);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("collector.sock");
