@@ -96,17 +96,18 @@ fn in_guest(guest: &image::Guest, order: &Order, tests: &[select::Test]) -> Outc
     let programs = disk.directory.join("programs");
     std::fs::create_dir_all(&programs).map_err(|e| format!("{}: {e}", programs.display()))?;
     let mut copied: Vec<&Path> = tests.iter().map(|test| test.program.as_path()).collect();
+    copied.sort_unstable();
     copied.dedup();
     let own = ["isopod", "isopod-monitor"].map(|name| target().join("debug").join(name));
     copied.extend(own.iter().map(PathBuf::as_path));
     for program in copied {
         // A guest without hardware's help reads gigabytes of line numbers slowly.
-        let to = programs.join(select::plain_name(program));
+        let to = programs.join(select::file_name(program));
         run(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(program))?;
     }
     let mut list = String::new();
     for test in tests {
-        list.push_str(&format!("{} {}\n", test.program_name(), test.name));
+        list.push_str(&format!("{} {}\n", test.file_name(), test.name));
     }
     let command = order.shell.as_deref().unwrap_or("exec bash /guest/tests");
     disk.write("list", &list)?;
