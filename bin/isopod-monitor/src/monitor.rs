@@ -119,7 +119,6 @@ impl Monitor {
             if has_launched {
                 // A launch needs more than all the rest of a monitor's life, and a node has many monitors.
                 sys::return_free_memory();
-                sys::return_unused_stack(&self.proof);
             }
         }
         Ok(())
