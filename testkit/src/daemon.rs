@@ -543,6 +543,19 @@ fn connector(
     })
 }
 
+/// The monitor as it is shipped.
+///
+/// # Panics
+/// Where it has not been built.
+#[must_use]
+pub fn shipped_monitor() -> PathBuf {
+    let own = std::env::current_exe().expect("this program has a path");
+    let mut places = own.ancestors().map(|directory| directory.join("monitor/isopod-monitor"));
+    let found = places.find(|path| path.is_file());
+    found
+        .expect("target/monitor/isopod-monitor is missing: run `cargo xtask test`, which builds it")
+}
+
 /// The program under test: beside the tests' own, where `cargo xtask test` has built it.
 ///
 /// # Panics

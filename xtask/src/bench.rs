@@ -6,11 +6,18 @@ use std::process::Command;
 use crate::run::{Outcome, cargo, run, target, top};
 use crate::setup::setup;
 
-/// The monitor by itself, static; the daemon with the monitor inside; both in `target/release`.
-pub fn release() -> Outcome {
+/// The monitor as it is shipped: static, optimised, without the points at which tests end it.
+pub fn shipped_monitor() -> Result<PathBuf, String> {
     let mut monitor = cargo(["rustc", "--package", "isopod-monitor", "--profile", "monitor"]);
     run(monitor.args(["--", "-C", "target-feature=+crt-static"]))?;
     let program = target().join("monitor/isopod-monitor");
+    without_faults(&program)?;
+    Ok(program)
+}
+
+/// The daemon with the monitor inside, in `target/release`.
+pub fn release() -> Outcome {
+    let program = shipped_monitor()?;
     let mut daemon = cargo(["build", "--release", "--package", "isopod", "--package", "benches"]);
     run(daemon.env("ISOPOD_MONITOR_ELF", program))?;
     // The monitor is inside of it.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::bench::shipped_monitor;
 use crate::leftovers::Snapshot;
 use crate::run::{Outcome, cargo, run, succeeds};
 use crate::setup::setup;
@@ -14,6 +15,8 @@ pub fn test(args: &[String]) -> Outcome {
     }
     setup()?;
     build()?;
+    // What an optimiser makes of it is another program than the one that most tests drive.
+    shipped_monitor()?;
     let before = Snapshot::take()?;
     let tested = run(runner().args(args));
     // Looked at after a failure too: what a failing test leaves behind is a second finding.

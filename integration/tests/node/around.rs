@@ -1,7 +1,29 @@
 //! What most tests begin with.
 
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
 use cri_api::v1::{ContainerConfig, ContainerStatus, PodSandboxConfig};
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
+
+/// Output as text, for people.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command to its end with all of its input.
+pub fn with_input(mut command: Command, input: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Whoever does not read it ends first.
+            let _ = stdin.write_all(input);
+        });
+        child.wait_with_output().unwrap()
+    })
+}
 
 /// A daemon that has pulled busybox from a registry.
 pub struct Around {

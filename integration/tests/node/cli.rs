@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use testkit::Daemon;
 
-use crate::around::{Around, plain, with_pod};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::around::{Around, plain, text, with_pod};
 
 /// Runs a verb that must succeed, and gives what it printed.
 fn cli(daemon: &Daemon, args: &[&str]) -> String {

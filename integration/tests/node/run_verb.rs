@@ -1,31 +1,21 @@
 //! `isopod run`: what is typed, what has a name already, and a daemon that goes away meanwhile.
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use testkit::archive::oci_layout;
 use testkit::{Compression, Daemon, busybox};
 
-use crate::around::plain;
+use crate::around::{plain, text, with_input};
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// `isopod run` with these arguments.
+fn run(daemon: &Daemon, args: &[&str]) -> Command {
+    daemon.cli(&[&["run", "--network", "host"], args].concat())
 }
 
-/// `isopod run` with these arguments, what it prints kept.
-fn run(daemon: &Daemon, args: &[&str]) -> Child {
-    let all = [&["run", "--network", "host"], args].concat();
-    let mut command = daemon.cli(&all);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-/// The same, with `typed` as all of its input; its exit code and what it printed.
-fn with_input(daemon: &Daemon, args: &[&str], typed: &str) -> (Option<i32>, String, String) {
-    let mut child = run(daemon, args);
-    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-    let done = child.wait_with_output().unwrap();
+/// The same to its end, with `typed` as all of its input; its exit code and what it printed.
+fn typed(daemon: &Daemon, args: &[&str], typed: &str) -> (Option<i32>, String, String) {
+    let done = with_input(run(daemon, args), typed.as_bytes());
     (done.status.code(), text(&done.stdout), text(&done.stderr))
 }
 
@@ -33,20 +23,20 @@ fn with_input(daemon: &Daemon, args: &[&str], typed: &str) -> (Option<i32>, Stri
 async fn what_is_typed_reaches_the_container() {
     let around = plain().await;
     let (daemon, image) = (&around.daemon, around.image.as_str());
-    let typed = "echo $((6 * 7)); exit 3\n";
-    let (code, out, err) = with_input(daemon, &["-i", "--rm", image, "sh"], typed);
+    let script = "echo $((6 * 7)); exit 3\n";
+    let (code, out, err) = typed(daemon, &["-i", "--rm", image, "sh"], script);
     assert_eq!((code, out.as_str()), (Some(3), "42\n"), "{err}");
     // The end of the input is the end of what reads it.
-    let (code, out, err) = with_input(daemon, &["-i", "--rm", image, "cat"], "one\ntwo");
+    let (code, out, err) = typed(daemon, &["-i", "--rm", image, "cat"], "one\ntwo");
     assert_eq!((code, out.as_str()), (Some(0), "one\ntwo"), "{err}");
     // With a terminal of the container's.
     let script = "read word; test -t 0 && echo got $word; exit 4";
     let args = ["-i", "-t", "--rm", image, "sh", "-c", script];
-    let (code, out, err) = with_input(daemon, &args, "it\n");
+    let (code, out, err) = typed(daemon, &args, "it\n");
     assert_eq!(code, Some(4), "{out} {err}");
     assert!(out.contains("got it"), "{out}");
     // Without the option nothing is passed on.
-    let (code, out, err) = with_input(daemon, &["--rm", image, "cat"], "lost");
+    let (code, out, err) = typed(daemon, &["--rm", image, "cat"], "lost");
     assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
     let pods = daemon.cli(&["pods", "-q"]).output().unwrap();
     assert_eq!(text(&pods.stdout).trim(), "", "all are removed");
@@ -56,14 +46,14 @@ async fn what_is_typed_reaches_the_container() {
 async fn a_name_that_is_taken_is_refused() {
     let around = plain().await;
     let args = ["-d", "--name", "web", &around.image, "sleep", "1000"];
-    let (code, id, err) = with_input(&around.daemon, &args, "");
+    let (code, id, err) = typed(&around.daemon, &args, "");
     assert_eq!(code, Some(0), "{err}");
-    let (code, _, err) = with_input(&around.daemon, &args, "");
+    let (code, _, err) = typed(&around.daemon, &args, "");
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains(&id[..12]) && err.contains("isopod rmp -f web"), "{err}");
     let removed = around.daemon.cli(&["rmp", "-f", "web"]).output().unwrap();
     assert!(removed.status.success(), "{}", text(&removed.stderr));
-    let (code, _, err) = with_input(&around.daemon, &args, "");
+    let (code, _, err) = typed(&around.daemon, &args, "");
     assert_eq!(code, Some(0), "{err}");
 }
 
@@ -74,7 +64,9 @@ async fn a_run_goes_on_while_its_daemon_is_replaced() {
     let shared = around.daemon.directory().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let volume = format!("{}:/shared", shared.display());
-    let child = run(&around.daemon, &["-v", &volume, &around.image, "sh", "-c", script]);
+    let mut command = run(&around.daemon, &["-v", &volume, &around.image, "sh", "-c", script]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
     testkit::until("the container runs", Duration::from_secs(20), async || {
         let listed = around.daemon.cli(&["ps"]).output().unwrap();
         text(&listed.stdout).contains("Running").then_some(())
@@ -103,7 +95,7 @@ async fn a_directory_with_a_layout_is_loaded_and_run_by_the_beginning_of_its_id(
     let loaded = daemon.cli(&["load", &layout.display().to_string()]).output().unwrap();
     assert!(loaded.status.success(), "{}", text(&loaded.stderr));
     let id = text(&loaded.stdout)[..12].to_owned();
-    let (code, out, err) = with_input(daemon, &["--rm", &id], "");
+    let (code, out, err) = typed(daemon, &["--rm", &id], "");
     assert_eq!((code, out.as_str()), (Some(0), "from a layout\n"), "{err}");
     let empty = daemon.directory().join("empty");
     std::fs::create_dir(&empty).unwrap();

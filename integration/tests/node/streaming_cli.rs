@@ -6,26 +6,12 @@ use std::time::Duration;
 
 use testkit::Daemon;
 
-use crate::around::{WithPod, with_pod};
+use crate::around::{WithPod, text, with_input, with_pod};
 
 const TRANSPORTS: [&str; 2] = ["--transport=websocket", "--transport=spdy"];
 
 fn run(daemon: &Daemon, args: &[&str], input: &[u8]) -> Output {
-    let mut command = daemon.cli(args);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // Whoever does not read it ends first.
-            let _ = stdin.write_all(input);
-        });
-        child.wait_with_output().unwrap()
-    })
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    with_input(daemon.cli(args), input)
 }
 
 async fn with_sleeper() -> WithPod {

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use testkit::{Daemon, Network};
 
-use crate::around::{WithPod, around};
+use crate::around::{WithPod, around, text, with_input};
 
 const TRANSPORTS: [&str; 2] = ["--transport=websocket", "--transport=spdy"];
 
@@ -28,28 +28,11 @@ async fn with_certificate() -> WithPod {
     with
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 /// `exec` of `cat` that trusts `authority`, with `input`.
 fn cat(daemon: &Daemon, transport: &str, authority: &Path, input: &[u8]) -> Output {
     let authority = authority.display().to_string();
     let args = ["exec", transport, "--tls-ca", &authority, "-i", "main", "cat"];
     with_input(daemon.cli(&args), input)
-}
-
-fn with_input(mut command: Command, input: &[u8]) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // Whoever does not read it ends first.
-            let _ = stdin.write_all(input);
-        });
-        child.wait_with_output().unwrap()
-    })
 }
 
 #[tokio::test]
