@@ -105,6 +105,9 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
                 Err(failure) => {
                     stop_all(node, &begun.containers, 0).await?;
                     stop_one(node, &begun.sandbox.id, &begun.sandbox.id).await?;
+                    if args.rm {
+                        remove_one(node, &begun.sandbox).await?;
+                    }
                     Err(failure)
                 }
             }
