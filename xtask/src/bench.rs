@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::disk::Disk;
 use crate::run::{Outcome, cargo, run, target, top};
 use crate::setup::setup;
 
 /// The monitor as it is shipped: static, optimised, without the points at which tests end it.
 pub fn shipped_monitor() -> Result<PathBuf, String> {
     let mut monitor = cargo(["rustc", "--package", "isopod-monitor", "--profile", "monitor"]);
-    run(monitor.args(["--", "-C", "target-feature=+crt-static"]))?;
+    run(monitor.args(["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static"]))?;
     let program = target().join("monitor/isopod-monitor");
     without_faults(&program)?;
     Ok(program)
@@ -43,7 +44,8 @@ pub fn bench(args: &[String]) -> Outcome {
     }
     setup()?;
     release()?;
-    run(Command::new(target().join("release/bench")).args(args))
+    let disk = Disk::new()?;
+    Disk::run(disk.as_ref(), Command::new(target().join("release/bench")).args(args))
 }
 
 /// Measures beside Debian's containerd with runc and crun, and writes docs/benchmarks; containerd is taken out
@@ -58,7 +60,8 @@ fn peers(args: &[String]) -> Outcome {
     if !says_where {
         bench.arg("--out").arg(top().join("docs/benchmarks/peers"));
     }
-    run(bench.args(args))
+    let disk = Disk::new()?;
+    Disk::run(disk.as_ref(), bench.args(args))
 }
 
 /// Runs the conformance suite on each handler and on Debian's containerd, and writes docs/conformance; `args` choose

@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod disk;
 mod hours;
 mod leftovers;
 mod lint;

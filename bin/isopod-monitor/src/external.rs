@@ -1,17 +1,19 @@
 //! Containers of an external OCI runtime: commands that run beside the loop, and what comes of them.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
 use std::time::{Duration, Instant};
 
 use cri_log::Stream;
+use launcher::HostTree;
 use model::{Class, ContainerId, Rootfs, State, Timestamp};
 use monitor_api::{Event, Exec as ExecRequest, Refusal, Reply};
 use oci_runtime::{Invocation, OciRuntime, failure_message, process_file};
-use runtime_spec::{ConsoleSize, Namespace, NamespaceKind, Spec};
+use runtime_spec::{ConsoleSize, Mount, Namespace, NamespaceKind, Spec};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -21,9 +23,11 @@ use crate::cgroup::ExecSeat;
 use crate::container::{Launcher, Process, ReplyTo, Stage, start_error};
 use crate::exec::{Exec, ExecStage};
 use crate::monitor::{Monitor, kill, wait_for};
+use crate::pod::Pod;
 use crate::poller::{Key, Source};
 use crate::refusal::{failed, refuse, step_failed};
 use crate::verbs::{end_container, read_stream, use_terminal};
+use crate::volumes;
 
 /// How long a command of a runtime may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct ExternalContainer {
     pub runtime: OciRuntime,
     pub bundle: PathBuf,
+    /// The PID namespace that it is to be in, if it is not to have its own; the runtime opens it by this
+    /// process's descriptor.
+    pub pids: Option<File>,
 }
 
 /// A command of a runtime that has not ended.
@@ -75,19 +82,72 @@ pub struct Commands {
 }
 
 impl ExternalContainer {
-    /// Mounts the root file system where the runtime looks for it, in this mount namespace alone.
-    pub fn prepare(&self, rootfs: &Rootfs) -> Result<(), Refusal> {
-        launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs"))
-            .map_err(step_failed(launcher::Phase::Root))
+    /// Mounts what the runtime is to find, in this mount namespace alone: the root file system, and the host's
+    /// trees, each as it is there now. `places` is told of what is to be unmounted at the end. What the bundle
+    /// says is made to fit.
+    pub fn prepare(
+        &self,
+        rootfs: &Rootfs,
+        spec: &Spec,
+        pod: &Pod,
+        places: &mut Vec<PathBuf>,
+    ) -> Result<(), Refusal> {
+        let mut spec = spec.clone();
+        let directory = self.bundle.join("binds");
+        std::fs::create_dir_all(&directory)
+            .map_err(failed(format!("make {}", directory.display())))?;
+        let mut trees = Vec::new();
+        for mount in spec.mounts.iter_mut().filter(|mount| is_of_host(mount, &pod.directory)) {
+            let place = directory.join(trees.len().to_string());
+            let text = place.to_str().map(str::to_owned).ok_or_else(|| {
+                refuse(Class::Internal, format!("{} is not UTF-8", place.display()))
+            })?;
+            trees.push(HostTree {
+                source: std::mem::replace(&mut mount.source, text).into(),
+                recursive: mount.options.iter().any(|option| option == "rbind"),
+                shared: mount.options.iter().any(|o| matches!(o.as_str(), "shared" | "rshared")),
+                place,
+            });
+        }
+        places.extend(trees.iter().map(|tree| tree.place.clone()));
+        launcher::place_host_trees(pod.host_mounts.as_fd(), &trees)
+            .map_err(step_failed(launcher::Phase::Mounts))
+            .and_then(|()| {
+                launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs"))
+                    .map_err(step_failed(launcher::Phase::Root))
+            })
+            .and_then(|()| self.rewrite(spec))
+            .inspect_err(|_| volumes::unmount(places))
     }
 
-    /// Says in the bundle which PID namespace the container is to be in: a runtime would leave it in its own.
-    pub fn share_pids(&self, spec: &Spec, path: PathBuf) -> io::Result<()> {
-        let mut spec = spec.clone();
-        let namespaces = &mut spec.linux.get_or_insert_default().namespaces;
-        namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
-        namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some(path) });
-        std::fs::write(self.bundle.join("config.json"), serde_json::to_vec(&spec)?)
+    /// Writes the bundle anew. A runtime would leave the container in its own PID namespace: it is told which.
+    fn rewrite(&self, mut spec: Spec) -> Result<(), Refusal> {
+        if let Some(pids) = &self.pids {
+            let namespaces = &mut spec.linux.get_or_insert_default().namespaces;
+            namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+            let path = format!("/proc/{}/fd/{}", std::process::id(), pids.as_raw_fd());
+            namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some(path.into()) });
+        }
+        let written = serde_json::to_vec(&spec)
+            .map_err(io::Error::from)
+            .and_then(|bytes| std::fs::write(self.bundle.join("config.json"), bytes));
+        written.map_err(failed("write config.json for the runtime"))
+    }
+}
+
+/// Whether a mount binds what is somewhere on the host: what is in the pod's directory has its place here alone.
+fn is_of_host(mount: &Mount, directory: &Path) -> bool {
+    let binds = mount.kind == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind");
+    binds && !Path::new(&mount.source).starts_with(directory)
+}
+
+/// Gives a process that a runtime is about to make the container's score: it is born with that of the command,
+/// and not every runtime sets it.
+fn set_oom_score(pid: Pid, score: Option<i32>) {
+    let Some(score) = score else { return };
+    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    if let Err(error) = std::fs::write(&path, score.to_string()) {
+        eprintln!("isopod-monitor: write {score} to {path}: {error}");
     }
 }
 
@@ -117,7 +177,7 @@ impl Monitor {
         invocation: Invocation,
         console: Option<Console>,
         purpose: Purpose,
-    ) -> io::Result<()> {
+    ) -> io::Result<Pid> {
         let Invocation { mut command, log, pid_file } = invocation;
         // The loop waits for it, as for every child.
         let child = command.spawn()?;
@@ -125,7 +185,7 @@ impl Monitor {
         let process = Process { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
         let until = Instant::now() + PATIENCE;
         self.commands.running.push(Command { process, until, log, pid_file, purpose, console });
-        Ok(())
+        Ok(pid)
     }
 
     /// A socket for a terminal, named in the command.
@@ -140,9 +200,9 @@ impl Monitor {
             Ok(()) | Err(_) => {}
         }
         // A socket's path is short by the kernel's rule, a bundle's need not be.
-        let parent = std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
+        let parent = File::open(path.parent().unwrap_or(Path::new("/")))?;
         let name = path.file_name().unwrap_or_default();
-        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent));
+        let short = format!("/proc/self/fd/{}", parent.as_raw_fd());
         let listener = UnixListener::bind(Path::new(&short).join(name))?;
         listener.set_nonblocking(true)?;
         let key = self.poller.new_key();
@@ -176,7 +236,7 @@ pub fn start(
                 .stdin(ProcessStdio::null())
                 .stdout(ProcessStdio::null())
                 .stderr(ProcessStdio::null());
-            return monitor.spawn(invocation, Some(console), purpose);
+            return monitor.spawn(invocation, Some(console), purpose).map(drop);
         }
         let (our_stdout, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (our_stderr, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -190,7 +250,7 @@ pub fn start(
         container.stdin = our_stdin;
         read_stream(monitor, &mut container, key, Stream::Stdout, Some(our_stdout))?;
         read_stream(monitor, &mut container, key, Stream::Stderr, Some(our_stderr))?;
-        monitor.spawn(invocation, None, purpose)
+        monitor.spawn(invocation, None, purpose).map(drop)
     };
     let started = start();
     container.stage =
@@ -216,7 +276,7 @@ pub fn exec(
     };
     let name = format!("exec-{}", key.number());
     let size = request.terminal.map(|size| ConsoleSize { height: size.height, width: size.width });
-    let file = process_file(&outside.bundle, &name, &request.args, size)
+    let (file, oom_score) = process_file(&outside.bundle, &name, &request.args, size)
         .map_err(failed("write the process for the runtime"))?;
     let mut invocation =
         outside.runtime.exec(&outside.bundle, request.container.as_str(), &file, &name);
@@ -246,9 +306,10 @@ pub fn exec(
         hand_over: None,
         seat: ExecSeat::elsewhere(),
     };
-    monitor
+    let command = monitor
         .spawn(invocation, console, Purpose::Exec { exec: key, reply, file })
         .map_err(failed("start the runtime's command"))?;
+    set_oom_score(command, oom_score);
     monitor.execs.insert(key, exec);
     Ok(())
 }
@@ -278,7 +339,7 @@ impl Console {
     fn take(&mut self) {
         let Some(socket) = &self.socket else { return };
         let (mut name, mut fds) = ([0; 4096], Vec::new());
-        match sys::receive(std::os::fd::AsFd::as_fd(socket), &mut name, &mut fds) {
+        match sys::receive(socket.as_fd(), &mut name, &mut fds) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Ok(_) | Err(_) => self.terminal = fds.pop().or(self.terminal.take()),
         }
@@ -465,8 +526,6 @@ fn entered(
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use super::*;
 
     #[test]

@@ -6,8 +6,9 @@
 //!
 //! By the name `isopod-oci` it is the launcher's own command line instead, which `isopod oci` becomes.
 //!
-//! It is shipped as one static file, which `ISOPOD_MONITOR_ELF` names when the daemon is built:
-//! `cargo rustc -p isopod-monitor --profile monitor -- -C target-feature=+crt-static`.
+//! It is shipped as one static file at fixed addresses (docs/decisions/0015), which `ISOPOD_MONITOR_ELF` names when
+//! the daemon is built:
+//! `cargo rustc -p isopod-monitor --profile monitor -- -C target-feature=+crt-static -C relocation-model=static`.
 
 mod attach;
 mod cgroup;

@@ -119,6 +119,7 @@ impl Monitor {
             if has_launched {
                 // A launch needs more than all the rest of a monitor's life, and a node has many monitors.
                 sys::return_free_memory();
+                sys::return_unused_stack(&self.proof);
             }
         }
         Ok(())
@@ -387,6 +388,12 @@ impl Monitor {
         found.ok_or_else(|| {
             refuse(model::Class::NotFound, format!("container {id} is not in this pod's monitor"))
         })
+    }
+
+    /// The first process of the container `id`, if that runs.
+    pub fn running(&self, id: &ContainerId) -> Option<&Process> {
+        let is_it = |c: &&Container| c.id == *id && matches!(c.state, State::Running { .. });
+        self.containers.values().find(is_it)?.process.as_ref()
     }
 }
 

@@ -1,10 +1,11 @@
-//! Trees of images that containers have as volumes, mounted in the monitor's own mount namespace.
+//! Trees that containers have as volumes, mounted in the monitor's own mount namespace: of images, and for external
+//! runtimes of the host.
 
 use std::path::{Component, Path, PathBuf};
 
 use model::Class;
 use monitor_api::{Refusal, Volume};
-use rustix::mount::{UnmountFlags, unmount as unmount_at};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount as unmount_at};
 
 use crate::pod::{Pod, PodUsers};
 use crate::refusal::{refuse, step_failed};
@@ -30,6 +31,11 @@ pub fn mount(pod: &Pod, volumes: &[Volume]) -> Result<Vec<PathBuf>, Refusal> {
 /// Unmounts them and removes their places.
 pub fn unmount(places: &[PathBuf]) {
     for place in places {
+        // What the host has below a tree that it shares would go with it.
+        let apart = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        if mount_change(place, apart).is_err() {
+            continue;
+        }
         // What is still in use by a container is let go with that container; the directory goes with the pod's.
         if unmount_at(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
             let _ = std::fs::remove_dir(place).or_else(|_| std::fs::remove_file(place));

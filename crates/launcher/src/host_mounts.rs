@@ -6,14 +6,16 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use sys::{MountAttr, Namespaces};
 
 use crate::attach::copy_of;
 use crate::error::Failure;
+use crate::paths::kind_of;
 use crate::plan::{MountPlan, Plan, Source};
+use crate::rootfs::{make_place, place_at};
 
 /// What a plan names by paths of the host.
 #[derive(Debug, Default)]
@@ -39,14 +41,7 @@ impl HostTrees {
         if plan.joined.is_empty() && !plan.mounts.iter().any(of_host) {
             return Ok(Self::default());
         }
-        let own =
-            File::open("/proc/self/ns/mnt").map_err(Failure::at("open this mount namespace"))?;
-        sys::join_namespace(host, Namespaces::MOUNT)
-            .map_err(Failure::at("enter the host's mount namespace"))?;
-        let opened = open_all(plan, of_host);
-        sys::join_namespace(own.as_fd(), Namespaces::MOUNT)
-            .map_err(Failure::at("leave the host's mount namespace"))?;
-        opened
+        inside(host, || open_all(plan, of_host))
     }
 
     /// The tree for the mount of this index, if it is one that comes from the host.
@@ -54,6 +49,65 @@ impl HostTrees {
         let at = self.trees.iter().position(|(i, _)| *i == index)?;
         Some(self.trees.swap_remove(at).1)
     }
+}
+
+/// Does `what` in the mount namespace `host`, and leaves this thread where it was.
+fn inside<T>(
+    host: BorrowedFd<'_>,
+    what: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let own = File::open("/proc/self/ns/mnt").map_err(Failure::at("open this mount namespace"))?;
+    sys::join_namespace(host, Namespaces::MOUNT)
+        .map_err(Failure::at("enter the host's mount namespace"))?;
+    let done = what();
+    sys::join_namespace(own.as_fd(), Namespaces::MOUNT)
+        .map_err(Failure::at("leave the host's mount namespace"))?;
+    done
+}
+
+/// A tree of the host that is to have a place in this mount namespace.
+#[derive(Debug)]
+pub struct HostTree {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// With what is mounted below it.
+    pub recursive: bool,
+    /// What is mounted below it later is to be seen by the host: the mount that it is on must be shared there.
+    pub shared: bool,
+    /// Where it is to be: a new directory or file.
+    pub place: PathBuf,
+}
+
+/// Gives trees of the mount namespace `host` places in this one, for a runtime that wants paths.
+///
+/// Each learns of what the host mounts and unmounts below it later. The host learns of what is mounted and unmounted
+/// here only from those that are `shared`: one of them must be set apart before it is unmounted, or all that is
+/// mounted below it on the host goes with it.
+///
+/// # Errors
+/// What failed, and why; what has its place by then keeps it.
+pub fn place_host_trees(host: BorrowedFd<'_>, wanted: &[HostTree]) -> Result<(), Failure> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let open = |tree: &HostTree| open_tree(&tree.source, tree.recursive, tree.shared);
+    let opened = inside(host, || wanted.iter().map(open).collect::<Result<Vec<_>, _>>())?;
+    for (tree, opened) in wanted.iter().zip(opened) {
+        if !tree.shared {
+            let listening = MountAttr {
+                propagation: MountAttr::SLAVE,
+                recursive: true,
+                ..MountAttr::default()
+            };
+            sys::set_mount_attr(opened.as_fd(), &listening)
+                .map_err(Failure::at(format!("set {} apart", tree.source.display())))?;
+        }
+        let kind = kind_of(opened.as_fd())
+            .map_err(Failure::at(format!("look at {}", tree.source.display())))?;
+        make_place(&tree.place, kind)?;
+        place_at(opened.as_fd(), &tree.place)?;
+    }
+    Ok(())
 }
 
 fn open_all(plan: &Plan, of_host: impl Fn(&MountPlan) -> bool) -> Result<HostTrees, Failure> {
@@ -65,11 +119,7 @@ fn open_all(plan: &Plan, of_host: impl Fn(&MountPlan) -> bool) -> Result<HostTre
     for (index, mount) in plan.mounts.iter().enumerate().filter(|(_, m)| of_host(m)) {
         let Source::Bind { path, recursive } = &mount.source else { continue };
         let is_shared = mount.propagation.is_some_and(|(p, _)| p == MountAttr::SHARED);
-        let tree = if is_shared {
-            shared_tree(path, *recursive)
-        } else {
-            copy_of(CWD, path, *recursive).map_err(Failure::at(format!("open {}", path.display())))
-        };
+        let tree = open_tree(path, *recursive, is_shared);
         let at = |f: Failure| Failure {
             what: format!("mount {}: {}", mount.destination.display(), f.what),
             ..f
@@ -79,7 +129,14 @@ fn open_all(plan: &Plan, of_host: impl Fn(&MountPlan) -> bool) -> Result<HostTre
     Ok(opened)
 }
 
-fn shared_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+fn open_tree(path: &Path, recursive: bool, shared: bool) -> Result<OwnedFd, Failure> {
+    if shared {
+        check_shared(path)?;
+    }
+    copy_of(CWD, path, recursive).map_err(Failure::at(format!("open {}", path.display())))
+}
+
+fn check_shared(path: &Path) -> Result<(), Failure> {
     let what = || format!("share {} in both directions", path.display());
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
         .map_err(Failure::at(what()))?;
@@ -88,7 +145,7 @@ fn shared_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     if !is_shared(&table, stat.stx_mnt_id) {
         return Err(Failure::new(what(), "the mount that it is on is not shared on the host"));
     }
-    copy_of(CWD, path, recursive).map_err(Failure::at(format!("open {}", path.display())))
+    Ok(())
 }
 
 /// Whether the mount `id` has a `shared:` tag in this mountinfo (proc_pid_mountinfo(5)).

@@ -34,6 +34,7 @@ pub use create::{Create, Launched, PidHome, ProcSource, RootSource, Seat, Tracer
 pub use error::{Failure, LaunchError, Phase};
 pub use exec::{Exec, exec};
 pub use hooks::{HookState, LONGEST as LONGEST_HOOK, run_hooks};
+pub use host_mounts::{HostTree, place_host_trees};
 pub use identity::Filter;
 pub use kernel::write_sysctls;
 pub use mounts::{CgroupView, LegacyView};

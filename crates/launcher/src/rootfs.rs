@@ -120,7 +120,7 @@ fn take_part(tree: BorrowedFd<'_>, sub_path: &Path) -> Result<(OwnedFd, FileType
     Ok((part, kind))
 }
 
-fn make_place(place: &Path, kind: FileType) -> Result<(), Failure> {
+pub(crate) fn make_place(place: &Path, kind: FileType) -> Result<(), Failure> {
     let made = if kind == FileType::Directory {
         std::fs::create_dir_all(place)
     } else {
@@ -129,7 +129,7 @@ fn make_place(place: &Path, kind: FileType) -> Result<(), Failure> {
     made.map_err(Failure::at(format!("make {}", place.display())))
 }
 
-fn place_at(tree: BorrowedFd<'_>, place: &Path) -> Result<(), Failure> {
+pub(crate) fn place_at(tree: BorrowedFd<'_>, place: &Path) -> Result<(), Failure> {
     move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(Failure::at(format!("mount it at {}", place.display())))
 }

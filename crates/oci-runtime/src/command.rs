@@ -119,6 +119,7 @@ impl Invocation {
 }
 
 /// Writes the process of the container of `bundle` with another command and terminal, for `exec --process`.
+/// Returns the file, and the score for the kernel's choice when memory lacks (proc_pid_oom_score_adj(5)).
 ///
 /// # Errors
 /// A bundle that cannot be read, or a directory that cannot be written.
@@ -127,14 +128,14 @@ pub fn process_file(
     name: &str,
     args: &[String],
     terminal: Option<ConsoleSize>,
-) -> io::Result<PathBuf> {
+) -> io::Result<(PathBuf, Option<i32>)> {
     let spec: Spec = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
     let process = spec.process.ok_or_else(|| io::Error::other("config.json has no process"))?;
     let args = args.to_vec();
     let process = Process { args, terminal: terminal.is_some(), console_size: terminal, ..process };
     let path = bundle.join(format!("{name}.json"));
     std::fs::write(&path, serde_json::to_vec(&process)?)?;
-    Ok(path)
+    Ok((path, process.oom_score_adj))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{ContainerSecurity, Profile, UserNamespace};
+use model::{ContainerSecurity, Profile, Propagation, UserNamespace};
 use runtime_spec::{Linux, Pids, Process, Rlimit, Root, Spec, User};
 
 use crate::capabilities::capabilities;
@@ -117,8 +117,22 @@ fn linux(inputs: &Inputs<'_>, mount_label: String) -> Result<Linux, SpecError> {
         masked_paths: paths(inputs, &security.masked_paths, default_masked_paths)?,
         readonly_paths: paths(inputs, &security.readonly_paths, default_readonly_paths)?,
         mount_label,
+        rootfs_propagation: root_propagation(inputs).to_owned(),
         ..Linux::default()
     })
+}
+
+/// What the mounts of a container's namespace are to those that they are copies of: an OCI runtime makes the
+/// whole of them private or slaves before it binds a volume, and what was made private learns of nothing. The
+/// own launcher binds from the host's namespace.
+fn root_propagation(inputs: &Inputs<'_>) -> &'static str {
+    let is = |wanted| inputs.mounts.iter().any(|mount| mount.propagation == wanted);
+    match inputs.features.launcher {
+        Launcher::Own => "",
+        Launcher::External if is(Propagation::Bidirectional) => "rshared",
+        Launcher::External if is(Propagation::HostToContainer) => "rslave",
+        Launcher::External => "",
+    }
 }
 
 /// Hidden or read-only paths: what the request lists. An empty list cannot be told from none on the wire.

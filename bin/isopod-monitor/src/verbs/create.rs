@@ -13,8 +13,9 @@ use launcher::{
 use model::{Class, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
 use oci_runtime::OciRuntime;
-use runtime_spec::Spec;
+use runtime_spec::{Namespace, Spec};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use crate::cgroup::ContainerCgroup;
@@ -29,6 +30,8 @@ use crate::output::Output;
 use crate::poller::{Key, Source};
 use crate::refusal::{failed, launch_failed, refuse, step_failed};
 use crate::volumes;
+
+const NOT_RUNNING: &str = "the process whose PID namespace it was to share does not run";
 
 /// Begins to set a container up; `None` when the answer comes with the child's report.
 pub fn create(
@@ -173,53 +176,41 @@ fn external(
         .pod
         .as_ref()
         .ok_or_else(|| refuse(Class::FailedPrecondition, "this monitor has no pod yet"))?;
-    if let PidChoice::Target(_) = request.pid {
-        let message = "a process namespace of another container needs the default runtime handler";
-        return Err(refuse(Class::Unimplemented, message));
-    }
     if pod.users.is_some() {
         let message = "a pod with a user namespace needs the default runtime handler";
         return Err(refuse(Class::Unimplemented, message));
     }
-    // Others begin in this process's mount namespace, whose mounts the node is not told of.
-    let is_shared = |option: &String| matches!(option.as_str(), "shared" | "rshared");
-    if let Some(mount) = spec.mounts.iter().find(|mount| mount.options.iter().any(is_shared)) {
-        let place = mount.destination.display();
-        let message =
-            format!("mount {place}: bidirectional propagation needs the default runtime handler");
-        return Err(refuse(Class::Unimplemented, message));
-    }
-    let mut shared_pids = None;
-    if request.pid == PidChoice::Pod {
-        let Some(init) = &pod.init else {
-            return Err(refuse(
-                Class::InvalidArgument,
-                "the pod has no process namespace to share",
-            ));
-        };
-        // It lives as long as the pod, so its number stays its own.
-        shared_pids = Some(format!("/proc/{}/ns/pid", init.pid.as_raw_nonzero()));
-    }
+    let pids = match &request.pid {
+        PidChoice::Spec => None,
+        PidChoice::Pod => {
+            let init = pod.init.as_ref().map(|init| init.pid);
+            let init = init.ok_or_else(|| {
+                refuse(Class::InvalidArgument, "the pod has no process namespace to share")
+            });
+            Some(init?)
+        }
+        PidChoice::Target(target) => {
+            let process = monitor.running(target).map(|process| process.pid);
+            Some(process.ok_or_else(|| refuse(Class::FailedPrecondition, NOT_RUNNING))?)
+        }
+    };
+    // Whoever is a child of this process keeps its number until it is waited for, which is not now.
+    let open = |pid: Pid| File::open(format!("/proc/{}/ns/pid", pid.as_raw_nonzero()));
+    let pids = pids.map(open).transpose();
+    let pids = pids.map_err(failed("open the process namespace to share"))?;
     let machine = Rc::clone(&pod.machine);
     let mut spans = crate::pod::Spans::new();
     let cgroup = ContainerCgroup::named(machine, spec)?;
     let (output, opened) = Output::new(request.log, request.log_limits);
     opened.map_err(failed("open the container's log"))?;
-    let outside = ExternalContainer { runtime, bundle: request.bundle };
-    outside.prepare(&request.rootfs)?;
-    if let Some(path) = shared_pids {
-        outside
-            .share_pids(spec, path.into())
-            .map_err(failed("name the pod's process namespace in config.json"))?;
-    }
+    let makes_pids = |n: &Namespace| n.kind == runtime_spec::NamespaceKind::Pid && n.path.is_none();
+    let has_own_pids = pids.is_none()
+        && spec.linux.as_ref().is_some_and(|linux| linux.namespaces.iter().any(makes_pids));
+    let outside = ExternalContainer { runtime, bundle: request.bundle, pids };
+    let mut places = volumes.to_vec();
+    outside.prepare(&request.rootfs, spec, pod, &mut places)?;
     spans.ended("root");
     let key = monitor.poller.new_key();
-    let has_own_pids = spec.linux.as_ref().is_some_and(|linux| {
-        linux
-            .namespaces
-            .iter()
-            .any(|n| n.kind == runtime_spec::NamespaceKind::Pid && n.path.is_none())
-    });
     let container = Container {
         id: request.container,
         stage: Stage::Waiting { control: None },
@@ -233,7 +224,7 @@ fn external(
         terminal: None,
         hand_over: None,
         has_own_pids,
-        volumes: volumes.to_vec(),
+        volumes: places,
         // Its runtime runs them, and puts it into its class.
         hooks: None,
         rdt: None,
@@ -352,9 +343,7 @@ fn launch(
             Some((init, ProcSource::At(&proc)))
         }
         PidChoice::Target(target) => {
-            let is_it =
-                |c: &&Container| c.id == *target && matches!(c.state, State::Running { .. });
-            let process = monitor.containers.values().find(is_it).and_then(|c| c.process.as_ref());
+            let process = monitor.running(target);
             Some((process.map(|p| p.pidfd.as_fd()), ProcSource::OfProcess))
         }
     };
@@ -362,9 +351,7 @@ fn launch(
         None => PidHome::Planned,
         Some((Some(process), proc)) => PidHome::With { process, proc, tracers },
         Some((None, _)) => {
-            return Err(unavailable(
-                "the process whose PID namespace it was to share does not run",
-            ));
+            return Err(unavailable(NOT_RUNNING));
         }
     };
     cgroup.seated(|seat| {

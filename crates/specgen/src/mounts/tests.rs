@@ -1,4 +1,5 @@
 use super::*;
+use crate::inputs::Launcher;
 use crate::spec::tests::Sample;
 
 fn at(sample: &Sample) -> Vec<String> {
@@ -185,4 +186,19 @@ fn with_users_of_its_own_a_pod_binds_what_belongs_to_the_hosts_namespaces() {
     sample.container.security.namespaces.ipc = IpcMode::Node;
     assert_eq!(find(&sample, "/sys").kind, "bind");
     assert_eq!(find(&sample, "/dev/mqueue").kind, "bind");
+}
+
+#[test]
+fn an_external_runtime_leaves_mounts_in_touch_with_the_host_where_a_volume_wants_that() {
+    for (propagation, expected) in [
+        (Propagation::Private, ""),
+        (Propagation::HostToContainer, "rslave"),
+        (Propagation::Bidirectional, "rshared"),
+    ] {
+        let mut sample = Sample::new();
+        sample.mounts = vec![ResolvedMount { propagation, ..asked("/data") }];
+        assert_eq!(sample.linux().rootfs_propagation, "", "{propagation:?}");
+        sample.features.launcher = Launcher::External;
+        assert_eq!(sample.linux().rootfs_propagation, expected, "{propagation:?}");
+    }
 }

@@ -100,7 +100,7 @@ impl Sample {
         container_spec(&self.inputs()).unwrap()
     }
 
-    fn linux(&self) -> Linux {
+    pub(crate) fn linux(&self) -> Linux {
         self.spec().linux.unwrap()
     }
 }
