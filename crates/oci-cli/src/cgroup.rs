@@ -4,7 +4,7 @@ use std::io;
 
 use cgroups::{Cgroup, CgroupError, CgroupPath, Driver, Hierarchies};
 use launcher::{CgroupView, LegacyView, Seat};
-use runtime_spec::Spec;
+use runtime_spec::{DeviceCgroup, Resources, Spec};
 use rustix::process::Pid;
 
 use crate::error::OciError;
@@ -50,10 +50,21 @@ pub(crate) fn create(
     expect_empty(&found)?;
     let place = Place { cgroup: Cgroup::create(hierarchies, path)?, is_new };
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let limited = expect_empty(&place.cgroup)
-        .and_then(|()| Ok(resources.map_or(Ok(()), |resources| place.cgroup.apply(resources))?));
+    let resources = resources.map(with_standard_devices);
+    let limited = expect_empty(&place.cgroup).and_then(|()| {
+        Ok(resources.as_ref().map_or(Ok(()), |resources| place.cgroup.apply(resources))?)
+    });
     limited.inspect_err(|_| place.undo())?;
     Ok(place)
+}
+
+/// Where a spec forbids devices, the standard ones are allowed nevertheless, as runc and crun do.
+fn with_standard_devices(resources: &Resources) -> Resources {
+    let mut resources = resources.clone();
+    if !resources.devices.is_empty() {
+        resources.devices.extend(DeviceCgroup::standard());
+    }
+    resources
 }
 
 fn expect_empty(cgroup: &Cgroup) -> Result<(), OciError> {

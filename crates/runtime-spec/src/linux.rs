@@ -170,6 +170,37 @@ pub struct DeviceCgroup {
     pub access: String,
 }
 
+impl DeviceCgroup {
+    /// What every container may use: its standard devices, the terminals of its own devpts, and making nodes, which
+    /// alone opens nothing. A runtime allows them whatever a spec says, as the runtime specification has it of the
+    /// default devices.
+    #[must_use]
+    pub fn standard() -> Vec<Self> {
+        let rule = |kind: &str, major, minor, access: &str| Self {
+            allow: true,
+            kind: kind.to_owned(),
+            major,
+            minor,
+            access: access.to_owned(),
+        };
+        let mut rules = vec![rule("c", None, None, "m"), rule("b", None, None, "m")];
+        for (major, minor) in [
+            (1, Some(3)), // null
+            (1, Some(5)), // zero
+            (1, Some(7)), // full
+            (1, Some(8)), // random
+            (1, Some(9)), // urandom
+            (5, Some(0)), // tty
+            (5, Some(1)), // console
+            (5, Some(2)), // ptmx
+            (136, None),  // pts/*
+        ] {
+            rules.push(rule("c", Some(major), minor, "rwm"));
+        }
+        rules
+    }
+}
+
 /// Memory limits, in bytes; −1 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

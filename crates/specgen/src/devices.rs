@@ -1,28 +1,8 @@
 //! Device nodes, and which devices may be used.
 
-use model::DeviceAccess;
 use runtime_spec::{DeviceCgroup, LinuxDevice};
 
-use crate::inputs::{DeviceKind, HostDevice, Inputs};
-
-const ALL: DeviceAccess = DeviceAccess { read: true, write: true, mknod: true };
-const MKNOD: DeviceAccess = DeviceAccess { read: false, write: false, mknod: true };
-
-/// What every container may use: its standard devices, the terminals of its own devpts, and making nodes,
-/// which alone opens nothing.
-const ALLOWED: [(DeviceKind, Option<i64>, Option<i64>, DeviceAccess); 11] = [
-    (DeviceKind::Char, None, None, MKNOD),
-    (DeviceKind::Block, None, None, MKNOD),
-    (DeviceKind::Char, Some(1), Some(3), ALL), // null
-    (DeviceKind::Char, Some(1), Some(5), ALL), // zero
-    (DeviceKind::Char, Some(1), Some(7), ALL), // full
-    (DeviceKind::Char, Some(1), Some(8), ALL), // random
-    (DeviceKind::Char, Some(1), Some(9), ALL), // urandom
-    (DeviceKind::Char, Some(5), Some(0), ALL), // tty
-    (DeviceKind::Char, Some(5), Some(1), ALL), // console
-    (DeviceKind::Char, Some(5), Some(2), ALL), // ptmx
-    (DeviceKind::Char, Some(136), None, ALL),  // pts/*
-];
+use crate::inputs::{HostDevice, Inputs};
 
 /// Nodes and rules of a container. The standard nodes are not listed: the launcher makes them.
 pub(crate) fn devices(inputs: &Inputs<'_>) -> (Vec<LinuxDevice>, Vec<DeviceCgroup>) {
@@ -39,13 +19,6 @@ pub(crate) fn devices(inputs: &Inputs<'_>) -> (Vec<LinuxDevice>, Vec<DeviceCgrou
     if privileged {
         return (nodes, vec![everything(true)]);
     }
-    let standard = ALLOWED.iter().map(|(kind, major, minor, access)| DeviceCgroup {
-        allow: true,
-        kind: kind.letter().to_owned(),
-        major: *major,
-        minor: *minor,
-        access: access.to_string(),
-    });
     let asked = inputs.devices.iter().map(|asked| DeviceCgroup {
         allow: true,
         kind: asked.device.kind.letter().to_owned(),
@@ -53,7 +26,10 @@ pub(crate) fn devices(inputs: &Inputs<'_>) -> (Vec<LinuxDevice>, Vec<DeviceCgrou
         minor: Some(i64::from(asked.device.minor)),
         access: asked.access.to_string(),
     });
-    (nodes, std::iter::once(everything(false)).chain(standard).chain(asked).collect())
+    (
+        nodes,
+        std::iter::once(everything(false)).chain(DeviceCgroup::standard()).chain(asked).collect(),
+    )
 }
 
 fn everything(allow: bool) -> DeviceCgroup {
@@ -75,7 +51,9 @@ fn node(device: &HostDevice, path: &std::path::Path) -> LinuxDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inputs::ResolvedDevice;
+    use model::DeviceAccess;
+
+    use crate::inputs::{DeviceKind, ResolvedDevice};
     use crate::spec::tests::Sample;
 
     fn kvm() -> HostDevice {
@@ -102,7 +80,7 @@ mod tests {
         assert_eq!(nodes[0].path, std::path::Path::new("/dev/kvm0"));
         assert_eq!((nodes[0].file_mode, nodes[0].gid), (Some(0o660), Some(104)));
         assert_eq!(rules[0], everything(false));
-        assert_eq!(rules.len(), 1 + ALLOWED.len() + 1);
+        assert_eq!(rules.len(), 1 + DeviceCgroup::standard().len() + 1);
         let last = rules.last().unwrap();
         assert_eq!((last.major, last.minor, last.access.as_str()), (Some(10), Some(232), "rw"));
         assert!(rules[1..].iter().all(|rule| rule.allow));
