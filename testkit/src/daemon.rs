@@ -560,7 +560,8 @@ pub fn shipped_monitor() -> PathBuf {
 ///
 /// # Panics
 /// Where it is not there.
-pub(crate) fn program() -> PathBuf {
+#[must_use]
+pub fn program() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let places = own.ancestors().skip(1).take(2).map(|directory| directory.join("isopod"));
     let found = places.into_iter().find(|path| path.is_file());

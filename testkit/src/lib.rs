@@ -22,7 +22,7 @@ mod poll;
 mod registry;
 
 pub use bundle::{Bundle, Runtime, crun, received};
-pub use daemon::{Daemon, Network, Setup, channel, shipped_monitor};
+pub use daemon::{Daemon, Network, Setup, channel, program, shipped_monitor};
 pub use faults::Faults;
 pub use host::{Mounted, isolate_network};
 pub use image::{Image, Index, busybox};

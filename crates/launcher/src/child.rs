@@ -180,6 +180,9 @@ impl Setup<'_> {
             let entered = users.map(|u| identity::Entered::Owning(u.namespace));
             identity::assume(&plan.process, s.request.filter, entered, &mut s.warnings)
         })?;
+        if self.request.finds_program {
+            self.step(Phase::Exec, |_| identity::find(&plan.process))?;
+        }
         Ok(terminal)
     }
 

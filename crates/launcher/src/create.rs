@@ -114,6 +114,8 @@ pub struct Create<'a> {
     pub pid_home: PidHome<'a>,
     /// The pod's user namespace.
     pub users: Option<Users<'a>>,
+    /// Whether a program that is not there is a failure now, and not only when it is started.
+    pub finds_program: bool,
     /// What is mounted below this directory is mounted in the launcher's mount namespace; all other paths
     /// are the host's.
     pub own_tree: &'a Path,

@@ -190,8 +190,7 @@ impl Last<'_> {
     }
 
     fn find(self) -> Result<CString, Failure> {
-        let name = self.process.args.first().map_or(c"", CString::as_c_str);
-        find_program(name, &self.process.env)
+        find(self.process)
     }
 
     fn execute(self, program: &CStr) -> Result<Infallible, Failure> {
@@ -315,6 +314,12 @@ fn stand_inside() -> Result<(), Failure> {
     } else {
         Err(Failure::new("enter the working directory", "it is outside of the root file system"))
     }
+}
+
+/// The file that the process is to become.
+pub(crate) fn find(process: &ProcessPlan) -> Result<CString, Failure> {
+    let name = process.args.first().map_or(c"", CString::as_c_str);
+    find_program(name, &process.env)
 }
 
 /// The file that `name` means: itself if it has a slash, else the first of that name in PATH that may be executed.

@@ -8,6 +8,7 @@
 mod attach;
 mod child;
 mod control;
+mod copy_up;
 mod create;
 mod dev;
 mod error;

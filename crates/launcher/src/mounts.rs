@@ -8,6 +8,7 @@ use rustix::fs::{CWD, FileType};
 use sys::{MountAttr, Namespaces, SingleThreaded};
 
 use crate::attach::{attach, change, copy_of, new_filesystem};
+use crate::copy_up::copy_up;
 use crate::dev;
 use crate::error::Failure;
 use crate::host_mounts::HostTrees;
@@ -81,8 +82,8 @@ impl Site<'_> {
                 Source::Bind { path, recursive } => {
                     self.bind(mount, path, *recursive, trees.take(index))
                 }
-                Source::Filesystem { kind, source, data } => {
-                    self.filesystem(mount, kind, source, data)
+                Source::Filesystem { kind, source, data, copies_up } => {
+                    self.filesystem(mount, kind, source, data, *copies_up)
                 }
                 Source::Cgroup => ready_for_cgroups().and_then(|()| self.cgroups(mount)),
             };
@@ -170,6 +171,7 @@ impl Site<'_> {
         kind: &str,
         source: &str,
         data: &[(String, Option<String>)],
+        copies_up: bool,
     ) -> Result<(), Failure> {
         let fs = match &self.proc {
             Some(proc) if kind == "proc" => {
@@ -194,6 +196,9 @@ impl Site<'_> {
             dev::populate(fs.as_fd(), &self.plan.devices, self.users)?;
         }
         let place = self.place(mount, Missing::Directory)?;
+        if copies_up {
+            copy_up(place.as_fd(), fs.as_fd(), data.iter().any(|(name, _)| name == "mode"))?;
+        }
         attach(fs.as_fd(), place.as_fd()).map_err(Failure::at("attach it"))
     }
 

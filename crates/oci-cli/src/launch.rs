@@ -166,6 +166,9 @@ fn launch(
     let view = cgroup::view(&made.hierarchies);
     let place = directory.place();
     let stdio = if console.is_some() { ChildStdio::Terminal } else { own_streams() };
+    // Its numbers are those that callers have been told, so the process is born there, and seen there while it sets
+    // itself up: whoever has CAP_SYS_PTRACE there is as good as the host's root, as with runc and crun.
+    let pids = join_pids(&mut plan)?;
     let launched = cgroup::seated(Some(&made.cgroup.cgroup), |seat| {
         let order = Create {
             plan: &plan,
@@ -178,10 +181,17 @@ fn launch(
             cgroup_view: &view,
             pid_home: PidHome::Planned,
             users,
+            finds_program: true,
             own_tree: directory.path(),
         };
         launcher::create(proof, &order)
-    })?;
+    });
+    // What this process makes next is not of that namespace.
+    if let Some(own) = pids {
+        sys::join_namespace(own.as_fd(), Namespaces::PID)
+            .map_err(OciError::io("leave the PID namespace of the spec"))?;
+    }
+    let launched = launched?;
     match launched.control.report() {
         Report::Ready { warnings, terminal, .. } => {
             warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -197,6 +207,21 @@ fn launch(
             problem: "its process ended without a word".to_owned(),
         }),
     }
+}
+
+/// Has this process's next children born in the PID namespace that the plan names by path, if it does; returns its
+/// own one.
+fn join_pids(plan: &mut Plan) -> Result<Option<File>, OciError> {
+    let Some(at) = plan.joined.iter().position(|(kind, _)| *kind == Namespaces::PID) else {
+        return Ok(None);
+    };
+    let (_, path) = plan.joined.remove(at);
+    let join = || -> io::Result<File> {
+        let own = File::open("/proc/self/ns/pid")?;
+        sys::join_namespace(File::open(&path)?.as_fd(), Namespaces::PID)?;
+        Ok(own)
+    };
+    join().map(Some).map_err(OciError::io(format!("enter the PID namespace {}", path.display())))
 }
 
 /// A mount namespace of this process's own, from which no mount reaches the host; returns the one before.

@@ -58,6 +58,8 @@ mod oci;
 #[cfg(test)]
 mod oci_beside_others;
 #[cfg(test)]
+mod oci_podman;
+#[cfg(test)]
 mod own_metrics;
 #[cfg(test)]
 mod pulls;

@@ -235,3 +235,48 @@ fn its_features_and_a_config_to_begin_with_are_documents() {
     assert_eq!(config["process"]["args"], json!(["sh"]));
     assert!(refused(&bundle, &["spec", "--bundle", "empty"]).contains("config.json"));
 }
+
+#[test]
+fn a_process_namespace_by_path_is_that_of_whoever_is_in_it() {
+    let mut bundle = Bundle::new();
+    bundle.script("sleep 1000");
+    create(&bundle, "first");
+    let _ = bundle.done(OWN, &["start", "first"]);
+    let pid = fs::read_to_string(bundle.path().join("pid")).unwrap();
+    for namespace in bundle.config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!(format!("/proc/{pid}/ns/pid"));
+        }
+    }
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("{}/second", bundle.cgroup()));
+    bundle.script("cat /proc/1/cmdline | tr '\\0' ' '; echo; echo $$");
+    let out = bundle.done(OWN, &["run", "second"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0].trim(), "sleep 1000");
+    assert_ne!(lines[1], "1");
+    assert_eq!(status(&bundle, "first"), "running", "it outlives whoever came to it");
+    let _ = bundle.done(OWN, &["delete", "--force", "first"]);
+}
+
+#[test]
+fn a_tmpfs_begins_with_what_the_image_has_there_if_that_is_asked_for() {
+    let mut bundle = Bundle::new();
+    fs::create_dir_all(bundle.rootfs().join("data/sub")).unwrap();
+    fs::write(bundle.rootfs().join("data/sub/file"), "of the image\n").unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs",
+                        "options": ["rw", "tmpcopyup"] }));
+    bundle.script("cat /data/sub/file; echo x >/data/sub/file; cat /data/sub/file");
+    assert_eq!(bundle.done(OWN, &["run", "c"]), "of the image\nx\n");
+    let kept = fs::read_to_string(bundle.rootfs().join("data/sub/file")).unwrap();
+    assert_eq!(kept, "of the image\n");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_before_the_start() {
+    let mut bundle = Bundle::new();
+    bundle.config["process"]["args"] = json!(["/nosuch"]);
+    let said = refused(&bundle, &["create", "c"]);
+    assert!(said.contains("/nosuch") && said.contains("No such file"), "{said}");
+    assert!(refused(&bundle, &["state", "c"]).contains("does not exist"), "nothing is left");
+}

@@ -366,6 +366,7 @@ fn launch(
             cgroup_view: cgroup.view(),
             pid_home,
             users: pod.users.as_ref().map(crate::pod::PodUsers::as_users),
+            finds_program: false,
             own_tree: &pod.directory,
         };
         launcher::create(&monitor.proof, &order)

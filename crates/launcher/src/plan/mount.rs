@@ -53,6 +53,8 @@ pub enum Source {
         source: String,
         /// Its own parameters.
         data: Vec<(String, Option<String>)>,
+        /// Whether it begins with what the image has at its place (`tmpcopyup`).
+        copies_up: bool,
     },
     /// The view of the cgroups that fits the hierarchy in use.
     Cgroup,
@@ -123,9 +125,15 @@ impl MountPlan {
             kind => Source::Filesystem {
                 kind: kind.to_owned(),
                 source: mount.source.clone(),
+                copies_up: options.copies_up,
                 data: options.data,
             },
         };
+        if options.copies_up
+            && !matches!(&source, Source::Filesystem { kind, .. } if kind == "tmpfs")
+        {
+            return Err(BadSpec::new(field("options"), "\"tmpcopyup\" is for a tmpfs"));
+        }
         let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
         if mapped && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
             return Err(BadSpec::new(field("uidMappings"), "must come with gidMappings"));
@@ -160,6 +168,7 @@ struct Options {
     recursive: Attributes,
     propagation: Option<(u64, bool)>,
     bind: Option<bool>,
+    copies_up: bool,
     data: Vec<(String, Option<String>)>,
 }
 
@@ -174,9 +183,11 @@ impl Options {
                 self.idmap = Some(option == "ridmap");
                 Ok(())
             }
-            "tmpcopyup" | "remount" | "move" => {
-                Err(format!("{option:?} is not supported by this launcher"))
+            "tmpcopyup" => {
+                self.copies_up = true;
+                Ok(())
             }
+            "remount" | "move" => Err(format!("{option:?} is not supported by this launcher")),
             _ if option.is_empty() || option.contains('\0') => {
                 Err("an empty option, or one with a NUL".to_owned())
             }

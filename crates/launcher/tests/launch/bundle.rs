@@ -126,6 +126,7 @@ impl Bundle {
             cgroup_view: &CgroupView::Unified,
             pid_home: PidHome::Planned,
             users: None,
+            finds_program: false,
             own_tree: self.dir.path(),
         };
         let launched = create(proof, &request)?;
