@@ -10,6 +10,7 @@ use model::{Class, ContainerId, SandboxId, Signal};
 use monitor_client::api::KillScope;
 use monitor_client::{Identity, Monitor, MonitorError, MonitorEvent, MonitorEvents};
 
+use crate::config::Deadlines;
 use crate::error::Cause;
 use crate::pods::{Inner, Pods, file_failed};
 use crate::steps::{bounded, unblocked};
@@ -147,9 +148,10 @@ impl Inner {
         let Some(identity) = identity else {
             return if is_gone { Ok(()) } else { Err(no_answer()) };
         };
-        // Its process may need a moment more than its connection.
-        let patience = if is_gone { deadlines.answer } else { Duration::ZERO };
-        if until_dead(identity, patience).await {
+        if is_gone {
+            // All that was in it has ended. The kernel takes its mounts apart before it lets the process go, which is
+            // some milliseconds that nobody has to wait for.
+            see_to_its_end(identity, deadlines);
             return Ok(());
         }
         identity.kill().map_err(file_failed("kill the monitor of", directory))?;
@@ -241,6 +243,22 @@ fn gone_is_fine(cause: Cause) -> Result<(), Cause> {
             Cause::Monitor(MonitorError::Refused(refusal)) if refusal.class == Class::NotFound
         );
     if is_gone { Ok(()) } else { Err(cause) }
+}
+
+/// Looks whether a monitor that has said all it had to say ends, and kills it if it does not.
+fn see_to_its_end(identity: Identity, deadlines: Deadlines) {
+    tokio::spawn(async move {
+        if until_dead(identity, deadlines.answer).await {
+            return;
+        }
+        tracing::warn!(pid = identity.pid, "a monitor that was over had to be killed");
+        let killed = identity.kill();
+        if let Err(error) = killed {
+            tracing::warn!(pid = identity.pid, %error, "it cannot be killed");
+        } else if !until_dead(identity, deadlines.kill).await {
+            tracing::warn!(pid = identity.pid, "it outlives SIGKILL");
+        }
+    });
 }
 
 async fn until_dead(identity: Identity, patience: Duration) -> bool {
