@@ -109,10 +109,13 @@ impl Monitor {
     pub fn run(&mut self) -> io::Result<()> {
         while !self.is_over() {
             let (sources, count) = self.poller.wait(self.time_left())?;
-            let mut has_launched = false;
+            let (mut has_launched, had_pod) = (false, self.pod.is_some());
             for source in sources.into_iter().take(count).flatten() {
                 has_launched |= matches!(source, Source::Launch(_));
                 self.handle(source);
+            }
+            if self.pod.is_some() && !had_pod {
+                Pod::let_others_go();
             }
             self.on_time(Instant::now());
             self.end_what_is_left();

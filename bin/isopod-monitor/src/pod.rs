@@ -19,8 +19,7 @@ use crate::cgroup::Machine;
 use crate::init;
 use crate::refusal::{failed, refuse, step_failed};
 
-/// Where network namespaces are pinned. This monitor's copy of those mounts goes, so that it keeps none
-/// of other pods' namespaces alive.
+/// Where network namespaces are pinned.
 const NETNS_DIR: &str = "/run/netns";
 
 /// A pod whose namespaces are there.
@@ -89,8 +88,6 @@ impl Pod {
         let (users, made_netns) = enter_namespaces(proof, &setup, netns)?;
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .map_err(failed("stop mounts here from reaching the host"))?;
-        // It may not be a mount, and then there is nothing to let go.
-        let _ = unmount(NETNS_DIR, UnmountFlags::DETACH);
         if let Some(name) = &setup.hostname {
             rustix::system::sethostname(name.as_bytes()).map_err(failed("set the host name"))?;
         }
@@ -123,6 +120,13 @@ impl Pod {
         let Setup { sandbox, directory, .. } = setup;
         let pod = Self { sandbox, directory, host_mounts, host, init, exits, users, machine };
         Ok(SetUp { pod, spans: spans.spans, netns: made_netns })
+    }
+
+    /// Lets this monitor's copy of other pods' network namespaces go, which it would keep alive. The kernel takes some
+    /// milliseconds for that, so it is done when the daemon has its answer.
+    pub fn let_others_go() {
+        // It may not be a mount, and then there is nothing to let go.
+        let _ = unmount(NETNS_DIR, UnmountFlags::DETACH);
     }
 
     /// Where the proc file system of the shared PID namespace is mounted.

@@ -26,13 +26,21 @@ pub enum Ended {
     Unheard(String),
 }
 
-/// Boots `guest` with `disk`, which says what to run.
-pub fn run(guest: &Guest, disk: &Path, append: &str, minutes: u64) -> Result<Ended, String> {
+/// Boots `guest` with `disk`, which says what to run. What that prints goes to the terminal, or into the file `out`.
+pub fn run(
+    guest: &Guest,
+    disk: &Path,
+    append: &str,
+    minutes: u64,
+    out: Option<&Path>,
+) -> Result<Ended, String> {
     let beside = disk.parent().unwrap_or(Path::new("."));
     let (console, status) = (beside.join("console"), beside.join("status"));
     let mut command = qemu(guest, disk, append);
     command.arg("-serial").arg(format!("file:{}", console.display()));
-    port(&mut command, "vm.out", 1, "stdio,signal=off");
+    let backend =
+        out.map_or("stdio,signal=off".to_owned(), |out| format!("file,path={}", out.display()));
+    port(&mut command, "vm.out", 1, &backend);
     port(&mut command, "vm.status", 2, &format!("file,path={}", status.display()));
     // Where the disks' changes go, which are nobody's afterwards.
     // Its input stays open: at its end qemu would take nothing more from the guest either.

@@ -41,6 +41,33 @@ struct Order {
     append: String,
     /// A command for the guest's shell instead of tests.
     shell: Option<String>,
+    /// Where what it prints goes, if not to the terminal.
+    out: Option<PathBuf>,
+}
+
+/// The test that runs the conformance suite.
+const SUITE: &str = "conformance::every_rule_of_the_suite_is_held";
+
+/// Runs the conformance suite in the guest and writes its report to `report`.
+pub fn conformance(report: &Path) -> Outcome {
+    let programs = programs(false)?;
+    let tests = select::choose(&programs, &Choice::Named(vec![SUITE.to_owned()]))?;
+    let [test] = tests.as_slice() else {
+        return Err(format!("{} tests are called {SUITE}", tests.len()));
+    };
+    let command = format!("/guest/programs/{} --exact {SUITE} --nocapture 2>&1", test.file_name());
+    let out = target().join("vm-report.txt");
+    let order = Order { shell: Some(command), out: Some(out.clone()), ..Order::default() };
+    let ended = in_guest(&image::Guest::ready()?, &order, &tests);
+    let text = std::fs::read_to_string(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+    ended.map_err(|why| format!("{why}\n{text}"))?;
+    // Between what the test's own program says.
+    let lines = text.lines().skip_while(|line| !line.starts_with("running 1 test")).skip(1);
+    let own: Vec<&str> = lines.take_while(|line| !line.starts_with("test result")).collect();
+    let is_words = |line: &&str| !line.starts_with("test ");
+    let mut text = own.into_iter().filter(is_words).collect::<Vec<_>>().join("\n");
+    text = text.trim().to_owned() + "\n";
+    std::fs::write(report, text).map_err(|e| format!("{}: {e}", report.display()))
 }
 
 /// Runs tests in the guest; see `cargo xtask help`.
@@ -117,7 +144,8 @@ fn in_guest(guest: &image::Guest, order: &Order, tests: &[select::Test]) -> Outc
     let (minutes, seconds) =
         if order.lenient { (LENIENT_MINUTES, LENIENT_SECONDS) } else { (MINUTES, MINUTES * 60) };
     disk.write("budget", &seconds.to_string())?;
-    let ended = machine::run(guest, &disk.image()?, &order.append, minutes)?;
+    let out = order.out.as_deref();
+    let ended = machine::run(guest, &disk.image()?, &order.append, minutes, out)?;
     match ended {
         Ended::Well => Ok(()),
         Ended::Failed(code) => Err(format!("failed in the guest (status {code})")),

@@ -21,6 +21,8 @@ const IFALIAS: u16 = 20;
 const STATS64: u16 = 23;
 const GROUP: u16 = 27;
 const NET_NS_FD: u16 = 28;
+const NUM_TX_QUEUES: u16 = 31;
+const NUM_RX_QUEUES: u16 = 32;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
@@ -165,10 +167,13 @@ pub(crate) struct Veth<'a> {
     pub(crate) netns: BorrowedFd<'a>,
 }
 
-/// Makes the pair; the end here is set up, the other is not.
+/// Makes the pair; the end here is set up, the other is not. Each has one queue each way, which is all that a pair
+/// uses: without the numbers the kernel makes one for each processor, and waits for all of them while it takes the
+/// others away again.
 pub(crate) fn new_veth(veth: &Veth<'_>) -> Message {
     let mut message = Message::new(NEW, flag::CREATE | flag::EXCL, &info(0, UP, UP));
     message.text(IFNAME, veth.name).u32(MTU, veth.mtu).u32(MASTER, veth.bridge);
+    message.u32(NUM_TX_QUEUES, 1).u32(NUM_RX_QUEUES, 1);
     message.nest(LINKINFO, |m| {
         m.text(INFO_KIND, "veth").nest(INFO_DATA, |m| {
             m.open(VETH_INFO_PEER, |m| {
@@ -176,6 +181,8 @@ pub(crate) fn new_veth(veth: &Veth<'_>) -> Message {
                     .text(IFNAME, veth.peer)
                     .bytes(ADDRESS, &veth.peer_mac)
                     .u32(MTU, veth.mtu)
+                    .u32(NUM_TX_QUEUES, 1)
+                    .u32(NUM_RX_QUEUES, 1)
                     .bytes(NET_NS_FD, &veth.netns.as_raw_fd().to_ne_bytes());
             });
         });
