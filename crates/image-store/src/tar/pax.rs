@@ -1,6 +1,13 @@
 //! Records of PAX extended headers.
 
-use super::numbers;
+use super::{numbers, sparse};
+
+/// The most extended attributes of one entry. The kernel's list of their names has 64 KiB, and files have a few.
+const MAX_XATTRS: usize = 256;
+/// The most bytes of their names and values together; one value has at most 64 KiB (xattr(7)).
+const MAX_XATTR_BYTES: usize = 1 << 20;
+/// The longest name or link target that is kept until it is compared with what is allowed, in bytes.
+const MAX_NAME: usize = 64 << 10;
 
 /// What the records say about the next entry, or about all that follow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,6 +90,10 @@ fn set(pax: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
                 return Err("offsets and lengths of a sparse file do not alternate");
             }
             pax.sparse.map.push(number(value)?.ok_or("a sparse file's map has an empty number")?);
+            // Here and not when the entry comes: any number of headers may come before it.
+            if pax.sparse.map.len() / 2 > sparse::MAX_SEGMENTS {
+                return Err("the map of a sparse file is too long");
+            }
         }
         b"GNU.sparse.map" => {
             pax.sparse.map = value
@@ -93,13 +104,7 @@ fn set(pax: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         }
         other => {
             if let Some(attribute) = other.strip_prefix(b"SCHILY.xattr.") {
-                pax.xattrs.retain(|(n, _)| n != attribute);
-                if attribute.is_empty() || attribute.contains(&0) {
-                    return Err("the name of an extended attribute is none");
-                }
-                if !value.is_empty() {
-                    pax.xattrs.push((attribute.to_vec(), value.to_vec()));
-                }
+                set_xattr(&mut pax.xattrs, attribute, value)?;
             }
             // Keywords that are not known say nothing that an image's layer needs.
         }
@@ -107,9 +112,33 @@ fn set(pax: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// What comes in header after header adds up, so it is bounded here.
+fn set_xattr(
+    xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), &'static str> {
+    if name.is_empty() || name.contains(&0) {
+        return Err("the name of an extended attribute is none");
+    }
+    xattrs.retain(|(known, _)| known != name);
+    if value.is_empty() {
+        return Ok(());
+    }
+    let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if xattrs.len() == MAX_XATTRS || bytes + name.len() + value.len() > MAX_XATTR_BYTES {
+        return Err("it has too many extended attributes");
+    }
+    xattrs.push((name.to_vec(), value.to_vec()));
+    Ok(())
+}
+
 fn name(value: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
     if value.contains(&0) {
         return Err("a name in a PAX record has a NUL");
+    }
+    if value.len() > MAX_NAME {
+        return Err("a name in a PAX record is too long");
     }
     Ok((!value.is_empty()).then(|| value.to_vec()))
 }
@@ -128,6 +157,37 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Pax, &'static str> {
         let mut pax = Pax::default();
         parse(bytes, &mut pax).map(|()| pax)
+    }
+
+    fn record(key: &str, value: &str) -> Vec<u8> {
+        let rest = format!(" {key}={value}\n");
+        let digits = (1..8).find(|d| (rest.len() + d).to_string().len() == *d).unwrap();
+        format!("{}{rest}", rest.len() + digits).into_bytes()
+    }
+
+    #[test]
+    fn what_adds_up_over_many_headers_is_bounded() {
+        let feed = |many: usize, key: &dyn Fn(usize) -> String, value: &str| {
+            let mut pax = Pax::default();
+            (0..many).try_for_each(|n| parse(&record(&key(n), value), &mut pax))
+        };
+        let each = |n: usize| format!("SCHILY.xattr.user.{n}");
+        feed(MAX_XATTRS, &each, "x").unwrap();
+        assert!(feed(MAX_XATTRS + 1, &each, "x").unwrap_err().contains("too many"));
+        feed(15, &each, &"x".repeat(64 << 10)).unwrap();
+        assert!(feed(16, &each, &"x".repeat(64 << 10)).unwrap_err().contains("too many"));
+        // The last value of a name takes the place of those before.
+        feed(10_000, &|_| each(0), "x").unwrap();
+        let name = |_: usize| "path".to_owned();
+        feed(2, &name, &"x".repeat(MAX_NAME)).unwrap();
+        assert!(feed(1, &name, &"x".repeat(MAX_NAME + 1)).unwrap_err().contains("too long"));
+        let map = |n: usize| {
+            let key = if n.is_multiple_of(2) { "offset" } else { "numbytes" };
+            format!("GNU.sparse.{key}")
+        };
+        let most = 2 * sparse::MAX_SEGMENTS;
+        feed(most, &map, "1").unwrap();
+        assert!(feed(most + 2, &map, "1").unwrap_err().contains("too long"));
     }
 
     #[test]
