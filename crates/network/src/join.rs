@@ -99,8 +99,14 @@ impl Inner {
     ) -> Result<Attached, NetworkError> {
         let plan = cni.plan(attachment)?;
         let _adding = self.adding.read().await;
-        record.joined = plan.iter().cloned().map(Joined::Cni).collect();
-        self.put(record).await?;
+        let joined = plan.iter().cloned().map(Joined::Cni).collect();
+        let draft = SandboxRecord { joined, ..record.clone() };
+        if !attachment.port_mappings.is_empty() && plan.iter().any(Cni::maps_ports) {
+            self.claim(&draft, &attachment.port_mappings).await?;
+        } else {
+            self.put(&draft).await?;
+        }
+        *record = draft;
         let shared = Arc::new(tokio::sync::Mutex::new(record.clone()));
         let mut running = tokio::task::JoinSet::new();
         for (number, cached) in plan.into_iter().enumerate() {

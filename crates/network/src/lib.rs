@@ -10,6 +10,7 @@
 mod attachment;
 mod bridge;
 mod check;
+mod claims;
 mod cni;
 mod config;
 mod error;
@@ -23,6 +24,7 @@ mod netns;
 mod networks;
 mod overview;
 mod ports;
+pub mod probe;
 mod record;
 mod status;
 mod upkeep;

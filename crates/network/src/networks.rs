@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     /// Held for reading while plugins add, for writing while they collect: a plugin that collects takes what
     /// is about to be added for something that nobody has.
     pub(crate) adding: tokio::sync::RwLock<()>,
+    /// Held while host ports are compared with those of others.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
     /// Namespaces that nobody has yet; at most `ready_netns`.
     ready: Mutex<VecDeque<OwnedFd>>,
     /// Told when the bridge should be looked at before its time.
@@ -210,6 +212,7 @@ impl Networks {
             retrying: Mutex::default(),
             born: Mutex::default(),
             adding: tokio::sync::RwLock::default(),
+            claiming: tokio::sync::Mutex::default(),
             ready: Mutex::default(),
             changed: Arc::default(),
         });

@@ -247,15 +247,7 @@ pub(crate) fn open(
     ips: &[IpAddr],
     ports: &[PortMapping],
 ) -> Result<(), NetworkError> {
-    for port in ports {
-        if let Some(holder) = listener(port).map_err(|e| kernel("test", owner, e))? {
-            return Err(NetworkError::PortTaken {
-                port: port.host_port,
-                protocol: port.protocol,
-                holder,
-            });
-        }
-    }
+    nobody_listens(owner, ports)?;
     let elements = elements(owner, ips, ports);
     if let Some(twice) = twice(&elements) {
         return Err(NetworkError::Request {
@@ -360,6 +352,20 @@ pub(crate) fn owners(socket: &mut Socket, table: &str) -> io::Result<Vec<String>
     all.sort_unstable();
     all.dedup();
     Ok(all)
+}
+
+/// An error where a process of this machine listens on one of the ports.
+pub(crate) fn nobody_listens(owner: &SandboxId, ports: &[PortMapping]) -> Result<(), NetworkError> {
+    for port in ports {
+        if let Some(holder) = listener(port).map_err(|e| kernel("test", owner, e))? {
+            return Err(NetworkError::PortTaken {
+                port: port.host_port,
+                protocol: port.protocol,
+                holder,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a process of this machine already listens there: our rules would take its connections away.

@@ -19,7 +19,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    fn this() -> Self {
+    pub(crate) fn this() -> Self {
         let pid = getpid();
         Self { pid: pid.as_raw_nonzero().get(), start: sys::start_time(pid).unwrap_or(0) }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::args::{Extra, stdin};
 use super::conf::{Network, Plugin};
 use super::exec::{Call, locate};
-use super::result::read_versions;
+use super::result::{parse, read_versions};
 use super::version::Version;
 use super::{Cni, Subject};
 use crate::error::NetworkError;
@@ -56,7 +56,9 @@ impl Cni {
         let sandbox = env.iter().find(|(name, _)| *name == "CNI_CONTAINERID");
         let sandbox = sandbox.map_or("", |(_, id)| id.as_str());
         let open = self.calls.begin(&plugin.kind, &network.name, verb, sandbox);
+        fault::point!("cni.", verb, ".", plugin.kind, ".before");
         let output = call.run().await?;
+        fault::point!("cni.", verb, ".", plugin.kind, ".after");
         open.succeeded();
         if output.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
@@ -64,10 +66,7 @@ impl Cni {
         if verb != "ADD" {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&output).map_err(|e| {
-            let shown: String = String::from_utf8_lossy(&output).chars().take(80).collect();
-            call.broken(format!("it succeeded and printed no JSON ({e}): {shown:?}"), &[])
-        })
+        parse(&output).map_err(|how| call.broken(how, &[]))
     }
 
     /// The time for a question that changes nothing.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::depth::{DEEPEST, is_too_deep};
 use super::version::Version;
 use crate::error::NetworkError;
 
@@ -180,6 +181,9 @@ fn json(path: &Path, bytes: &[u8]) -> Result<(String, Value), NetworkError> {
         return Err(bad(None, "it is empty".into()));
     }
     let value = serde_json::from_str(text).map_err(|e| bad(Some(e.line()), e.to_string()))?;
+    if is_too_deep(&value) {
+        return Err(bad(None, format!("it is nested more than {DEEPEST} levels deep")));
+    }
     Ok((text.to_owned(), value))
 }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::depth::{DEEPEST, is_too_deep};
 use crate::attachment::Interface;
 
 /// What a result says about the sandbox.
@@ -61,6 +62,18 @@ fn address(text: &str) -> Result<IpAddr, String> {
         let shown: String = text.chars().take(60).collect();
         format!("it answered {shown:?}, which is no address with a prefix length")
     })
+}
+
+/// What a plugin printed at a successful ADD.
+pub(crate) fn parse(output: &[u8]) -> Result<Value, String> {
+    let value = serde_json::from_slice(output).map_err(|e| {
+        let shown: String = String::from_utf8_lossy(output).chars().take(80).collect();
+        format!("it succeeded and printed no JSON ({e}): {shown:?}")
+    })?;
+    if is_too_deep(&value) {
+        return Err(format!("its result is nested more than {DEEPEST} levels deep"));
+    }
+    Ok(value)
 }
 
 /// What this result of ADD for the interface `if_name` says. Both shapes are known by what is in them,

@@ -106,6 +106,38 @@ fn check_tells_when_a_pod_has_lost_its_interface_and_a_lost_namespace_is_no_erro
 }
 
 #[test]
+fn a_host_port_of_portmap_that_is_taken_is_an_error_that_names_its_holder_and_leaves_nothing() {
+    on_a_machine(|| async {
+        conf("10-podnet.conflist", &chain("10.77.0.0/24"));
+        let networks = start(config()).await;
+        let first = networks.new_netns(&id(1)).await.unwrap();
+        let mut holder = pod(&id(1), &first);
+        holder.port_mappings = vec![port(Protocol::Tcp, 8080, 80)];
+        networks.attach(&holder).await.unwrap();
+        let _tcp = std::net::TcpListener::bind("127.0.0.1:9090").unwrap();
+        let second = networks.new_netns(&id(2)).await.unwrap();
+        let before = (inventory(), leases());
+        let mut attachment = pod(&id(2), &second);
+        for (wanted, who) in [(8080, id(1).to_string()), (9090, "a process".to_owned())] {
+            let wanted = [port(Protocol::Udp, 8080, 80), port(Protocol::Tcp, wanted, 80)];
+            attachment.port_mappings = wanted.to_vec();
+            let error = networks.attach(&attachment).await.unwrap_err();
+            assert!(error.to_string().contains(&who), "{error}");
+            assert_eq!(error.class(), Class::FailedPrecondition, "{error}");
+            assert_eq!((inventory(), leases()), before, "{error}");
+        }
+        // Of two that want the same port at once, one gets it.
+        networks.detach(&holder, None).await.unwrap();
+        attachment.port_mappings = vec![port(Protocol::Tcp, 8080, 80)];
+        let both = tokio::join!(networks.attach(&holder), networks.attach(&attachment));
+        assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+        for one in [&holder, &attachment] {
+            networks.detach(one, None).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn exhausted_addresses_of_host_local_are_told_as_such_and_not_leaked() {
     on_a_machine(|| async {
         conf("10-podnet.conflist", &chain("10.77.0.0/30"));
