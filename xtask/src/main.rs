@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod disk;
+mod fuzz;
 mod hours;
 mod leftovers;
 mod lint;
@@ -37,6 +38,9 @@ usage: cargo xtask VERB
                    the conformance suite on Isopod with each handler and on Debian's containerd; writes
                    docs/conformance
   faults           kill the daemon and its monitors at every point, fill and break the disk at each
+  fuzz [TARGET…] [--seconds N]
+                   libFuzzer on each of fuzz/corpus, or these, for three minutes or so long; inputs that fail
+                   are kept in target/fuzz/findings, and belong into the corpus once they are mended
   model [--minutes N] [--seed N]
                    random calls and deaths beside a model of what must be true
   soak [--pods N]  pods that come and go on a release; fails where memory, files or mounts grow
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         "bench" => bench::bench(rest),
         "conformance" => bench::conformance(rest),
         "demo" => demo::demo(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "faults" => hours::faults(rest),
         "model" => hours::model(rest),
         "soak" => hours::soak(rest),

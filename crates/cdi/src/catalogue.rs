@@ -64,6 +64,23 @@ impl Catalogue {
         Ok(all)
     }
 
+    /// What the one file `path` says, whose content is `text`. No I/O.
+    ///
+    /// # Errors
+    /// Why it is no spec.
+    pub fn of_file(path: &Path, text: &str) -> Result<Self, String> {
+        let language = Language::of(path).ok_or("its name does not end in .json or .yaml")?;
+        let known = Known { path: path.to_owned(), directory: 0, file: parse(text, language)? };
+        Ok(Self { files: vec![known], left_out: Vec::new() })
+    }
+
+    /// The names of all devices that are described.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.files.iter().flat_map(|Known { file, .. }| {
+            file.devices.iter().map(|device| format!("{}={}", file.kind, device.name))
+        })
+    }
+
     /// What `devices` change, each named once: first what their files say for all devices of theirs, then
     /// what is said of each.
     ///

@@ -34,7 +34,7 @@ pub use host::{
     AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
     MetricsText, PluginRun, PortStreams, Reloaded, Streaming,
 };
-pub use parse::BadField;
+pub use parse::{BadField, read_request};
 pub use streaming::{Carrier, streams};
 
 /// What the services answer from.

@@ -65,7 +65,10 @@ pub enum BadRecord {
 }
 
 /// The bytes of `record`.
-pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, serde_json::Error> {
+///
+/// # Errors
+/// A record that JSON has no form for.
+pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, serde_json::Error> {
     let body = serde_json::to_vec(record)?;
     let crc = crc32fast::hash(&body);
     let mut out =
@@ -76,7 +79,10 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, serde_json::Error
 }
 
 /// The record in `bytes`.
-pub(crate) fn decode<R: Record>(bytes: &[u8]) -> Result<R, BadRecord> {
+///
+/// # Errors
+/// [`BadRecord`].
+pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, BadRecord> {
     let end = bytes.iter().take(200).position(|b| *b == b'\n').ok_or(BadRecord::Header)?;
     let header = std::str::from_utf8(&bytes[..end]).map_err(|_| BadRecord::Header)?;
     let mut words = header.split(' ');

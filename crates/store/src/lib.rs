@@ -9,6 +9,6 @@ mod format;
 mod key;
 mod store;
 
-pub use format::{BadRecord, Record};
+pub use format::{BadRecord, Record, decode, encode};
 pub use key::{BadKey, Key};
 pub use store::{Durability, Loaded, Quarantined, Store, StoreError, read_record};

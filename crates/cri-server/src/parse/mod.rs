@@ -18,6 +18,9 @@ mod sandbox;
 mod security;
 mod text;
 
+use cri_api::v1;
+use model::{ContainerConfig, SandboxConfig};
+
 pub use at::BadField;
 
 pub(crate) use at::At;
@@ -32,3 +35,15 @@ pub(crate) use resources::resources;
 pub(crate) use resources::updated_resources;
 pub(crate) use sandbox::sandbox_config;
 pub(crate) use text::command;
+
+/// What a CreateContainerRequest says of its container and of the pod around it: what is read of every request
+/// before anything is touched, for whoever wants to know what comes of one.
+///
+/// # Errors
+/// [`BadField`], the first that is wrong.
+pub fn read_request(
+    given: v1::CreateContainerRequest,
+) -> Result<(SandboxConfig, ContainerConfig), BadField> {
+    let sandbox = sandbox_config(At::field("sandbox_config"), given.sandbox_config, "")?;
+    Ok((sandbox, container_config(At::field("config"), given.config)?))
+}

@@ -1,12 +1,14 @@
-// Entry points. Each takes any bytes, and may refuse them; it must not panic, must not take more memory
-// than its limits say, and what it accepts must hold together.
+//! Names, documents, configurations and layers of images; hosts files and policies.
 
 use std::io::Read;
 
+use image_store::tar::{Entry, Reader};
 use oci_image::{
     Compression, ImageConfig, Manifest, Platform, Reference, check_layout_marker,
     layer_compression, parse_docker_archive,
 };
+
+use crate::pieces::Short;
 
 /// The longest archive that is made of an input, in bytes.
 const MOST: u64 = 4 << 20;
@@ -59,31 +61,53 @@ pub fn archive(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let compression =
         [Compression::None, Compression::Gzip, Compression::Zstd][usize::from(first % 3)];
-    let reader: Box<dyn Read + '_> = match compression {
-        Compression::None => Box::new(data),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(data)),
-        Compression::Zstd => match zstd::Decoder::new(data) {
-            Ok(decoder) => Box::new(decoder),
-            Err(_) => return,
-        },
+    let read = |size: usize| {
+        let data = Short { inner: data, size };
+        let reader: Box<dyn Read + '_> = match compression {
+            Compression::None => Box::new(data),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
+                std::io::BufReader::with_capacity(size.clamp(1, 8192), data),
+            )),
+            Compression::Zstd => match zstd::Decoder::new(data) {
+                Ok(decoder) => Box::new(decoder),
+                Err(_) => return None,
+            },
+        };
+        // Again cut, behind the decompression.
+        Some(entries(Short { inner: reader.take(MOST), size }))
     };
-    let mut tar = image_store::tar::Reader::new(reader.take(MOST), 4096);
+    assert_eq!(read(usize::MAX), read(500), "another archive when it comes in pieces");
+}
+
+/// The entries of an archive, each with a checksum of its data, and why the archive ends.
+fn entries(reader: impl Read) -> (Vec<(Entry, u32)>, Option<String>) {
+    let mut tar = Reader::new(reader, 4096);
     let mut buffer = vec![0; 64 << 10];
-    while let Ok(Some(entry)) = tar.next_entry() {
+    let mut all = Vec::new();
+    loop {
+        let entry = match tar.next_entry() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return (all, None),
+            Err(error) => return (all, Some(error.to_string())),
+        };
         assert!(entry.path.len() <= 4096 && entry.link.len() <= 4096, "a long name");
         assert!(!entry.path.contains(&0), "a NUL in a name");
+        let kept: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(kept <= 4 << 20, "{kept} bytes of extended attributes");
         let _ = oci_image::layer_entry(&entry.path);
-        let mut left = MOST;
-        while left > 0 {
+        let mut sum = flate2::Crc::new();
+        loop {
             match tar.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
-                Ok(n) => left = left.saturating_sub(n as u64),
+                Ok(n) => sum.update(&buffer[..n]),
             }
         }
+        all.push((entry, sum.sum()));
     }
 }
 
 /// Files that say which hosts stand for a registry.
+#[cfg(feature = "daemon")]
 pub fn hosts(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = registry::check_hosts_file(text);
