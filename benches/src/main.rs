@@ -12,6 +12,7 @@ mod images;
 mod launcher;
 mod lists;
 mod memory;
+mod network;
 mod peers;
 mod pods;
 mod restart;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 const USAGE: &str = "\
-usage: bench [pods | images | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+usage: bench [pods | network | images | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             }
             ["launcher"] => Box::pin(memory::monitor()).await,
             ["pods"] => Box::pin(pods::measure()).await,
+            ["network"] => Box::pin(network::measure()).await,
             ["images"] => images::measure().await,
             ["streaming"] => Box::pin(streaming::measure()).await,
             ["memory"] => memory::measure().await,

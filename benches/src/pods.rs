@@ -58,7 +58,7 @@ async fn bridge() {
 }
 
 /// The three calls, and their sum, over one connection, as a kubelet has it.
-struct Starts {
+pub struct Starts {
     runtime: RuntimeServiceClient<Channel>,
     calls: [Samples; 3],
     all: Samples,
@@ -68,7 +68,7 @@ struct Starts {
 }
 
 impl Starts {
-    fn on(daemon: &Daemon) -> Self {
+    pub fn on(daemon: &Daemon) -> Self {
         Self {
             runtime: daemon.runtime(),
             calls: <[Samples; 3]>::default(),
@@ -77,7 +77,7 @@ impl Starts {
         }
     }
 
-    async fn one(&mut self, image: &str, pod: &PodSandboxConfig) {
+    pub async fn one(&mut self, image: &str, pod: &PodSandboxConfig) {
         let sleeper = testkit::sleeper("main", image);
         let request = RunPodSandboxRequest { config: Some(pod.clone()), ..Default::default() };
         let began = Instant::now();
@@ -98,7 +98,12 @@ impl Starts {
         self.pods.push(id);
     }
 
-    async fn print(self, daemon: &Daemon, network: &str, promised_ms: Option<f64>) {
+    /// The whole in the middle.
+    pub fn median(&self) -> Duration {
+        self.all.median()
+    }
+
+    pub async fn print(self, daemon: &Daemon, network: &str, promised_ms: Option<f64>) {
         self.all.print(&format!("pod with a container, {network}"), promised_ms);
         for (samples, call) in
             self.calls.iter().zip(["RunPodSandbox", "CreateContainer", "StartContainer"])
