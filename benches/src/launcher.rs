@@ -113,6 +113,7 @@ impl Ground {
                 cgroup_view: &CgroupView::Unified,
                 pid_home: PidHome::Planned,
                 users: None,
+                finds_program: false,
                 own_tree: self.bundle.path(),
             };
             launcher::create(&self.proof, &order).expect("it is launched")
