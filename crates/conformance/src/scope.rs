@@ -7,7 +7,7 @@ use cri_api::v1::{
     ImageSpec, ListPodSandboxRequest, PodSandboxFilter, RemoveImageRequest,
     RemovePodSandboxRequest, StopPodSandboxRequest,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::case::said;
 use crate::rpc::Rpc;
@@ -107,8 +107,17 @@ async fn labelled(rpc: &Rpc, mark: &str) -> Result<Vec<String>, Status> {
 
 async fn remove_pod(rpc: &Rpc, id: &str) -> Result<(), Status> {
     let pod_sandbox_id = id.to_owned();
-    rpc.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id }).await?;
+    let stopped = rpc.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id }).await;
+    gone_is_fine(stopped)?;
     let pod_sandbox_id = id.to_owned();
-    rpc.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
-    Ok(())
+    let removed = rpc.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await;
+    gone_is_fine(removed)
+}
+
+/// Whether it was there is what the case is about, and not its clean-up.
+fn gone_is_fine<T>(done: Result<T, Status>) -> Result<(), Status> {
+    match done {
+        Err(status) if status.code() != Code::NotFound => Err(status),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

@@ -289,7 +289,7 @@ async fn with(c: &Context, mood: Mood, auth: Auth) -> Verdict {
         Auth::Password => AuthConfig {
             username: USER.to_owned(),
             password: PASSWORD.to_owned(),
-            server_address: c.shared.source.host(),
+            server_address: format!("http://{}", c.shared.source.host()),
             ..Default::default()
         },
         Auth::Word => {
@@ -359,7 +359,7 @@ async fn opaque(c: &Context) -> Verdict {
 async fn attributes(c: &Context) -> Verdict {
     let layer = Layer::new()
         .owned_file("f", 0o4751, (12, 34), b"x")
-        .hard_link("g", "f")
+        .hard_link("g", "f", 0o4751, (12, 34))
         .symlink("l", "nowhere")
         .directory("d", 0o1777);
     let script = "stat -c '%a %u %g %h' /f /g; readlink /l; stat -c '%a' /d";

@@ -98,8 +98,9 @@ impl Layer {
         self.entry(&Head { path, kind: b'2', mode: 0o777, owner: (0, 0), link, size: 0 }, b"")
     }
 
-    pub(crate) fn hard_link(self, path: &str, link: &str) -> Self {
-        self.entry(&Head { path, kind: b'1', mode: 0o644, owner: (0, 0), link, size: 0 }, b"")
+    /// With mode and owner of the file that it is, as tar(1) writes them: there are runtimes that set them again.
+    pub(crate) fn hard_link(self, path: &str, link: &str, mode: u32, owner: (u32, u32)) -> Self {
+        self.entry(&Head { path, kind: b'1', mode, owner, link, size: 0 }, b"")
     }
 
     /// The mark that removes `name` of the layers below from `directory` (OCI image layer, whiteouts).
