@@ -69,6 +69,27 @@ impl Mounted {
         disk
     }
 
+    /// A file system of this kind, `ext4` or `xfs`, in a file, with project quotas that are kept: a disk of 320 MiB.
+    ///
+    /// # Panics
+    /// Where it cannot be made or mounted: the kernel has no quotas, or the programs are not installed.
+    #[must_use]
+    pub fn with_project_quotas(kind: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("isopod-disk-").tempdir();
+        let directory = directory.expect("a temporary directory");
+        let (image, at) = (directory.path().join("image"), directory.path().join("at"));
+        std::fs::create_dir(&at).expect("a directory");
+        File::create(&image).and_then(|file| file.set_len(320 << 20)).expect("a file");
+        let mut make = Command::new(format!("mkfs.{kind}"));
+        make.arg("-q");
+        if kind == "ext4" {
+            make.args(["-O", "quota,project", "-E", "quotatype=prjquota"]);
+        }
+        run(make.arg(&image));
+        run(Command::new("mount").args(["-o", "loop,prjquota"]).args([&image, &at]));
+        Self { at, directory: Some(directory), questions: None }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -19,15 +19,17 @@ const UPPER: &str = "upper";
 const WORK: &str = "work";
 
 impl ImageStore {
-    /// Makes the writable directories of a container. The image's data stays until
-    /// [`ImageStore::release`]. Called again for the same image, it gives the same answer.
+    /// Makes the writable directories of a container, which can take at most `bytes` together with its
+    /// volumes. The image's data stays until [`ImageStore::release`]. Called again for the same image, it gives
+    /// the same answer.
     ///
     /// # Errors
-    /// [`ImageStoreError::NoLayer`]; what cannot be made.
+    /// [`ImageStoreError::NoLayer`]; [`ImageStoreError::NoQuota`]; what cannot be made.
     pub fn prepare(
         &self,
         image: &Image,
         container: &ContainerId,
+        bytes: Option<u64>,
     ) -> Result<Rootfs, ImageStoreError> {
         let inner = &self.inner;
         let _turn = inner.busy_containers.take(container);
@@ -36,7 +38,7 @@ impl ImageStore {
             inner.unuse_root(container);
             return Err(e);
         }
-        let (upper, work) = inner.make_writable(image, container)?;
+        let (upper, work) = inner.make_writable(image, container, bytes)?;
         Ok(Rootfs { lower: inner.lower(&image.layers), upper: Some((upper, work)) })
     }
 
@@ -77,6 +79,7 @@ impl ImageStore {
             &inner.layout.containers_fd,
             container.as_str().as_ref(),
         )?;
+        inner.quotas.forget(container);
         inner.step(Step::ForgetContainer, "forget a container in", inner.layout.root.clone())?;
         inner
             .container_records
@@ -89,10 +92,23 @@ impl ImageStore {
         }
         if let Some(name) = tree {
             let stuck = &inner.stuck;
-            trash::delete(&inner.layout, steps, stuck, Area::Containers, name.as_ref());
+            let quotas = &inner.quotas;
+            trash::delete(&inner.layout, steps, stuck, quotas, Area::Containers, name.as_ref());
         }
         inner.delete(&trees);
         Ok(())
+    }
+
+    /// Whether writable directories can be kept to a size: their file system has project quotas.
+    #[must_use]
+    pub fn limits_writable(&self) -> bool {
+        self.inner.quotas.known == sys::ProjectQuotas::Enforced
+    }
+
+    /// Whether what is written is counted as it is written: [`ImageStore::usage`] then asks the file system.
+    #[must_use]
+    pub fn counts_writable(&self) -> bool {
+        self.inner.quotas.known != sys::ProjectQuotas::Absent
     }
 
     /// Every container that has something here, sorted, for the scan for orphans.
@@ -189,12 +205,15 @@ impl Inner {
         &self,
         image: &Image,
         container: &ContainerId,
+        bytes: Option<u64>,
     ) -> Result<(PathBuf, PathBuf), ImageStoreError> {
         let path = self.layout.containers.join(container.as_str());
         let (upper_path, work_path) = (path.join(UPPER), path.join(WORK));
         self.step(Step::PrepareContainer, "make", path.clone())?;
         let dir = layout::ensure_dir(&self.layout.containers_fd, container.as_str())
             .map_err(at("make", path))?;
+        // What is made in it has its project: upper, work and volumes, as overlayfs needs them to have the same.
+        self.quotas.assign(container, &dir, bytes)?;
         layout::ensure_dir(&dir, WORK).map_err(at("make", work_path.clone()))?;
         let upper = layout::ensure_dir(&dir, UPPER).map_err(at("make", upper_path.clone()))?;
         let (mode, uid, gid) = match image.layers.last() {

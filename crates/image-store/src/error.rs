@@ -82,6 +82,26 @@ pub enum ImageStoreError {
         /// The container.
         id: ContainerId,
     },
+    /// A writable directory cannot be kept to a size.
+    #[error(
+        "a writable layer cannot be kept to {bytes} bytes: {} has no project quotas (xfs mounted with \
+         prjquota, or ext4 with the features quota and project, mounted with prjquota)",
+        path.display()
+    )]
+    NoQuota {
+        /// The directory of all containers.
+        path: PathBuf,
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// All project ids are taken.
+    #[error("no project id from {first} to {last} is free for a writable layer")]
+    NoProject {
+        /// The first of the configured ones.
+        first: u32,
+        /// The last.
+        last: u32,
+    },
     /// The text is no image reference.
     #[error("{given:?} is not an image reference: {reason}")]
     BadReference {
@@ -195,7 +215,9 @@ impl Classified for LayerError {
 impl Classified for ImageStoreError {
     fn class(&self) -> Class {
         match self {
-            Self::Locked { .. } | Self::Format { .. } => Class::FailedPrecondition,
+            Self::Locked { .. } | Self::Format { .. } | Self::NoQuota { .. } => {
+                Class::FailedPrecondition
+            }
             Self::Io { source, .. } => Class::of_io(source),
             Self::Record { source, .. } => source.class(),
             Self::Layer { source, .. } => source.class(),
@@ -203,7 +225,7 @@ impl Classified for ImageStoreError {
             Self::NoLayer { .. } => Class::Internal,
             Self::NoImage { .. } | Self::NoContainer { .. } => Class::NotFound,
             Self::BadReference { .. } | Self::Ambiguous { .. } => Class::InvalidArgument,
-            Self::TooLong { .. } => Class::ResourceExhausted,
+            Self::TooLong { .. } | Self::NoProject { .. } => Class::ResourceExhausted,
         }
     }
 }

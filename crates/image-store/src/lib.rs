@@ -26,6 +26,8 @@ mod open;
 mod options;
 mod overlay;
 mod pending;
+mod projects;
+mod quotas;
 mod records;
 mod remove;
 mod replace;

@@ -17,6 +17,7 @@ use crate::blobs;
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, FORMAT, FS, Layout};
 use crate::options::Options;
+use crate::quotas::Quotas;
 use crate::records::{self, ContainerRecord, ImageRecord, LayerRecord, NameRecord};
 use crate::store::{ImageStore, Opened};
 use crate::sync::Syncer;
@@ -66,6 +67,8 @@ impl ImageStore {
         for (digest, size) in kept.map_err(at("read", opening.layout.root.join("blobs")))? {
             tables.keep_blob(digest, size);
         }
+        let range = opening.options.projects.clone();
+        let quotas = Quotas::open(&opening.layout, range, &mut opening.findings)?;
         for finding in &opening.findings {
             tracing::warn!(object = %finding.object, problem = %finding.problem, "image store");
         }
@@ -78,6 +81,7 @@ impl ImageStore {
             container_records: opening.container_records,
             syncer: Syncer::new(sync_fd),
             tables,
+            quotas,
             findings: opening.findings,
             lock,
         }))

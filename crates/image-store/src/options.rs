@@ -1,11 +1,15 @@
 //! What the node's configuration says about the store.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::names::Pattern;
 use crate::steps::{NoFaults, Steps};
+
+/// The usual project ids: far from those of the kubelet, and as many.
+const PROJECTS: RangeInclusive<u32> = 16_777_216..=17_825_791;
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -28,6 +32,9 @@ pub struct Options {
     pub partial_total: u64,
     /// Whether compressed blobs are kept beside what was unpacked from them.
     pub keep_blobs: bool,
+    /// Project ids for containers, where the file system of their directories has project quotas. Whoever
+    /// else makes projects there must have others: the kubelet's begin at 1048577.
+    pub projects: RangeInclusive<u32>,
     /// The hook before each durable step; does nothing outside of tests.
     pub steps: Arc<dyn Steps>,
 }
@@ -44,6 +51,7 @@ impl Default for Options {
             partial_from: 32 << 20,
             partial_total: 8 << 30,
             keep_blobs: false,
+            projects: PROJECTS,
             steps: Arc::new(NoFaults),
         }
     }

@@ -61,7 +61,13 @@ impl ImageStore {
                 done.bytes += size;
             }
         }
-        let emptied = trash::empty(&inner.layout, &*inner.options.steps, &inner.stuck, budget)?;
+        let emptied = trash::empty(
+            &inner.layout,
+            &*inner.options.steps,
+            &inner.stuck,
+            &inner.quotas,
+            budget,
+        )?;
         done.deleted = emptied.deleted;
         done.undeletable = emptied.stuck;
         done.more = emptied.more || idle.len() >= budget;
@@ -119,7 +125,8 @@ impl Inner {
     pub fn delete(&self, trees: &[String]) {
         for tree in trees {
             let steps = &*self.options.steps;
-            trash::delete(&self.layout, steps, &self.stuck, Area::Images, tree.as_ref());
+            let (stuck, quotas) = (&self.stuck, &self.quotas);
+            trash::delete(&self.layout, steps, stuck, quotas, Area::Images, tree.as_ref());
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::keyed::Keyed;
 use crate::layout::Layout;
 use crate::names::Pattern;
 use crate::options::Options;
+use crate::quotas::Quotas;
 use crate::steps::Step;
 use crate::sync::Syncer;
 use crate::tables::Tables;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     /// Whoever changes records of images and names; readers and containers never wait for it.
     pub writer: Mutex<()>,
     pub stuck: Stuck,
+    pub quotas: Quotas,
     pub findings: Vec<Finding>,
     /// Keeps other processes out.
     _lock: OwnedFd,
@@ -59,6 +61,7 @@ pub(crate) struct Opened {
     pub container_records: Store,
     pub syncer: Syncer,
     pub tables: Tables,
+    pub quotas: Quotas,
     pub findings: Vec<Finding>,
     pub lock: OwnedFd,
 }
@@ -78,6 +81,7 @@ impl ImageStore {
             busy_containers: Keyed::default(),
             writer: Mutex::new(()),
             stuck: Stuck::default(),
+            quotas: opened.quotas,
             findings: opened.findings,
             _lock: opened.lock,
         };

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::delete::delete_tree;
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, Layout};
+use crate::quotas::Quotas;
 use crate::steps::{Step, Steps};
 
 /// How long a tree that could not be deleted is left alone.
@@ -77,15 +78,23 @@ pub(crate) fn delete(
     layout: &Layout,
     steps: &dyn Steps,
     stuck: &Stuck,
+    quotas: &Quotas,
     area: Area,
     name: &OsStr,
 ) -> bool {
     let Ok(text) = CString::new(name.as_bytes()) else { return false };
+    let project = match area {
+        Area::Images => None,
+        Area::Containers => quotas.of_tree(area.trash(layout), name),
+    };
     let done =
         steps.before(Step::Delete).and_then(|()| delete_tree(area.trash(layout).as_fd(), &text));
     match done {
         Ok(()) => {
             stuck.lock().remove(&(area, name.to_owned()));
+            if let Some(project) = project {
+                quotas.gone(project);
+            }
             true
         }
         Err(error) => {
@@ -101,6 +110,7 @@ pub(crate) fn empty(
     layout: &Layout,
     steps: &dyn Steps,
     stuck: &Stuck,
+    quotas: &Quotas,
     budget: usize,
 ) -> Result<Emptied, ImageStoreError> {
     let mut sum = Emptied::default();
@@ -113,7 +123,7 @@ pub(crate) fn empty(
                 sum.stuck += 1;
             } else if sum.deleted >= budget {
                 sum.more = true;
-            } else if delete(layout, steps, stuck, area, &name) {
+            } else if delete(layout, steps, stuck, quotas, area, &name) {
                 sum.deleted += 1;
             } else {
                 sum.stuck += 1;

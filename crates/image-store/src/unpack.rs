@@ -363,7 +363,8 @@ impl Drop for Staging<'_> {
         let steps = &*self.inner.options.steps;
         match trash::trash(layout, steps, Area::Images, &layout.staging_fd, self.name.as_ref()) {
             Ok(Some(name)) => {
-                trash::delete(layout, steps, &self.inner.stuck, Area::Images, name.as_ref());
+                let (stuck, quotas) = (&self.inner.stuck, &self.inner.quotas);
+                trash::delete(layout, steps, stuck, quotas, Area::Images, name.as_ref());
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a staging directory stays until the next start"),

@@ -14,14 +14,18 @@ use crate::store::ImageStore;
 use crate::types::{FsInfo, FsUsage, Measured, Usage};
 
 impl ImageStore {
-    /// What a container's writable directories took when they were last measured; from memory.
+    /// What a container's writable directories, volumes included, take: now, where its file system counts
+    /// that, else when they were last measured. Nothing is walked.
     #[must_use]
     pub fn usage(&self, container: &ContainerId) -> Option<Measured> {
+        if let Some(usage) = self.inner.quotas.usage(container) {
+            return Some(Measured { usage, at: layout::now() });
+        }
         self.inner.tables().container(container).and_then(|c| c.measured)
     }
 
     /// Measures a container's writable directories, volumes included, and remembers the answer.
-    /// Walks the tree; nothing is locked meanwhile.
+    /// Walks the tree where nobody counts; nothing is locked meanwhile.
     ///
     /// # Errors
     /// [`ImageStoreError::NoContainer`]; what cannot be read.
@@ -35,6 +39,11 @@ impl ImageStore {
             }
             Err(e) => return Err(at("open", path)(e)),
         };
+        if let Some(usage) = inner.quotas.usage(container) {
+            let measured = Measured { usage, at: layout::now() };
+            inner.tables().measured(container, measured);
+            return Ok(measured);
+        }
         let mut usage = Usage::default();
         for part in ["upper", "volumes"] {
             match layout::open_dir(&dir, part) {

@@ -22,6 +22,8 @@ impl Images {
             | ImageStoreError::NoLayer { .. }
             | ImageStoreError::NoImage { .. }
             | ImageStoreError::NoContainer { .. }
+            | ImageStoreError::NoQuota { .. }
+            | ImageStoreError::NoProject { .. }
             | ImageStoreError::Ambiguous { .. }
             | ImageStoreError::TooLong { .. } => ImagesError::Store(error),
         })

@@ -49,6 +49,8 @@ pub struct PodsConfig {
     pub stats: StatsConfig,
     /// How much a container may log.
     pub log_limits: LogLimits,
+    /// How much a container may write into its root file system.
+    pub writable: WritableLimits,
     /// How long each phase may take.
     pub deadlines: Deadlines,
 }
@@ -80,6 +82,7 @@ impl PodsConfig {
             events_ahead: crate::events::EVENTS_AHEAD,
             stats: StatsConfig::default(),
             log_limits: LogLimits::default(),
+            writable: WritableLimits::default(),
             deadlines: Deadlines::default(),
         }
     }
@@ -107,6 +110,15 @@ pub struct LogLimits {
     pub bytes_per_second: Option<u64>,
     /// Bytes in all, over every rotation.
     pub total_bytes: Option<u64>,
+}
+
+/// How much a container may write into its root file system and its image's volumes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WritableLimits {
+    /// Without an annotation.
+    pub size: Option<u64>,
+    /// The most that an annotation may ask for; where it is `None`, that is `size`.
+    pub max: Option<u64>,
 }
 
 /// Classes that annotations choose from, and what a container has without one.

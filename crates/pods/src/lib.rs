@@ -40,7 +40,7 @@ mod usage;
 pub use cgroups::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats};
 pub use config::{
     BlockIoClass, Classes, Deadlines, ExecCpus, Handler, Launch, LogLimits, PodsConfig, RdtClass,
-    StatsConfig,
+    StatsConfig, WritableLimits,
 };
 pub use container::attach::{AttachControl, AttachInput, Attachment};
 pub use container::exec::{Exec, ExecIo, ExecWanted};

@@ -155,7 +155,7 @@ pub struct Usage {
     pub at: Timestamp,
     /// From its cgroup; `None` once that is gone.
     pub cgroup: Option<cgroups::Stats>,
-    /// Its writable layer as it was last measured; `None` for pods.
+    /// Its writable layer, now or as it was last measured; `None` for pods.
     pub writable: Option<image_store::Measured>,
     /// Nanoseconds of CPU time for each second of late; `None` where too little is known.
     pub cpu_rate: Option<u64>,

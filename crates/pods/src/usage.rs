@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use cgroups::{Cgroup, CgroupPath, Stats};
+use image_store::Measured;
 use model::{ContainerId, SandboxId};
 use network::InterfaceStats;
 use operations::Phases;
 
 use crate::clock;
 use crate::container::name;
-use crate::error::PodsError;
+use crate::error::{Cause, PodsError};
 use crate::pods::{Inner, Pods};
 use crate::records::{ContainerStage, SandboxStage};
 use crate::samples::Sample;
@@ -28,8 +29,9 @@ pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage,
     let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
     let used = async {
         let cgroup = read(inner, &record.cgroup).await;
-        let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
-        let writable = inner.services.images.usage(id);
+        let failed = |f: Failure| f.of("ContainerStats", &name(inner, &record));
+        let cgroup = cgroup.map_err(failed)?;
+        let writable = writable(inner, id).await.map_err(failed)?;
         let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None };
         Ok::<_, PodsError>(Sample { usage, interfaces: Vec::new() })
     };
@@ -62,6 +64,17 @@ pub(crate) async fn of_sandbox(
     };
     let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await?;
     Ok((sample.usage.clone(), sample.interfaces.clone()))
+}
+
+/// What the writable layer of a container takes. A file system that counts it is asked, and may be slow.
+async fn writable(inner: &Inner, id: &ContainerId) -> Result<Option<Measured>, Failure> {
+    let images = inner.services.images.clone();
+    if !images.counts_writable() {
+        return Ok(images.usage(id));
+    }
+    let id = id.clone();
+    let ask = move || Ok::<_, Cause>(images.usage(&id));
+    blocking_step(&Phases::begin(), "writable layer", PATIENCE, ask).await
 }
 
 /// What a cgroup uses; `None` once it is gone.

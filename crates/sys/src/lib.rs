@@ -15,6 +15,7 @@ mod namespace;
 mod net;
 mod netlink;
 mod process;
+mod quota;
 mod scm;
 mod seal;
 mod seccomp;
@@ -33,6 +34,10 @@ pub use namespace::{Namespaces, join_namespace, join_namespaces_of, unshare};
 pub use net::bring_loopback_up;
 pub use netlink::netlink_errors_with_words;
 pub use process::{end_with_parent, send_signal, start_time, wait_any_exited, wait_exit};
+pub use quota::{
+    ProjectQuotas, ProjectUsage, project_of, project_quotas, project_usage, set_project,
+    set_project_limit,
+};
 pub use scm::{MAX_PASSED_FDS, receive, send};
 pub use seal::sealed_memfd;
 pub use seccomp::install_filter;

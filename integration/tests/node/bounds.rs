@@ -7,10 +7,10 @@ use std::time::Duration;
 use cri_api::v1::{
     ContainerStatusRequest, GetEventsRequest, RemoveContainerRequest, VersionRequest,
 };
-use testkit::{Daemon, Network, Setup, until};
+use testkit::{Daemon, Mounted, Network, Setup, until};
 use tonic::Code;
 
-use crate::around::{around, with_pod};
+use crate::around::{WithPod, around, with_pod};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,6 +107,39 @@ async fn a_pod_that_keeps_too_many_dead_containers_gets_no_more() {
     let request = RemoveContainerRequest { container_id: dead.remove(0) };
     daemon.runtime().remove_container(request).await.unwrap();
     daemon.create(&pod_id, &pod, &third).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_size_of_the_writable_layer_that_cannot_be_kept_is_refused_or_told() {
+    // A file system in memory has no project quotas.
+    let disk = Mounted::disk("64m");
+    let root = disk.path().join("root");
+    let limits = "[pods]\nwritable_size = \"24MiB\"\n";
+    let around = around(|setup| setup.network(Network::None).root(&root).toml(limits)).await;
+    let pod = testkit::host_network(testkit::pod(&around.daemon, "pod"));
+    let pod_id = around.daemon.run_pod(&pod, "").await.unwrap();
+    let with = WithPod { around, pod, pod_id };
+    let daemon = with.daemon();
+    let mut container = with.script("main", "exec sleep 1000");
+    for (size, code, told) in [
+        ("much", Code::InvalidArgument, "bytes such as"),
+        ("25Mi", Code::InvalidArgument, "at most 25165824"),
+        ("8Mi", Code::FailedPrecondition, "has no project quotas"),
+    ] {
+        container.annotations.insert("isopod.dev/writable-size".to_owned(), size.to_owned());
+        let refused = daemon.create(&with.pod_id, &with.pod, &container).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains("isopod.dev/writable-size"), "{refused}");
+        assert!(refused.message().contains(told), "{refused}");
+    }
+    container.annotations.clear();
+    let id = with.launch(&container).await;
+    let request = ContainerStatusRequest { container_id: id, verbose: true };
+    let status = daemon.runtime().container_status(request).await.unwrap().into_inner();
+    let info: serde_json::Value = serde_json::from_str(&status.info["info"]).unwrap();
+    let told = info["warnings"][0].as_str().unwrap_or_default();
+    assert!(told.starts_with("pods.writable_size is not kept"), "{info}");
+    assert!(daemon.log().contains("writable layers are not limited"));
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use testkit::{Network, Setup};
 
 use crate::around::{WithPod, around};
 
+mod quotas;
+
 /// How long systemd may take to notice.
 const NOTICES_WITHIN: Duration = Duration::from_secs(10);
 

@@ -1,8 +1,9 @@
 //! What the configuration says of containers: devices of vendors, classes, profiles and labels.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use pods::{BlockIoClass, Classes, ExecCpus, RdtClass};
+use pods::{BlockIoClass, Classes, ExecCpus, RdtClass, WritableLimits};
 
 use super::kind;
 use super::rules::Reader;
@@ -20,6 +21,10 @@ pub struct ContainerSettings {
     pub apparmor_profile: Option<String>,
     /// Whether containers get SELinux labels where the host has SELinux.
     pub selinux_labels: bool,
+    /// How much they may write.
+    pub writable: WritableLimits,
+    /// Project ids for them.
+    pub projects: RangeInclusive<u32>,
 }
 
 pub(super) fn settings(reader: &mut Reader<'_>) -> ContainerSettings {
@@ -32,7 +37,37 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> ContainerSettings {
         pids_limit: i64::try_from(pids).ok().filter(|limit| *limit > 0),
         apparmor_profile: said(entries.text(&["pods", "apparmor_profile"])),
         selinux_labels: entries.text(&["pods", "selinux"]) == "auto",
+        writable: writable(reader),
+        projects: projects(reader),
     }
+}
+
+fn writable(reader: &mut Reader<'_>) -> WritableLimits {
+    let bytes = |key| Some(reader.entries.whole(&["pods", key])).filter(|bytes| *bytes > 0);
+    let limits = WritableLimits { size: bytes("writable_size"), max: bytes("writable_max") };
+    if limits.size.zip(limits.max).is_some_and(|(size, max)| size > max) {
+        let problem = "`pods.writable_size` is more than `pods.writable_max`".to_owned();
+        reader.mistake(&["pods", "writable_size"], problem);
+    }
+    limits
+}
+
+fn projects(reader: &mut Reader<'_>) -> RangeInclusive<u32> {
+    let at = ["pods", "writable_projects"];
+    let text = reader.entries.text(&at);
+    let ids = text.split_once('-').and_then(|(first, last)| {
+        Some(first.trim().parse::<u32>().ok()?..=last.trim().parse::<u32>().ok()?)
+    });
+    // 0 is what everything has that is in no project, and the last number is no id.
+    let is_range =
+        |ids: &RangeInclusive<u32>| *ids.start() > 0 && *ids.end() < u32::MAX && !ids.is_empty();
+    ids.filter(is_range).unwrap_or_else(|| {
+        let problem = format!(
+            "`pods.writable_projects` is {text:?}: two numbers above 0 such as \"5000-5999\" are needed"
+        );
+        reader.mistake(&at, problem);
+        1..=1
+    })
 }
 
 fn said(text: String) -> Option<String> {

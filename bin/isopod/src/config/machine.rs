@@ -4,10 +4,12 @@
 //! needs it.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use cri_streaming::server::Tls;
+use sys::ProjectQuotas;
 
 use super::settings::{Config, Credential, HandlerKind};
 use crate::cli::chain;
@@ -41,6 +43,12 @@ pub fn misfits(config: &Config) -> Vec<String> {
             tell(&format!("images.credentials.{host:?}.password_file"), here(file, file));
         }
     }
+    let writable = config.containers.writable;
+    for (key, limit) in [("size", writable.size), ("max", writable.max)] {
+        if limit.is_some() {
+            tell(&format!("pods.writable_{key}"), with_project_quotas(&config.root));
+        }
+    }
     if let Some((certificate, key)) = &config.streaming.tls {
         let read = Tls::from_files(certificate, key).map(drop);
         tell("streaming.certificate", read.map_err(|e| chain(&e)));
@@ -58,6 +66,20 @@ pub fn misfits(config: &Config) -> Vec<String> {
 
 fn failed(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
+}
+
+/// Whether the file system of a directory, or of the nearest one above that is there, keeps projects to limits.
+pub fn with_project_quotas(directory: &Path) -> Result<(), String> {
+    let there = directory.ancestors().find(|one| one.is_dir()).unwrap_or(Path::new("/"));
+    let known = std::fs::File::open(there).and_then(|file| sys::project_quotas(file.as_fd()));
+    match known.map_err(|error| failed(there, &error))? {
+        ProjectQuotas::Enforced => Ok(()),
+        ProjectQuotas::Absent | ProjectQuotas::Counted => Err(format!(
+            "{} has no project quotas: xfs mounted with prjquota has, and ext4 with the features quota and \
+             project, mounted with prjquota",
+            there.display()
+        )),
+    }
 }
 
 fn here(what: &Path, file: &Path) -> Result<(), String> {
@@ -102,7 +124,8 @@ mod tests {
         let policy = directory.path().join("policy.json");
         std::fs::write(&policy, "{\n secret,").unwrap();
         let text = format!(
-            "socket.group = \"no-such-group\"\npods.seccomp_profile = \"/no/profile\"\n\
+            "root = \"/proc/no\"\nsocket.group = \"no-such-group\"\n\
+             pods.seccomp_profile = \"/no/profile\"\npods.writable_max = \"1GiB\"\n\
              [images]\npolicy = \"{}\"\npreloaded = [\"{}\"]\n\
              [handlers.odd]\nkind = \"oci\"\nprogram = \"/etc\"\n\
              [handlers.fine]\nkind = \"oci\"\nprogram = \"/bin/sh\"\n",
@@ -115,6 +138,7 @@ mod tests {
         for wanted in [
             "socket.group: there is no group \"no-such-group\"",
             "pods.seccomp_profile: /no/profile: No such file",
+            "pods.writable_max: /proc has no project quotas",
             "images.policy: ",
             "line 2 is no JSON",
             "images.preloaded: ",

@@ -24,6 +24,7 @@ mod streaming;
 pub use entries::{Entries, Flags};
 pub use front::{LimitSettings, MetricsAddress};
 pub use keys::Takes;
+pub use machine::with_project_quotas;
 pub use mistake::Mistakes;
 pub use seeing::TraceEndpoint;
 pub use settings::{

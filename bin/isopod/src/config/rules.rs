@@ -422,7 +422,7 @@ mod tests {
         let text = "rdt.default = \"gold\"\n[rdt.classes.gold]\nl3 = \"L3:0=ff\"\n[rdt.classes.tin]\n\
                     bandwidth = \"MB:0=20\"\n[block_io.classes.slow]\nweight = 50\n\
                     read_rate = [\"/dev/sda=10MiB\"]\nwrite_operations = [\"/dev/sda=100\"]\n\
-                    [pods]\nexec_cpus = \"first\"\npids_limit = 99\napparmor_profile = \"\"\n\
+                    [pods]\nexec_cpus = \"first\"\nwritable_size = \"10GiB\"\npids_limit = 99\napparmor_profile = \"\"\n\
                     [handlers.x]\nannotations = [\"a.io/*\"]\n";
         let config = read(text).unwrap();
         let containers = &config.containers;
@@ -434,6 +434,8 @@ mod tests {
             (Some(50), &[("/dev/sda".into(), 10 << 20)][..])
         );
         assert_eq!(slow.write_iops, [("/dev/sda".into(), 100)]);
+        assert_eq!((containers.writable.size, containers.writable.max), (Some(10 << 30), None));
+        assert_eq!(containers.projects, 16_777_216..=17_825_791);
         assert_eq!((containers.pids_limit, &containers.apparmor_profile), (Some(99), &None));
         assert_eq!(containers.cdi_dirs, ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from));
         assert_eq!(config.handlers[&HandlerName::parse("x").unwrap()].annotations, ["a.io/*"]);
@@ -452,6 +454,13 @@ mod tests {
             ("pods.ulimits = [\"nofile=9\", \"nofile=8\"]", "c:1: `pods.ulimits`"),
             ("pods.sysctls = [\"x\"]", "c:1: `pods.sysctls`"),
             ("pods.exec_cpus = \"last\"", "c:1: `pods.exec_cpus` is \"last\""),
+            ("pods.writable_projects = \"7\"", "c:1: `pods.writable_projects` is \"7\""),
+            ("pods.writable_projects = \"0-9\"", "c:1: `pods.writable_projects` is \"0-9\""),
+            ("pods.writable_projects = \"9-7\"", "c:1: `pods.writable_projects` is \"9-7\""),
+            (
+                "[pods]\nwritable_max = \"1GiB\"\nwritable_size = \"2GiB\"",
+                "c:3: `pods.writable_size` is more",
+            ),
             ("rdt.default = \"gold\"", "c:1: `rdt.default` is \"gold\": no such class"),
             ("block_io.default = \"fast\"", "c:1: `block_io.default` is \"fast\": no such class"),
             ("[rdt.classes.info]\nl3 = \"L3:0=f\"", "c:2: \"info\" cannot be the name"),

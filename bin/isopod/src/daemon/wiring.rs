@@ -17,7 +17,7 @@ use super::oci_features::OciFeatures;
 use super::{kernel, monitor};
 use crate::config::{
     CgroupChoice, Config, Credential, HandlerKind, HandlerSettings, ImageSettings, NetworkChoice,
-    Ulimit,
+    Ulimit, with_project_quotas,
 };
 
 /// Everything that answers requests.
@@ -40,7 +40,13 @@ pub struct Parts {
 /// Opens everything. Blocks on disk, never on a pod; to be called inside a tokio runtime.
 pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
     let operations = Operations::new();
-    let store = ImageStore::open(&config.root, store_options(&config.images))?;
+    let store = ImageStore::open(&config.root, store_options(config))?;
+    let writable = config.containers.writable;
+    if writable.size.or(writable.max).is_some()
+        && let Err(problem) = with_project_quotas(&config.root)
+    {
+        tracing::warn!(%problem, "writable layers are not limited");
+    }
     let registry = Registry::new(registry_config(&config.images)?);
     let limits = PullLimits {
         layers_at_once: config.images.parallel_layers,
@@ -68,13 +74,15 @@ pub fn open(config: &Config) -> Result<Parts, Box<dyn Error>> {
     Ok(Parts { operations, store, images, networks, pods, driver })
 }
 
-fn store_options(images: &ImageSettings) -> image_store::Options {
+fn store_options(config: &Config) -> image_store::Options {
+    let images = &config.images;
     let mut options = image_store::Options {
         pinned: images.pinned.iter().map(|text| Pattern::new(text)).collect(),
         unqualified: images.unqualified.clone(),
         keep_unused: images.keep_unused,
         keep_partial: images.keep_partial,
         keep_blobs: images.keep_blobs,
+        projects: config.containers.projects.clone(),
         ..image_store::Options::default()
     };
     options.limits.bytes = images.max_layer;
@@ -171,6 +179,7 @@ fn pods_config(config: &Config, driver: cgroups::Driver) -> PodsConfig {
     pods.pids_limit = containers.pids_limit;
     pods.apparmor_profile.clone_from(&containers.apparmor_profile);
     pods.selinux_labels = containers.selinux_labels;
+    pods.writable = containers.writable;
     pods.log_limits =
         LogLimits { bytes_per_second: config.log_rate, total_bytes: config.log_total };
     for limit in &config.ulimits {

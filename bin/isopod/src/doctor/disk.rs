@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::fs::{StatVfs, statvfs};
 
 use super::finding::Finding;
-use crate::config::Config;
+use crate::config::{Config, with_project_quotas};
 
 /// Free bytes and the part of free inodes, under which there is little room, and no room.
 const LITTLE: u64 = 5 << 30;
@@ -18,6 +18,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     let mut findings = vec![room("images", &config.root, LITTLE)];
     findings.push(room("records", &config.state, 64 << 20));
     findings.push(on_memory(&config.state));
+    findings.extend(limited(config));
     findings
 }
 
@@ -54,6 +55,20 @@ fn graded(what: &str, path: &Path, of: &StatVfs, little: u64) -> Finding {
     } else {
         Finding::good("disk", said)
     }
+}
+
+/// Whether the limits of writable layers are kept, where there are any.
+fn limited(config: &Config) -> Option<Finding> {
+    let writable = config.containers.writable;
+    writable.size.or(writable.max)?;
+    Some(match with_project_quotas(&config.root) {
+        Ok(()) => Finding::good("disk", "writable layers are limited by project quotas"),
+        Err(problem) => {
+            let said = format!("writable layers are not limited: {problem}");
+            let advice = "mount it so, or take pods.writable_size and pods.writable_max out";
+            Finding::warning("disk", said, advice)
+        }
+    })
 }
 
 fn on_memory(state: &Path) -> Finding {

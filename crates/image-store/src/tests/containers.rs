@@ -16,8 +16,8 @@ fn an_image_that_is_removed_stays_for_the_container_that_uses_it() {
         commit(&store, &[base.clone(), archive(&[file("top", "2")])], "a", &["app"]).unwrap();
     let volume = commit(&store, &[archive(&[file("v", "")])], "v", &["volume"]).unwrap();
     let (one, two) = (container(1), container(2));
-    let root = store.prepare(&image, &one).unwrap();
-    assert_eq!(store.prepare(&image, &one).unwrap(), root);
+    let root = store.prepare(&image, &one, None).unwrap();
+    assert_eq!(store.prepare(&image, &one, None).unwrap(), root);
     assert_eq!(root.lower.len(), 2);
     assert!(root.lower[0].join("top").exists() && root.lower[1].join("base").exists());
     store.read_only_root(&volume, &two).unwrap();
@@ -38,7 +38,7 @@ fn an_image_that_is_removed_stays_for_the_container_that_uses_it() {
     store.release(&one).unwrap();
     assert_eq!((place.count("layers"), place.count("records/containers")), (0, 0));
     assert!(store.containers().unwrap().is_empty());
-    let gone = store.prepare(&image, &one).unwrap_err();
+    let gone = store.prepare(&image, &one, None).unwrap_err();
     assert!(whole(&gone).contains(one.as_str()), "{}", whole(&gone));
 }
 
@@ -51,13 +51,13 @@ fn the_writable_root_looks_like_the_image_s_own() {
     root.uid = 5;
     let lower = archive(&[(root, Vec::new()), file("a", "")]);
     let image = commit(&store, &[lower, archive(&[file("b", "")])], "a", &[]).unwrap();
-    let rootfs = store.prepare(&image, &container(1)).unwrap();
+    let rootfs = store.prepare(&image, &container(1), None).unwrap();
     let (upper, work) = rootfs.upper.unwrap();
     let stat = std::fs::metadata(&upper).unwrap();
     assert_eq!((stat.mode() & 0o7777, stat.uid()), (0o751, 5));
     assert!(work.is_dir());
     let empty = commit(&store, &[], "e", &[]).unwrap();
-    let rootfs = store.prepare(&empty, &container(2)).unwrap();
+    let rootfs = store.prepare(&empty, &container(2), None).unwrap();
     assert!(rootfs.lower[0].is_dir(), "overlayfs wants a lower directory");
 }
 
@@ -106,7 +106,7 @@ fn files_are_read_as_the_container_sees_them() {
         &[],
     )
     .unwrap();
-    let root = store.prepare(&image, &container(1)).unwrap();
+    let root = store.prepare(&image, &container(1), None).unwrap();
     let read = |path: &str| {
         let bytes = store.read_file(&root, Path::new(path), 100);
         bytes.map(|b| b.map(|b| String::from_utf8(b).unwrap()))
@@ -178,7 +178,7 @@ fn a_volume_has_the_image_s_content_owner_and_mode() {
     .unwrap();
     let id = container(1);
     assert_eq!(store.volume(&id, Path::new("/x")).unwrap_err().class(), Class::NotFound);
-    store.prepare(&image, &id).unwrap();
+    store.prepare(&image, &id, None).unwrap();
     let volume = store.volume(&id, Path::new("/lib/data")).unwrap();
     assert_eq!(store.volume(&id, Path::new("/lib/data")).unwrap(), volume);
     let stat = std::fs::metadata(&volume).unwrap();
@@ -204,7 +204,7 @@ fn usage_is_measured_and_then_remembered() {
     let image = commit(&store, &[archive(&[file("a", &"x".repeat(1 << 20))])], "a", &[]).unwrap();
     let id = container(1);
     assert_eq!(store.usage(&id), None);
-    let root = store.prepare(&image, &id).unwrap();
+    let root = store.prepare(&image, &id, None).unwrap();
     std::fs::write(root.upper.unwrap().0.join("big"), vec![1; 3 << 20]).unwrap();
     let measured = store.measure(&id).unwrap();
     assert!(measured.usage.bytes >= 3 << 20 && measured.usage.inodes == 2, "{measured:?}");

@@ -35,7 +35,7 @@ fn story(store: &ImageStore) -> Result<(), ImageStoreError> {
     let image = commit(store, &layers(), "one", &["app:1", "app:2"])?;
     let other = commit(store, &layers()[..2], "two", &["app:1", "other"])?;
     let id = container(1);
-    store.prepare(&image, &id)?;
+    store.prepare(&image, &id, None)?;
     store.read_only_root(&other, &id)?;
     store.volume(&id, Path::new("/etc"))?;
     store.untag(&name("other"))?;
@@ -48,7 +48,7 @@ fn story(store: &ImageStore) -> Result<(), ImageStoreError> {
 /// Whatever is listed is whole.
 fn check(place: &Place, store: &ImageStore, cut: usize) {
     for image in store.images() {
-        let root = store.prepare(&image, &container(9)).unwrap();
+        let root = store.prepare(&image, &container(9), None).unwrap();
         for (path, content) in [("etc/a", Some("1")), ("etc/b", Some("2")), ("gone", None)] {
             let read = store.read_file(&root, Path::new(path), 10).unwrap();
             assert_eq!(read.as_deref(), content.map(str::as_bytes), "cut at {cut}: {path}");

@@ -248,7 +248,7 @@ fn damage_of_a_layer_is_found_and_only_that_layer_is_given_up() {
     let check = store.check_layer(&image.layers[0]).unwrap().unwrap();
     assert_eq!((check.files, check.bad), (3, 3), "{check:?}");
     let container = container(1);
-    store.prepare(&image, &container).unwrap();
+    store.prepare(&image, &container, None).unwrap();
     let condemned = store.condemn_layer(&image.layers[0]).unwrap();
     assert_eq!((condemned.images.as_slice(), condemned.is_in_use), (&[image.id.clone()][..], true));
     store.release(&container).unwrap();

@@ -82,7 +82,7 @@ fn check(store: &ImageStore, when: &str) -> usize {
             let found = store.check_layer(chain_id).unwrap().unwrap();
             assert!(found.is_good(), "{when}: {found:?}");
         }
-        let root = store.prepare(&image, &container(9)).unwrap();
+        let root = store.prepare(&image, &container(9), None).unwrap();
         for (path, is_there) in [("etc/a", true), ("etc/b", true), ("gone", false)] {
             let read = store.read_file(&root, Path::new(path), 1 << 20).unwrap();
             assert_eq!(read.is_some(), is_there, "{when}: {path}");

@@ -86,7 +86,7 @@ impl Node {
         let image = self.images.status(image).unwrap().expect("the image is here");
         let store = self.images.store();
         let container = ContainerId::from_random([1; 32]);
-        let root = store.prepare(&image, &container).unwrap();
+        let root = store.prepare(&image, &container, None).unwrap();
         let bytes = store.read_file(&root, Path::new(path), 1 << 20).unwrap();
         store.release(&container).unwrap();
         bytes.map(|b| String::from_utf8(b).unwrap())

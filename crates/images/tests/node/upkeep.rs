@@ -62,7 +62,7 @@ async fn what_a_container_uses_is_mended_after_it_and_what_nobody_gives_stays_to
     std::fs::remove_file(&file).unwrap();
     let container = ContainerId::from_random([2; 32]);
     let found = node.images.status(&reference).unwrap().unwrap();
-    node.images.store().prepare(&found, &container).unwrap();
+    node.images.store().prepare(&found, &container, None).unwrap();
     let busy = node.images.check(Repair::Mend).await.unwrap();
     assert_eq!(busy.damaged[0].mended, Mended::InUse);
     node.images.store().release(&container).unwrap();
@@ -127,7 +127,7 @@ async fn pruning_takes_what_nobody_uses_and_nothing_else() {
     node.images.pull(&spec(&name("named")), None).await.unwrap();
     let used = node.images.status(&name("used")).unwrap().unwrap();
     let container = ContainerId::from_random([3; 32]);
-    node.images.store().prepare(&used, &container).unwrap();
+    node.images.store().prepare(&used, &container, None).unwrap();
 
     let pruned = node.images.prune(Prune::Untagged).await.unwrap();
     assert_eq!(pruned.images.len(), 1, "{pruned:?}");

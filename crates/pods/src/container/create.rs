@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use image_store::Image;
 use model::{
-    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, Profile, SandboxId,
-    State, User,
+    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, Profile,
+    SandboxConfig, SandboxId, State, User,
 };
 use monitor_client::Monitor;
 use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
@@ -18,6 +18,7 @@ use super::extras::Extras;
 use super::host_paths::{self, OnHost, Wanted};
 use super::log_limits::log_limits;
 use super::rootfs::{self, Prepared};
+use super::writable::writable;
 use super::{bundle, checks, extras};
 use crate::cgroup;
 use crate::clock;
@@ -65,6 +66,15 @@ pub(crate) async fn create(
     if let Err(problem) = limits {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
+    match writable_of(inner, &config, &pod.config) {
+        Ok(_) => {}
+        Err((Class::InvalidArgument, problem)) => {
+            return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+        }
+        Err((_, problem)) => {
+            return Err(PodsError::State { operation: OPERATION, object, problem });
+        }
+    }
     let operations = inner.services.operations.clone();
     let (key, inner, name) = (key(sandbox, &config.metadata), Arc::clone(inner), object.clone());
     let work = move |phases: Phases| async move {
@@ -78,6 +88,19 @@ pub(crate) async fn create(
         made.map_err(|failure| failure.of(OPERATION, &name))
     };
     Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+/// How many bytes a container may write, and what is to be told about a limit that cannot be kept here.
+fn writable_of(
+    inner: &Inner,
+    container: &ContainerConfig,
+    pod: &SandboxConfig,
+) -> Result<(Option<u64>, Option<String>), (Class, String)> {
+    let wanted = writable(inner.config.writable, &container.annotations, &pod.annotations);
+    let wanted = wanted.map_err(|problem| (Class::InvalidArgument, problem))?;
+    let kept = wanted.kept(inner.services.images.limits_writable());
+    let (kept, told) = kept.map_err(|problem| (Class::FailedPrecondition, problem))?;
+    Ok((kept.bytes(), told))
 }
 
 /// Why a pod gets no more containers.
@@ -140,6 +163,8 @@ struct Reserved<'a> {
     cgroups_path: String,
     bundle: PathBuf,
     extras: Extras,
+    /// How many bytes it may write.
+    bytes: Option<u64>,
 }
 
 /// One whose mounts, devices and filter were found and whose file systems are prepared.
@@ -170,6 +195,8 @@ impl<'a> Reserved<'a> {
             Extras::read(&config, &pod.config, &inner.config.classes).map_err(|problem| {
                 Failure::new("begin", Cause::other(Class::InvalidArgument, problem))
             })?;
+        let (bytes, told) = writable_of(inner, &config, &pod.config)
+            .map_err(|(class, problem)| Failure::new("begin", Cause::other(class, problem)))?;
         let image = rootfs::find(&inner.services.images, &config)
             .map_err(|cause| Failure::new("image", cause))?;
         let mut random = [0; 32];
@@ -193,7 +220,7 @@ impl<'a> Reserved<'a> {
             stop_signal: specgen::stop_signal(&config, &image.config),
             cgroup,
             spans: Vec::new(),
-            warnings: Vec::new(),
+            warnings: told.into_iter().collect(),
             config: Arc::new(config),
             id,
         };
@@ -201,7 +228,7 @@ impl<'a> Reserved<'a> {
         inner.table.add_container(record.clone());
         inner.table.save_container(&record.id).map_err(|e| Failure::new("record", e))?;
         let bundle = inner.bundle(&pod.id, &record.id);
-        Ok(Self { inner, pod, handler, record, image, cgroups_path, bundle, extras })
+        Ok(Self { inner, pod, handler, record, image, cgroups_path, bundle, extras, bytes })
     }
 
     async fn look_up(self, phases: &Phases, undos: &mut Undos) -> Result<Ready<'a>, Failure> {
@@ -215,9 +242,12 @@ impl<'a> Reserved<'a> {
         let images = self.inner.services.images.clone();
         let (image, id, config) =
             (self.image.clone(), self.record.id.clone(), Arc::clone(&self.record.config));
-        let places = self.bundle.join("volumes");
-        let found = std::mem::take(&mut on_host.mounts);
-        let prepare = move || rootfs::prepare(&images, &image, &id, &config, found, &places);
+        let wanted = rootfs::Wanted {
+            on_host: std::mem::take(&mut on_host.mounts),
+            places: self.bundle.join("volumes"),
+            bytes: self.bytes,
+        };
+        let prepare = move || rootfs::prepare(&images, &image, &id, &config, wanted);
         let prepared = blocking_step(phases, "rootfs", deadlines.rootfs, prepare).await?;
         Ok(Ready { reserved: self, on_host, prepared, filter })
     }
@@ -350,7 +380,7 @@ impl Described<'_> {
             r.user = user;
             r.mounts = mounts;
             r.spans = spans;
-            r.warnings = created.warnings;
+            r.warnings.extend(created.warnings);
         });
         if !made {
             return Err(gone("the sandbox was stopped meanwhile"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::amounts::bytes;
 use crate::config::LogLimits;
 
 /// Bytes in a second.
@@ -35,26 +36,6 @@ fn less(node: Option<u64>, wanted: Option<u64>) -> Option<u64> {
         (Some(one), None) | (None, Some(one)) => Some(one),
         (None, None) => None,
     }
-}
-
-/// A number of bytes, with a binary unit or none.
-fn bytes(name: &str, text: &str) -> Result<u64, String> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let factor = match unit {
-        "" => Some(1),
-        "Ki" | "KiB" => Some(1 << 10),
-        "Mi" | "MiB" => Some(1 << 20),
-        "Gi" | "GiB" => Some(1_u64 << 30),
-        _ => None,
-    };
-    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
-    let whole = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
-    whole.ok_or_else(|| {
-        // What stands there may be long; the name says where to look.
-        let shown: String = text.chars().take(40).collect();
-        format!("annotation {name} is {shown:?}: bytes such as \"65536\" or \"64Ki\" are needed")
-    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod update_resources;
 
+mod amounts;
 mod bundle;
 mod checks;
 mod classes;
@@ -22,6 +23,7 @@ mod host_paths;
 mod log_limits;
 mod relabel;
 mod rootfs;
+mod writable;
 
 use std::sync::Arc;
 

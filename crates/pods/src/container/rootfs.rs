@@ -46,16 +46,27 @@ pub(super) struct Prepared {
     pub(super) identity: Identity,
 }
 
-/// Prepares them. `on_host` has the mounts of the request that are paths of the host.
+/// What is to be prepared beside the image.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The mounts of the request that are paths of the host.
+    pub(super) on_host: Vec<Option<ResolvedMount>>,
+    /// Where image volumes are mounted.
+    pub(super) places: PathBuf,
+    /// The most that the container may write.
+    pub(super) bytes: Option<u64>,
+}
+
+/// Prepares them.
 pub(super) fn prepare(
     images: &ImageStore,
     image: &Image,
     id: &ContainerId,
     config: &ContainerConfig,
-    on_host: Vec<Option<ResolvedMount>>,
-    places: &Path,
+    wanted: Wanted,
 ) -> Result<Prepared, Cause> {
-    let rootfs = images.prepare(image, id)?;
+    let Wanted { on_host, places, bytes } = wanted;
+    let rootfs = images.prepare(image, id, bytes)?;
     let identity = identity(images, image, config, &rootfs)?;
     let mut mounts = own_volumes(images, image, id, config)?;
     let mut volumes = Vec::new();
@@ -71,15 +82,15 @@ pub(super) fn prepare(
             reason: Some(IMAGE_VOLUME_FAILED),
             message,
         };
-        let wanted = images.find(&image.image)?;
-        let wanted =
-            wanted.ok_or_else(|| failed(format!("image {:?} is not here", image.image)))?;
-        let layers = images.read_only_root(&wanted, id).map_err(|e| failed(chain(&e)))?;
+        let volume = images.find(&image.image)?;
+        let volume =
+            volume.ok_or_else(|| failed(format!("image {:?} is not here", image.image)))?;
+        let layers = images.read_only_root(&volume, id).map_err(|e| failed(chain(&e)))?;
         let place = places.join(volumes.len().to_string());
         volumes.push(Volume { place: place.clone(), rootfs: layers, sub_path: sub_path.clone() });
         let mount = Mount { access: Access::ReadOnly, ..mount.clone() };
         mounts.push(resolved(&mount, place));
-        image_ids.push(Some(wanted.id));
+        image_ids.push(Some(volume.id));
     }
     Ok(Prepared { rootfs, volumes, mounts, image_ids, identity })
 }

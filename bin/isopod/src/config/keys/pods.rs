@@ -137,6 +137,24 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("pods.log_total", Size, "0", "Bytes that a container may log in all; 0 for no limit."),
     key(
+        "pods.writable_size",
+        Size,
+        "0",
+        "Bytes that a container may write into its root file system and its image's volumes, by a project quota of the file system of `root`; 0 for no limit. The annotation `isopod.dev/writable-size` wins.",
+    ),
+    key(
+        "pods.writable_max",
+        Size,
+        "0",
+        "The most that the annotation may ask for; 0 for `pods.writable_size`, and for anything where that is 0, too.",
+    ),
+    key(
+        "pods.writable_projects",
+        Text,
+        r#""16777216-17825791""#,
+        "First and last project id for containers. Whoever else makes projects on the file system of `root` needs others: the kubelet's begin at 1048577.",
+    ),
+    key(
         "streaming.address",
         Address,
         r#""127.0.0.1:0""#,
