@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::endpoint::Endpoint;
@@ -18,17 +18,18 @@ use crate::error::Cause;
 use crate::schedule::Failure;
 use crate::source::{Body, Wanted};
 
-/// Parts that are on their way, and the rest of the one that is handed out.
+/// Parts that are on their way.
 ///
-/// Bounds: `ranges_per_blob` parts of `range_size` bytes for one blob; of those, all but the first
-/// need one of `ranges_ahead` places that all blobs share. Without a place there is only one part
-/// at a time.
+/// Bounds: `ranges_per_blob` parts of `range_size` bytes for one blob. Each needs one of the `ranges_ahead`
+/// places that all blobs share, and has it until its last byte is handed out: so much is in memory at most,
+/// of all blobs together. A blob that gets no place has one part at a time, handed out as it comes.
 pub(crate) struct Ahead {
     wanted: Wanted,
     endpoint: Arc<Endpoint>,
+    /// The part that is handed out as it comes.
+    open: Option<Open>,
+    /// Those behind it.
     parts: VecDeque<Part>,
-    /// What has come of the part that is handed out, in order.
-    ready: VecDeque<Bytes>,
     /// Where the next part to ask for begins.
     next: u64,
     pace: Pace,
@@ -45,16 +46,20 @@ enum Pace {
     Fast,
 }
 
-/// What came of a part, and how long it took.
-struct Collected {
-    chunks: VecDeque<Bytes>,
-    took: Duration,
+/// A part whose bytes are asked for one by one.
+struct Open {
+    body: Body,
+    at: u64,
+    last: u64,
+    /// How long nothing was there yet: whoever takes the bytes slowly makes no connection slow.
+    waited: Duration,
 }
 
 /// A part that is being fetched; dropping it ends that.
 struct Part {
-    task: JoinHandle<Result<Collected, Failure>>,
-    _place: Option<OwnedSemaphorePermit>,
+    chunks: mpsc::UnboundedReceiver<Bytes>,
+    task: JoinHandle<Result<(), Failure>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Drop for Part {
@@ -66,26 +71,23 @@ impl Drop for Part {
 impl Ahead {
     /// Goes on from `first`, the open answer for the part that begins at `offset`.
     pub(crate) fn new(wanted: Wanted, endpoint: Arc<Endpoint>, first: Body, offset: u64) -> Self {
-        let (parts, ready) = (VecDeque::new(), VecDeque::new());
-        let mut ahead = Self { wanted, endpoint, parts, ready, next: offset, pace: Pace::Unknown };
-        let (from, last) = ahead.take_range();
-        let wanted = ahead.wanted.clone();
-        let task = tokio::spawn(async move { collect(&wanted, first, from, last).await });
-        ahead.parts.push_back(Part { task, _place: None });
+        let parts = VecDeque::new();
+        let mut ahead =
+            Self { wanted, endpoint, open: None, parts, next: offset, pace: Pace::Unknown };
+        ahead.open = Some(Open::new(first, ahead.take_range()));
         ahead
     }
 
     /// The host, if one connection to it turned out to be enough and all of the first part has been
     /// handed out.
     pub(crate) fn needless(&self) -> Option<Arc<Endpoint>> {
-        let over = self.pace == Pace::Fast && self.ready.is_empty();
-        over.then(|| Arc::clone(&self.endpoint))
+        (self.pace == Pace::Fast).then(|| Arc::clone(&self.endpoint))
     }
 
-    fn measure(&mut self, took: Duration) {
+    fn measure(&mut self, waited: Duration) {
         if self.pace == Pace::Unknown {
             let limits = &self.wanted.inner.config.limits;
-            let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+            let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX).max(1);
             let rate = limits.range_size.saturating_mul(1000) / millis;
             self.pace = if rate >= limits.fast_enough { Pace::Fast } else { Pace::Slow };
         }
@@ -94,48 +96,65 @@ impl Ahead {
     /// The next bytes; `None` after the last part.
     pub(crate) async fn next(&mut self, received: u64) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if let Some(open) = &mut self.open {
+                let came = open.next(&self.wanted).await;
+                let bytes = came.map_err(|failure| soften(failure, received))?;
+                if open.is_over() {
+                    let waited = open.waited;
+                    self.open = None;
+                    self.measure(waited);
+                }
                 return Ok(Some(bytes));
             }
             if self.pace == Pace::Fast {
                 return Ok(None);
             }
             self.fill();
-            let Some(part) = self.parts.front_mut() else { return Ok(None) };
+            let Some(part) = self.parts.front_mut() else {
+                if self.next >= self.wanted.descriptor.size {
+                    return Ok(None);
+                }
+                let range = self.take_range();
+                let body = self.wanted.open_part(&self.endpoint, range).await;
+                let body = body.map_err(|failure| soften(failure, received))?;
+                self.open = Some(Open::new(body, range));
+                continue;
+            };
+            if let Some(bytes) = part.chunks.recv().await {
+                return Ok(Some(bytes));
+            }
             let ended = (&mut part.task).await;
             self.parts.pop_front();
-            self.ready = match ended {
-                Ok(Ok(collected)) => {
-                    self.measure(collected.took);
-                    collected.chunks
-                }
-                Ok(Err(failure)) => return Err(soften(failure, received)),
+            match ended {
+                Ok(ended) => ended.map_err(|failure| soften(failure, received))?,
                 Err(e) => {
                     let detail = format!("the task of a part ended: {e}");
                     return Err(Cause::Broken { received, detail }.into());
                 }
-            };
+            }
         }
     }
 
     /// Asks for parts as long as there is room.
     fn fill(&mut self) {
-        if self.pace == Pace::Unknown {
-            return;
-        }
         let most = self.wanted.inner.config.limits.ranges_per_blob;
         while self.next < self.wanted.descriptor.size && self.parts.len() < most {
-            let place = Arc::clone(&self.wanted.inner.ahead).try_acquire_owned().ok();
-            if place.is_none() && !self.parts.is_empty() {
+            let Ok(place) = Arc::clone(&self.wanted.inner.ahead).try_acquire_owned() else {
                 return;
-            }
-            let (first, last) = self.take_range();
+            };
+            let range = self.take_range();
             let (wanted, endpoint) = (self.wanted.clone(), Arc::clone(&self.endpoint));
+            // It holds one part at most, and each part has a place.
+            let (sender, chunks) = mpsc::unbounded_channel();
             let task = tokio::spawn(async move {
-                let body = wanted.open_part(&endpoint, (first, last)).await?;
-                collect(&wanted, body, first, last).await
+                let mut part = Open::new(wanted.open_part(&endpoint, range).await?, range);
+                while !part.is_over() {
+                    // Nobody may want it any more.
+                    let _ = sender.send(part.next(&wanted).await?);
+                }
+                Ok(())
             });
-            self.parts.push_back(Part { task, _place: place });
+            self.parts.push_back(Part { chunks, task, _place: place });
         }
     }
 
@@ -147,35 +166,39 @@ impl Ahead {
     }
 }
 
+impl Open {
+    const fn new(body: Body, (first, last): (u64, u64)) -> Self {
+        Self { body, at: first, last, waited: Duration::ZERO }
+    }
+
+    /// Whether all of it has been given.
+    const fn is_over(&self) -> bool {
+        self.at > self.last
+    }
+
+    /// The next bytes of exactly this part, which is not over.
+    async fn next(&mut self, wanted: &Wanted) -> Result<Bytes, Failure> {
+        let received = self.at;
+        let began = Instant::now();
+        let chunk = self.body.next(wanted, received).await?;
+        self.waited += began.elapsed();
+        let Some(chunk) = chunk else {
+            let detail = "a part ended too early".into();
+            return Err(Cause::Broken { received, detail }.into());
+        };
+        self.at += chunk.len() as u64;
+        if self.at > self.last + 1 {
+            let detail = "a part was longer than asked for".into();
+            return Err(Cause::Broken { received, detail }.into());
+        }
+        Ok(chunk)
+    }
+}
+
 /// What goes wrong with a part is never a host's last word: the blob itself is still to be asked for.
 fn soften(failure: Failure, received: u64) -> Failure {
     if failure.cause.is_transient() {
         return failure;
     }
     Cause::Broken { received, detail: failure.cause.to_string() }.into()
-}
-
-/// All bytes of the part from `first` to `last`, neither fewer nor more.
-async fn collect(
-    wanted: &Wanted,
-    mut body: Body,
-    first: u64,
-    last: u64,
-) -> Result<Collected, Failure> {
-    let began = Instant::now();
-    let mut chunks = VecDeque::new();
-    let mut at = first;
-    while at <= last {
-        let Some(chunk) = body.next(wanted, at).await? else {
-            let detail = "a part ended too early".into();
-            return Err(Cause::Broken { received: at, detail }.into());
-        };
-        at += chunk.len() as u64;
-        chunks.push_back(chunk);
-    }
-    if at > last + 1 {
-        let detail = "a part was longer than asked for".into();
-        return Err(Cause::Broken { received: last, detail }.into());
-    }
-    Ok(Collected { chunks, took: began.elapsed() })
 }

@@ -48,7 +48,8 @@ pub struct Limits {
     /// Bytes per second of a connection that is fast enough alone: parts are for slower ones, where
     /// distance or the host's own limit holds each connection back.
     pub fast_enough: u64,
-    /// Such parts in memory at once, of all blobs together.
+    /// Such parts in memory at once, of all blobs together; a blob past it has one part after the other, and
+    /// none of them in memory.
     pub ranges_ahead: usize,
     /// Other requests to one host at once; more wait.
     pub requests_per_host: usize,
@@ -66,9 +67,9 @@ impl Default for Limits {
             max_backoff: Duration::from_secs(20),
             downloads_per_host: 12,
             ranges_per_blob: 3,
-            range_size: 8 << 20,
+            range_size: 4 << 20,
             fast_enough: 100_000_000,
-            ranges_ahead: 6,
+            ranges_ahead: 8,
             requests_per_host: 16,
         }
     }

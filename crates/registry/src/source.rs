@@ -36,7 +36,7 @@ pub(crate) enum Source {
     /// One answer to its end.
     One(Body),
     /// Parts, fetched ahead.
-    Parts(Ahead),
+    Parts(Box<Ahead>),
 }
 
 /// An open answer.
@@ -113,12 +113,12 @@ impl Wanted {
         let answer = self.ask(endpoint, offset, Some(last)).await?;
         if self.is_part(&answer, (offset, last)) {
             let first = self.body(answer, 0, permit);
-            return Ok(Source::Parts(Ahead::new(
+            return Ok(Source::Parts(Box::new(Ahead::new(
                 self.clone(),
                 Arc::clone(endpoint),
                 first,
                 offset,
-            )));
+            ))));
         }
         match self.judge(&answer, offset) {
             // The host takes no notice of ranges: this is the whole already.

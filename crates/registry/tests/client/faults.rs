@@ -1,10 +1,14 @@
 //! What a registry or the way to it can do wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::{Class, Classified as _};
 use oci_image::Reference;
 use registry::{Cause, Limits};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::server::{
     Reply, Request, Server, client, client_with, content, descriptor, drain, fetch, limits,
@@ -226,4 +230,43 @@ async fn a_lying_length_is_found_out() {
     .await;
     let e = fetch(&client(), &server.reference("a:b"), &layer).await.unwrap_err();
     assert_eq!(e.class(), Class::DataLoss, "{e}");
+}
+
+/// A server whose every answer goes on for as long as somebody reads it, and how much it got rid of.
+async fn endless() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let head = "HTTP/1.1 200 OK\r\n\
+                            Content-Type: application/vnd.oci.image.manifest.v1+json\r\n\
+                            Transfer-Encoding: chunked\r\n\r\n";
+                let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x1_0000));
+                let mut next = head;
+                while stream.write_all(next.as_bytes()).await.is_ok() {
+                    counted.fetch_add(next.len() as u64, Ordering::Relaxed);
+                    next = &chunk;
+                }
+            });
+        }
+    });
+    (address, sent)
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_read_to_its_limit_and_no_further() {
+    let (address, sent) = endless().await;
+    let reference = Reference::parse(&format!("{address}/a:b")).unwrap();
+    let e = fetch(&client(), &reference, &content(1000)).await.unwrap_err();
+    assert_eq!(e.class(), Class::DataLoss, "{e}");
+    let e = client().resolve(&reference, None).await.unwrap_err();
+    assert_eq!(e.class(), Class::ResourceExhausted, "{e}");
+    // What lay in the buffers of the connections is not read, but sent.
+    assert!(sent.load(Ordering::Relaxed) < 64 << 20, "{sent:?}");
 }

@@ -120,3 +120,22 @@ async fn a_broken_part_lets_the_blob_go_on_in_one_piece() {
         assert!(ranges(&server).iter().any(|r| r.0 == PART), "others were asked for meanwhile");
     }
 }
+
+#[tokio::test]
+async fn a_blob_that_gets_no_place_in_memory_comes_part_by_part() {
+    let layer = content(PART * 6);
+    let served = layer.clone();
+    let server = Server::start(move |r| Reply::part(r, &served)).await;
+    let limits = Limits { range_size: PART as u64, ranges_ahead: 2, ..limits() };
+    let client = client_with(limits);
+    let reference = server.reference("a:b");
+    let mut first = client.blob(&reference, &descriptor(&layer), 0, None).await.unwrap();
+    // It has handed out the first part and holds both places.
+    let mut got = Vec::new();
+    while got.len() <= PART {
+        got.extend_from_slice(&first.next().await.unwrap().unwrap());
+    }
+    assert_eq!(fetch(&client, &reference, &layer).await.unwrap(), layer);
+    got.extend_from_slice(&drain(&mut first).await.unwrap());
+    assert_eq!(got, layer);
+}
