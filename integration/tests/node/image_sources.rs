@@ -3,10 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 
-use testkit::{Compression, Registry, Scheme, Setup, busybox};
+use testkit::{Blob, Compression, Registry, Scheme, Setup, busybox};
 use tonic::Code;
+
+use crate::around::text;
 
 #[tokio::test]
 async fn what_the_policy_refuses_is_told_by_the_word_that_the_kubelet_knows() {
@@ -24,6 +28,124 @@ async fn what_the_policy_refuses_is_told_by_the_word_that_the_kubelet_knows() {
     // It counts without a restart.
     std::fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
     daemon.pull(&reference).await.unwrap();
+}
+
+/// A key of P-256 and its public half, made by openssl.
+struct Signer {
+    directory: PathBuf,
+}
+
+impl Signer {
+    fn new(directory: &Path, name: &str) -> Self {
+        let directory = directory.join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let this = Self { directory };
+        let (private, public) = (this.at("key.pem"), this.at("key.pub"));
+        let curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
+        openssl(&[&["genpkey"], &curve[..], &[&private]].concat());
+        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+        this
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    /// What openssl makes of a payload, in base64.
+    fn signature(&self, payload: &str) -> String {
+        let (file, signature) = (self.at("payload"), self.at("signature"));
+        std::fs::write(&file, payload).unwrap();
+        let key = self.at("key.pem");
+        openssl(&["dgst", "-sha256", "-sign", &key, "-out", &signature, &file]);
+        openssl(&["base64", "-A", "-in", &signature]).trim().to_owned()
+    }
+}
+
+fn openssl(args: &[&str]) -> String {
+    let done = Command::new("openssl").args(args).output().unwrap();
+    let said = text(&done.stderr);
+    assert!(done.status.success(), "openssl {args:?}: {said}");
+    text(&done.stdout)
+}
+
+/// Puts a signature beside an image: the tag, the types and the annotation are those of cosign.
+fn attach(registry: &Registry, repository: &str, digest: &str, payload: &str, signature: &str) {
+    let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
+    let payload = Blob::new(kind, payload.as_bytes().to_vec());
+    let config = format!(
+        r#"{{"architecture":"","created":"0001-01-01T00:00:00Z","history":[{{"created":"0001-01-01T00:00:00Z"}}],"os":"","rootfs":{{"type":"layers","diff_ids":["{}"]}},"config":{{}}}}"#,
+        payload.digest
+    );
+    let config = Blob::new("application/vnd.oci.image.config.v1+json", config.into_bytes());
+    registry.push_blob(&payload, repository);
+    registry.push_blob(&config, repository);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{{"mediaType":"{kind}","size":{},"digest":"{}","annotations":{{"dev.cosignproject.cosign/signature":"{signature}"}}}}]}}"#,
+        config.descriptor(),
+        payload.bytes.len(),
+        payload.digest,
+    );
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = Blob::new(kind, manifest.into_bytes());
+    registry.push_manifest(&manifest, repository, &format!("{}.sig", digest.replace(':', "-")));
+}
+
+#[tokio::test]
+async fn a_signature_that_openssl_made_and_that_lies_where_cosign_puts_it_lets_an_image_in() {
+    testkit::isolate_network();
+    let registry = Registry::start(Scheme::Http);
+    let setup = Setup::new().registry(&registry);
+    let signer = Signer::new(setup.directory(), "signer");
+    let stranger = Signer::new(setup.directory(), "stranger");
+    let image = busybox(Compression::Gzip);
+    let digest = image.manifest().digest;
+    // Written as cosign writes it, which is not how we would: members in another order, and `null`.
+    let payload = |repository: &str, digest: &str| {
+        let name = registry.reference(repository);
+        format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{name}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        )
+    };
+    let elsewhere = format!("sha256:{}", "0".repeat(64));
+    for (repository, signed, signer, is_changed) in [
+        ("test/good", digest.as_str(), &signer, false),
+        ("test/stranger", digest.as_str(), &stranger, false),
+        ("test/changed", digest.as_str(), &signer, true),
+        ("test/moved", elsewhere.as_str(), &signer, false),
+    ] {
+        registry.push(&image, &format!("{repository}:1"));
+        let mut payload = payload(repository, signed);
+        let signature = signer.signature(&payload);
+        if is_changed {
+            payload = payload.replace("null", "{}");
+        }
+        attach(&registry, repository, &digest, &payload, &signature);
+    }
+    registry.push(&image, "test/unsigned:1");
+    let policy = setup.directory().join("policy.json");
+    let rule = serde_json::json!([{
+        "type": "sigstoreSigned",
+        "keyPath": signer.at("key.pub"),
+        "signedIdentity": { "type": "matchRepository" },
+    }]);
+    let rules = serde_json::json!({
+        "default": [{ "type": "reject" }],
+        "transports": { "docker": { registry.host(): rule } },
+    });
+    std::fs::write(&policy, rules.to_string()).unwrap();
+    let daemon = setup.toml(&format!("images.policy = \"{}\"", policy.display())).start().await;
+    for (name, why) in [
+        ("test/unsigned:1", "there is none"),
+        ("test/stranger:1", "not signed by a key of the policy"),
+        ("test/changed:1", "not signed by a key of the policy"),
+        ("test/moved:1", "another image"),
+    ] {
+        let refused = daemon.pull(&registry.reference(name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{name}: {refused}");
+        assert!(refused.message().starts_with("SignatureValidationFailed"), "{name}: {refused}");
+        assert!(refused.message().contains(why), "{name}: {refused}");
+    }
+    daemon.pull(&registry.reference("test/good:1")).await.unwrap();
 }
 
 #[tokio::test]

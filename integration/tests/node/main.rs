@@ -62,6 +62,8 @@ mod oci_podman;
 #[cfg(test)]
 mod own_metrics;
 #[cfg(test)]
+mod pull_progress;
+#[cfg(test)]
 mod pulls;
 #[cfg(test)]
 mod read_only;

@@ -1,5 +1,7 @@
 //! PullImage, from a real registry.
 
+use std::process::Command;
+
 use cri_api::v1::{AuthConfig, ImageSpec, ListImagesRequest, PullImageRequest};
 use testkit::{
     Compression, Daemon, Image, Index, Layer, Mounted, PASSWORD, Registry, Scheme, Setup, USER,
@@ -61,6 +63,67 @@ async fn every_compression_is_unpacked() {
         let (status, logged) = daemon.run_to_end(&pod_id, &pod, &container).await;
         assert_eq!((status.exit_code, logged.trim()), (0, mark.as_str()));
     }
+}
+
+/// Runs skopeo, which must succeed, and gives what it printed.
+fn skopeo(args: &[&str]) -> String {
+    let done = Command::new("skopeo").args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "skopeo {args:?}: {said}");
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_layer_in_zstd_chunked_is_read_as_zstd() {
+    let (registry, daemon) = alone(Scheme::Http).await;
+    let long: Vec<u8> = (0..1_500_000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+    let top = Layer::new()
+        .directory("data", 0o755)
+        .file("data/long", 0o640, &long)
+        .file("data/zeros", 0o644, &[0; 3 << 20])
+        .file("data/empty", 0o600, b"")
+        .hard_link("data/again", "data/long")
+        .symlink("data/link", "long")
+        .whiteout("bin", "nothing")
+        .build(Compression::Gzip);
+    let image = busybox(Compression::Gzip).layer(top);
+    registry.push(&image, "test/gzip:1");
+    let [from, to] = ["test/gzip:1", "test/chunked:1"]
+        .map(|name| format!("docker://{}", registry.reference(name)));
+    skopeo(&[
+        "copy",
+        "--insecure-policy",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        "--dest-compress-format=zstd:chunked",
+        &from,
+        &to,
+    ]);
+    // Each layer ends in frames that tell where each file is, and that zstd skips.
+    let manifest = skopeo(&["inspect", "--raw", "--tls-verify=false", &to]);
+    assert_eq!(manifest.matches("zstd-chunked.manifest-position").count(), 2, "{manifest}");
+    assert_eq!(manifest.matches("tar+zstd").count(), 2, "{manifest}");
+
+    let reference = registry.reference("test/chunked:1");
+    let id = daemon.pull(&reference).await.unwrap();
+    assert_eq!(id, image.id(), "what it is compressed by is no part of what an image is");
+    let pod = testkit::host_network(testkit::pod(&daemon, "pod"));
+    let pod_id = daemon.run_pod(&pod, "").await.unwrap();
+    let script = "cd /data; sha256sum long zeros empty; stat -c '%n %a %h %s' *; readlink link";
+    let container = testkit::container("main", &reference, &["sh", "-c", script]);
+    let (status, logged) = daemon.run_to_end(&pod_id, &pod, &container).await;
+    assert_eq!(status.exit_code, 0, "{logged}");
+    let sum = |name: &str, bytes: &[u8]| {
+        format!("{}  {name}\n", testkit::digest(bytes).trim_start_matches("sha256:"))
+    };
+    let wanted = [
+        sum("long", &long),
+        sum("zeros", &[0; 3 << 20]),
+        sum("empty", b""),
+        "again 640 2 6000000\nempty 600 1 0\nlink 777 1 4\nlong 640 2 6000000\n".to_owned(),
+        "zeros 644 1 3145728\nlong\n".to_owned(),
+    ];
+    assert_eq!(logged, wanted.concat());
 }
 
 #[tokio::test]
