@@ -1,9 +1,13 @@
-//! Pulls, beside the shell's best and, where it is installed, containerd, turn by turn.
+//! Pulls, beside the shell's best and containerd, turn by turn.
 //!
 //! Every turn begins without the image; the registry is on loopback, its files in the page cache. What each
 //! does before it calls a layer done differs: Isopod has the files on the disk by then, the others have not.
+//! All three write to the file system of the daemon's directory, which `cargo xtask bench` makes for the run.
 
-use std::path::{Path, PathBuf};
+mod containerd;
+mod memory;
+
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,9 +17,14 @@ use testkit::{Blob, Compression, Daemon, Image, Layer, Network, Registry, Scheme
 use tonic::transport::Channel;
 
 use crate::samples::{Samples, line};
+use containerd::Containerd;
 
 const ROUNDS: usize = 5;
 const MIB: usize = 1 << 20;
+/// At most so much of containerd's time: for bytes, and for small files.
+const OF_CONTAINERDS: [f64; 2] = [0.6, 0.5];
+/// At most so much of the shell's.
+const OF_THE_SHELLS: f64 = 1.3;
 
 /// Numbers without a pattern (Marsaglia's xorshift).
 struct Random(u64);
@@ -60,44 +69,66 @@ fn small_files(random: &mut Random) -> Image {
     Image::new(vec![layer.build(Compression::Gzip)])
 }
 
-pub async fn measure() {
+/// What is pulled by all three.
+struct Work {
+    what: &'static str,
+    name: &'static str,
+    image: Image,
+    rounds: usize,
+    of_containerds: f64,
+    of_the_shells: Option<f64>,
+}
+
+/// Measures all of it. `programs` is where containerd is, if somewhere but in `PATH`.
+pub async fn measure(programs: Option<&Path>) {
     let registry = Registry::start(Scheme::Http);
     let random = &mut Random(0x2545_f491_4f6c_dd1d);
-    let daemon = Setup::new().registry(&registry).network(Network::None).start().await;
-    let containerd = Containerd::start(&daemon, &registry).await;
-    for (what, name, image) in [
-        ("200 MB in 8 gzip layers", "bench/large:1", large(random)),
-        ("100,000 small files", "bench/small:1", small_files(random)),
+    let setup = Setup::new().registry(&registry).network(Network::None);
+    let daemon = setup.state_in_memory().start().await;
+    let containerd = Containerd::start(&daemon, programs, &registry).await;
+    for work in [
+        Work {
+            what: "200 MB in 8 gzip layers",
+            name: "bench/large:1",
+            image: large(random),
+            rounds: ROUNDS,
+            of_containerds: OF_CONTAINERDS[0],
+            of_the_shells: Some(OF_THE_SHELLS),
+        },
+        Work {
+            what: "100,000 small files",
+            name: "bench/small:1",
+            image: small_files(random),
+            rounds: 3,
+            of_containerds: OF_CONTAINERDS[1],
+            of_the_shells: None,
+        },
     ] {
-        registry.push(&image, name);
-        compare(&daemon, containerd.as_ref(), &registry, &image, (what, name)).await;
+        registry.push(&work.image, work.name);
+        compare(&daemon, containerd.as_ref(), &registry, &work).await;
     }
     again(&daemon, &registry.reference("bench/large:1")).await;
     at_once(&daemon, &registry, random).await;
+    memory::measure(&daemon, &registry, random).await;
+    drop((daemon, containerd));
 }
 
 async fn compare(
     daemon: &Daemon,
     containerd: Option<&Containerd>,
     registry: &Registry,
-    image: &Image,
-    (what, name): (&str, &str),
+    work: &Work,
 ) {
-    let reference = registry.reference(name);
+    let reference = registry.reference(work.name);
     let (mut ours, mut shells, mut theirs) =
         (Samples::default(), Samples::default(), Samples::default());
     let mut cpu = Samples::default();
-    let before = resident(daemon.pid(), "VmRSS:");
-    let mut most = 0;
-    for _ in 0..ROUNDS {
+    for _ in 0..work.rounds {
         fresh(daemon, &reference);
         let spent = processor_time(daemon.pid());
-        // What is measured from here on is the most from here on.
-        let _ = std::fs::write(format!("/proc/{}/clear_refs", daemon.pid()), "5");
         ours.add(pull(&mut daemon.images(), &reference).await);
         cpu.add(processor_time(daemon.pid()).saturating_sub(spent));
-        most = most.max(resident(daemon.pid(), "VmHWM:"));
-        shells.add(by_shell(daemon.directory(), registry, image, name));
+        shells.add(by_shell(&daemon.directory().join("shell"), registry, &work.image, work.name));
         if let Some(containerd) = containerd {
             let mut images = containerd.images(daemon);
             let request = ImageSpec { image: reference.clone(), ..ImageSpec::default() };
@@ -105,20 +136,30 @@ async fn compare(
             images.remove_image(request).await.expect("an image can be removed");
             theirs.add(pull(&mut images, &reference).await);
         }
+        // What was written for one is not brought to the disk in another's turn.
+        rustix::fs::sync();
     }
-    ours.print(&format!("pull of {what}"), None);
+    ours.print(&format!("pull of {}", work.what), None);
     cpu.print("  processor time of the daemon for it", None);
-    let more = most.saturating_sub(before);
-    line(
-        "  the daemon's memory above that at rest",
-        &format!("{:.1} MB", more as f64 / 1000.0),
-        None,
-    );
     shells.print("  curl, gzip -d and tar, all layers at once", None);
-    match containerd {
-        Some(_) => theirs.print("  containerd, by the same call", None),
-        None => line("  containerd", "is not installed (apt-get install containerd)", None),
+    if let Some(most) = work.of_the_shells {
+        share(&ours, &shells, "the shell's", most);
     }
+    match containerd {
+        Some(_) => {
+            theirs.print("  containerd, by the same call", None);
+            share(&ours, &theirs, "containerd's", work.of_containerds);
+        }
+        None => line("  containerd", "cannot be started here", None),
+    }
+}
+
+/// How much of another's time ours is.
+fn share(ours: &Samples, theirs: &Samples, whose: &str, most: f64) {
+    let share = ours.median().as_secs_f64() / theirs.median().as_secs_f64();
+    let verdict = if share <= most { "kept" } else { "BROKEN" };
+    let promise = format!("promised {most} at most: {verdict}");
+    line(&format!("  of {whose} time"), &format!("{share:.2}"), Some(promise));
 }
 
 /// Without the image, and without what is kept of it.
@@ -138,8 +179,7 @@ async fn pull(images: &mut ImageServiceClient<Channel>, reference: &str) -> Dura
 }
 
 /// The same bytes into directories, by the programs that everybody has.
-fn by_shell(directory: &Path, registry: &Registry, image: &Image, name: &str) -> Duration {
-    let place = directory.join("shell");
+fn by_shell(place: &Path, registry: &Registry, image: &Image, name: &str) -> Duration {
     let (repository, _) = name.split_once(':').expect("a name with a tag");
     let fetch = |(i, layer): (usize, &Blob)| {
         let url = format!("http://{}/v2/{repository}/blobs/{}", registry.host(), layer.digest);
@@ -154,7 +194,7 @@ fn by_shell(directory: &Path, registry: &Registry, image: &Image, name: &str) ->
         assert!(child.wait().expect("it is ours").success(), "the shell failed");
     }
     let took = began.elapsed();
-    std::fs::remove_dir_all(&place).expect("the directory can be removed");
+    std::fs::remove_dir_all(place).expect("the directory can be removed");
     took
 }
 
@@ -175,7 +215,7 @@ async fn at_once(daemon: &Daemon, registry: &Registry, random: &mut Random) {
         references.push(registry.reference(&name));
     }
     let (mut single, mut all) = (Samples::default(), Samples::default());
-    for _ in 0..ROUNDS {
+    for _ in 0..3 {
         references.iter().for_each(|r| fresh(daemon, r));
         let mut sum = Duration::ZERO;
         for reference in &references {
@@ -198,14 +238,6 @@ async fn at_once(daemon: &Daemon, registry: &Registry, random: &mut Random) {
     all.print("  all at once", None);
 }
 
-/// A figure of /proc/PID/status, in kilobytes.
-fn resident(pid: u32, what: &str) -> u64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a daemon that runs");
-    let found = status.lines().find_map(|l| l.strip_prefix(what));
-    found.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 /// User and system time that a process has taken.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a daemon that runs");
@@ -213,60 +245,4 @@ fn processor_time(pid: u32) -> Duration {
     let ticks: u64 = after.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
     // USER_HZ is 100 on every architecture that Linux tells user space about.
     Duration::from_millis(ticks * 10)
-}
-
-/// A containerd of our own, with its defaults.
-struct Containerd {
-    process: Child,
-    socket: PathBuf,
-}
-
-impl Containerd {
-    /// `None` where it is not installed.
-    async fn start(daemon: &Daemon, registry: &Registry) -> Option<Self> {
-        let at = daemon.directory().join("containerd");
-        let hosts = at.join("certs.d").join(registry.host());
-        std::fs::create_dir_all(&hosts).expect("a directory can be made");
-        std::fs::write(hosts.join("hosts.toml"), registry.hosts_toml())
-            .expect("a file can be written");
-        let socket = at.join("containerd.sock");
-        let certs = at.join("certs.d");
-        // The form of containerd 1.x, which 2.x reads too.
-        let config = format!(
-            "version = 2\nroot = '{0}/root'\nstate = '{0}/state'\n[grpc]\naddress = '{1}'\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = '{2}'\n",
-            at.display(),
-            socket.display(),
-            certs.display(),
-        );
-        std::fs::write(at.join("config.toml"), config).expect("a file can be written");
-        let process = Command::new("containerd")
-            .arg("--config")
-            .arg(at.join("config.toml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let this = Self { process, socket };
-        let began = Instant::now();
-        loop {
-            let request = cri_api::v1::ImageFsInfoRequest {};
-            if this.images(daemon).image_fs_info(request).await.is_ok() {
-                return Some(this);
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "containerd does not answer");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    fn images(&self, daemon: &Daemon) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(daemon.channel_at(&self.socket))
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 const USAGE: &str = "\
-usage: bench [pods | network | images | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+usage: bench [pods | network | images [PROGRAMS] | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
@@ -59,7 +59,10 @@ fn main() -> ExitCode {
             ["launcher"] => Box::pin(memory::monitor()).await,
             ["pods"] => Box::pin(pods::measure()).await,
             ["network"] => Box::pin(network::measure()).await,
-            ["images"] => images::measure().await,
+            ["images"] => Box::pin(images::measure(None)).await,
+            ["images", programs] => {
+                Box::pin(images::measure(Some(std::path::Path::new(programs)))).await;
+            }
             ["streaming"] => Box::pin(streaming::measure()).await,
             ["memory"] => memory::measure().await,
             ["restart"] => restart::measure(10, 10).await,

@@ -50,11 +50,11 @@ pub enum Compression {
 /// `sha256:` and the hash of bytes.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A tar that grows.
@@ -145,23 +145,34 @@ impl Layer {
 
     /// ustar (POSIX.1-1988): names up to 100 bytes, which is all that tests need.
     fn entry(mut self, head: Head<'_>, content: &[u8]) -> Self {
-        let mut block = [0_u8; 512];
-        put(&mut block, 0..100, head.path.as_bytes());
-        put(&mut block, 100..108, format!("{:07o}", head.mode).as_bytes());
-        put(&mut block, 108..116, format!("{:07o}", head.owner.0).as_bytes());
-        put(&mut block, 116..124, format!("{:07o}", head.owner.1).as_bytes());
-        put(&mut block, 124..136, format!("{:011o}", head.size).as_bytes());
-        put(&mut block, 136..148, b"14000000000");
-        block[148..156].fill(b' ');
-        block[156] = head.kind;
-        put(&mut block, 157..257, head.link.as_bytes());
-        put(&mut block, 257..265, b"ustar\x0000");
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        put(&mut block, 148..156, format!("{sum:06o}\0 ").as_bytes());
-        self.tar.extend_from_slice(&block);
+        self.tar.extend_from_slice(&head.block());
         self.tar.extend_from_slice(content);
         self.tar.resize(self.tar.len().next_multiple_of(512), 0);
         self
+    }
+
+    /// What stands before the content of a file.
+    pub(crate) fn head_of_file(path: &str, size: usize) -> [u8; 512] {
+        Head { path, kind: b'0', mode: 0o644, owner: (0, 0), link: "", size }.block()
+    }
+}
+
+impl Head<'_> {
+    fn block(&self) -> [u8; 512] {
+        let mut block = [0_u8; 512];
+        put(&mut block, 0..100, self.path.as_bytes());
+        put(&mut block, 100..108, format!("{:07o}", self.mode).as_bytes());
+        put(&mut block, 108..116, format!("{:07o}", self.owner.0).as_bytes());
+        put(&mut block, 116..124, format!("{:07o}", self.owner.1).as_bytes());
+        put(&mut block, 124..136, format!("{:011o}", self.size).as_bytes());
+        put(&mut block, 136..148, b"14000000000");
+        block[148..156].fill(b' ');
+        block[156] = self.kind;
+        put(&mut block, 157..257, self.link.as_bytes());
+        put(&mut block, 257..265, b"ustar\x0000");
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        put(&mut block, 148..156, format!("{sum:06o}\0 ").as_bytes());
+        block
     }
 }
 

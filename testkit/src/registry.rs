@@ -194,10 +194,14 @@ impl Registry {
         fs::write(path, &bytes[..bytes.len() / 2]).expect("the blob can be written");
     }
 
+    /// Where it keeps everything (the file system layout of distribution).
+    pub(crate) fn store(&self) -> PathBuf {
+        self.directory.path().join("data/docker/registry/v2")
+    }
+
     fn blob_path(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
-        let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
-        blobs.join(&hex[..2]).join(hex).join("data")
+        self.store().join("blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {

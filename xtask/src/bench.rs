@@ -40,6 +40,7 @@ fn without_faults(program: &Path) -> Outcome {
 pub fn bench(args: &[String]) -> Outcome {
     match args.split_first() {
         Some((verb, rest)) if verb == "peers" => return peers(rest),
+        Some((verb, [])) if verb == "images" => return images(),
         Some(_) | None => {}
     }
     setup()?;
@@ -62,6 +63,20 @@ fn peers(args: &[String]) -> Outcome {
     }
     let disk = Disk::new()?;
     Disk::run(disk.as_ref(), bench.args(args))
+}
+
+/// Measures pulls beside the same containerd; where it cannot be had, beside one of `PATH`.
+fn images() -> Outcome {
+    setup()?;
+    release()?;
+    let mut bench = Command::new(target().join("release/bench"));
+    bench.arg("images");
+    match containerd() {
+        Ok(programs) => drop(bench.arg(programs)),
+        Err(why) => eprintln!("Debian's containerd cannot be had: {why}"),
+    }
+    let disk = Disk::new()?;
+    Disk::run(disk.as_ref(), &mut bench)
 }
 
 /// Runs the conformance suite on each handler and on Debian's containerd, and writes docs/conformance; `args` choose
