@@ -1,5 +1,6 @@
 //! Exec and port-forward: what they carry, how long a keystroke takes, and what a session that waits costs.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cri_api::v1::{ExecRequest, PortForwardRequest};
@@ -18,6 +19,8 @@ const TERMINAL: Streams = Streams { tty: true, stdin: true, stdout: true, stderr
 /// Bytes that each way carries.
 const BYTES: u64 = 2 << 30;
 const CHUNK: usize = 256 << 10;
+/// What a pipe holds (pipe(7)).
+const PIPE: usize = 64 << 10;
 const KEYS: usize = 500;
 const SESSIONS: u64 = 500;
 const ROUNDS: usize = 3;
@@ -30,21 +33,24 @@ pub async fn measure() {
     let container = testkit::sleeper("main", &image);
     let id = daemon.launch(&sandbox, &pod, &container).await.expect("a container");
 
-    let mut copy = Vec::new();
+    let (mut copy, mut relayed) = (Vec::new(), Vec::new());
     let mut carried = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         copy.push(plain_copy().await);
+        relayed.push(relay().await);
         for (speeds, transport) in carried.iter_mut().zip([Transport::WebSocket, Transport::Spdy]) {
             speeds.push(output(&daemon, &id, transport).await);
         }
     }
-    let copy = middle(&mut copy);
+    let (copy, relayed) = (middle(&mut copy), middle(&mut relayed));
     line("a plain copy between two sockets", &format!("{copy:8.0} MB/s   n {ROUNDS:4}"), None);
+    let figure = format!("{relayed:8.0} MB/s   n {ROUNDS:4}");
+    line("a program's pipe copied to a socket by one core", &figure, None);
     for (mut speeds, (name, promised)) in
         carried.into_iter().zip([("WebSocket", 1000.0), ("SPDY", 600.0)])
     {
         let speed = middle(&mut speeds);
-        let promised = f64::min(promised, copy);
+        let promised = f64::min(promised, relayed);
         let verdict = if speed >= promised { "kept" } else { "BROKEN" };
         line(
             &format!("stdout of an exec over {name}"),
@@ -98,9 +104,42 @@ async fn drain(from: &mut (impl AsyncRead + Unpin)) -> u64 {
     }
 }
 
+/// A program that writes all of it.
+fn source() -> [String; 4] {
+    ["dd", "if=/dev/zero", "bs=1M", &format!("count={}", BYTES >> 20)].map(str::to_owned)
+}
+
+/// What a plain socket copy by one core reaches on the way that an exec's output has: a program, its pipe, one
+/// thread that reads and writes as much as a pipe holds, a socket, a reader.
+async fn relay() -> f64 {
+    use std::io::{Read as _, Write as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let begun = Instant::now();
+    let relays = std::thread::spawn(move || {
+        // The image's program is the machine's busybox.
+        let mut command = std::process::Command::new("busybox");
+        command.args(source()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut program = command.spawn().expect("busybox");
+        let mut from = program.stdout.take().expect("a pipe");
+        let mut to = std::net::TcpStream::connect(address).expect("a connection");
+        let mut buffer = vec![0; PIPE];
+        while let count @ 1.. = from.read(&mut buffer).expect("bytes") {
+            to.write_all(&buffer[..count]).expect("room");
+        }
+        program.wait().expect("it ends")
+    });
+    let (mut socket, _) = listener.accept().await.expect("a connection");
+    let came = drain(&mut socket).await;
+    let took = begun.elapsed();
+    relays.join().expect("it copies all");
+    assert_eq!(came, BYTES, "all of it comes");
+    speed(came, took)
+}
+
 async fn output(daemon: &Daemon, id: &str, transport: Transport) -> f64 {
-    let count = format!("count={}", BYTES >> 20);
-    let command = ["dd", "if=/dev/zero", "bs=1M", &count];
+    let command = source();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let begun = Instant::now();
     let mut session = exec(daemon, id, &command, OUTPUT, transport).await;
     let came = drain(session.stdout.as_mut().expect("a stream")).await;
@@ -207,14 +246,9 @@ async fn forward(daemon: &Daemon, sandbox: &str) {
         let url = answer.into_inner().url;
         let forwarder = Forwarder::connect(&url, Transport::WebSocket, None).await;
         let forwarder = forwarder.expect("a connection");
-        let (mut here, mut far) = tokio::io::duplex(CHUNK);
         let begun = Instant::now();
-        let reads = async {
-            let came = drain(&mut here).await;
-            drop(here);
-            came
-        };
-        let (came, _) = tokio::join!(reads, forwarder.forward(&mut far, port));
+        let mut forwarded = forwarder.open(port).await.expect("the port");
+        let came = drain(&mut forwarded.reader).await;
         assert_eq!(came, BYTES, "all of it comes");
         ours.push(speed(came, begun.elapsed()));
     }

@@ -5,6 +5,7 @@
 //! Callers: people, and `.ci/run`.
 
 mod bench;
+mod clients;
 mod demo;
 mod disk;
 mod fuzz;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask VERB
 
-  setup            install the Debian packages that tests and the demo need
+  setup            install the Debian packages that tests and the demo need, and npm's streaming clients
   test [ARGS…]     set up, build, run all tests (ARGS go to the test runner), look for leftovers
   vm [--all] [TEST…]
                    tests in a guest with systemd, cgroup v2 alone and AppArmor: those of each change, all, or
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let outcome = match verb {
-        "setup" => setup::setup(),
+        "setup" => setup::setup().and_then(|()| clients::fetch()),
         "test" => test::test(rest),
         "vm" => vm::vm(rest),
         "lint" => lint::lint(),

@@ -6,7 +6,7 @@ use crate::run::{Outcome, run, succeeds};
 
 /// Debian packages. Registry and image programs are for the tests' own checks only; the daemon calls
 /// none of them, but for OCI runtimes and CNI plugins where a test configures them.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "busybox-static",
     "iproute2",
     "openssl",
@@ -20,6 +20,7 @@ const PACKAGES: [&str; 13] = [
     "nftables",
     "conntrack",
     "podman",
+    "tmux",
 ];
 
 /// Installs the packages that are not there yet.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::bench::shipped_monitor;
+use crate::clients;
 use crate::leftovers::Snapshot;
 use crate::run::{Outcome, cargo, run, succeeds};
 use crate::setup::setup;
@@ -14,6 +15,7 @@ pub fn test(args: &[String]) -> Outcome {
         return Err("tests make namespaces, mounts and cgroups: run this as root".to_owned());
     }
     setup()?;
+    let clients = clients::fetch();
     build()?;
     // What an optimiser makes of it is another program than the one that most tests drive.
     shipped_monitor()?;
@@ -21,6 +23,11 @@ pub fn test(args: &[String]) -> Outcome {
     let tested = run(runner().args(args));
     // Looked at after a failure too: what a failing test leaves behind is a second finding.
     let left = before.what_is_new();
+    if let Err(reason) = clients {
+        eprintln!(
+            "SKIPPED: the streaming clients of npm (`streaming_node`), which are not here: {reason}"
+        );
+    }
     match (tested, left) {
         (Ok(()), Ok(())) => {
             eprintln!("no process, mount, namespace, cgroup, link, table or file is left");

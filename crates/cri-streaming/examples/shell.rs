@@ -7,7 +7,7 @@ use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use cri_streaming::server::{Attach, Exec, Io, Limits, Socket, Streams};
+use cri_streaming::server::{Attach, Exec, Io, Limits, Port, Streams};
 use cri_streaming::{Outcome, Runtime, Server};
 use tokio::io::copy;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,8 +39,8 @@ impl Runtime for Shell {
         Outcome::Failed(format!("there is no container {}", request.container))
     }
 
-    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Box<dyn Socket>> {
-        Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?))
+    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Port> {
+        Ok(TcpStream::connect(("127.0.0.1", port)).await?.into())
     }
 }
 

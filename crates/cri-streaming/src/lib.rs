@@ -12,7 +12,9 @@ pub mod spdy;
 mod status;
 mod token;
 pub mod websocket;
+mod wire;
 
 pub use server::{Runtime, Server};
 pub use status::Outcome;
 pub use token::{LIFETIME, MOST_WAITING, NoToken, Tokens};
+pub use wire::{Source, Wire};

@@ -7,20 +7,51 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cri_streaming::Outcome;
 use cri_streaming::client::{
-    ClientError, ClientTls, Forwarder, Session, Transport, remote_command,
+    ClientError, ClientTls, Forwarded, Forwarder, Session, Transport, remote_command,
 };
 use cri_streaming::server::{
-    Attach, Exec, Io, Limits, PortForward, Refused, Runtime, Server, Size, Socket, Streams, Tls,
+    Attach, Exec, Io, Limits, Output, Port, PortForward, Refused, Runtime, Server, Size, Streams,
+    Tls,
 };
+use cri_streaming::{Outcome, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, duplex};
-use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 const ALL: Streams = Streams { tty: false, stdin: true, stdout: true, stderr: true };
+const OUTPUT: Streams = Streams { tty: false, stdin: false, stdout: true, stderr: false };
 const TERMINAL: Streams = Streams { tty: true, stdin: true, stdout: true, stderr: false };
 const BOTH: [Transport; 2] = [Transport::WebSocket, Transport::Spdy];
+
+/// A port that is one of TCP.
+const TCP: u16 = 7;
+/// Lengths of what is written at once: so little that it is copied, so much that pages are handed on.
+const PIECES: [usize; 8] = [1, 100, 4096, 3_000_000, 5, 4097, 1_000_001, 7];
+
+fn pattern(pieces: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
+    let mut next = 0_usize;
+    let mut piece = |length| {
+        next += length;
+        (next - length..next).map(|n| (n % 251) as u8).collect()
+    };
+    pieces.into_iter().map(&mut piece).collect()
+}
+
+/// Writes into a pipe whose other end is carried to the client; how many pieces went into it.
+async fn carried(to: Output, pieces: &[Vec<u8>]) -> i32 {
+    let (mut write, read) = pipe::pipe().unwrap();
+    let writing = async move {
+        for piece in pieces {
+            write.write_all(piece).await.unwrap();
+        }
+        i32::try_from(pieces.len()).unwrap()
+    };
+    let (written, done) = tokio::join!(writing, to.carry(Source::pipe(read)).all());
+    done.unwrap();
+    written
+}
 
 /// Does what its command says.
 #[derive(Debug, Default)]
@@ -44,6 +75,10 @@ impl Runtime for Echo {
                 stdout.unwrap().write_all(text.as_bytes()).await.unwrap();
                 Outcome::Success
             }
+            "pipe" => {
+                let written = carried(stdout.unwrap(), &pattern(PIECES)).await;
+                Outcome::ExitCode(written)
+            }
             "wait" => {
                 gone.cancelled().await;
                 self.gone.fetch_add(1, Ordering::SeqCst);
@@ -58,9 +93,19 @@ impl Runtime for Echo {
         Outcome::Success
     }
 
-    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Port> {
         if port == 1 {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+        }
+        if port == TCP {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let (mut read, mut write) = socket.split();
+                copy(&mut read, &mut write).await.unwrap();
+            });
+            return Ok(TcpStream::connect(address).await?.into());
         }
         let (near, far) = duplex(1 << 16);
         tokio::spawn(async move {
@@ -68,7 +113,7 @@ impl Runtime for Echo {
             copy(&mut read, &mut write).await.unwrap();
             write.write_all(format!("port {port}").as_bytes()).await.unwrap();
         });
-        Ok(Box::new(near))
+        Ok(Port::new(near))
     }
 }
 
@@ -130,6 +175,35 @@ async fn every_byte_goes_through_and_the_exit_code_comes_back() {
         );
         assert_eq!(errors, "done");
         assert_eq!(session.outcome.await.unwrap(), Outcome::ExitCode(3), "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_pipe_and_of_a_port_are_handed_on_in_their_order() {
+    let place = place(Limits::default(), None).await;
+    let sent = pattern(PIECES).concat();
+    for transport in BOTH {
+        let mut session = session(&place, "pipe", OUTPUT, transport).await;
+        let mut got = Vec::new();
+        session.stdout.take().unwrap().read_to_end(&mut got).await.unwrap();
+        assert!(got == sent, "{transport:?}: {} of {} bytes", got.len(), sent.len());
+        assert_eq!(session.outcome.await.unwrap(), Outcome::ExitCode(8));
+
+        let request = PortForward { sandbox: "s".into(), ports: vec![] };
+        let url = place.server.port_forward_url(request).unwrap();
+        let forwarder = Forwarder::connect(&url, transport, None).await.unwrap();
+        let Forwarded { mut reader, mut writer, failure } = forwarder.open(TCP).await.unwrap();
+        let writing = async {
+            for piece in pattern(PIECES) {
+                writer.write_all(&piece).await.unwrap();
+            }
+            writer.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let ((), read) = tokio::join!(writing, reader.read_to_end(&mut got));
+        read.unwrap();
+        assert!(got == sent, "{transport:?}: {} of {} bytes", got.len(), sent.len());
+        failure.told().await.unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use cri_log::Stream;
-use cri_streaming::server::{Attach, Exec, Input, Io, Output, Socket};
+use cri_streaming::server::{Attach, Exec, Input, Io, Output, Port};
 use cri_streaming::{Outcome, Runtime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -144,10 +144,10 @@ impl Runtime for Streams {
         outcome
     }
 
-    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+    async fn connect(&self, _sandbox: &str, port: u16) -> io::Result<Port> {
         match TcpStream::connect(("127.0.0.1", port)).await {
-            Ok(socket) => Ok(Box::new(socket)),
-            Err(_) => Ok(Box::new(TcpStream::connect(("::1", port)).await?)),
+            Ok(socket) => Ok(socket.into()),
+            Err(_) => Ok(TcpStream::connect(("::1", port)).await?.into()),
         }
     }
 }

@@ -88,6 +88,10 @@ mod streaming;
 #[cfg(test)]
 mod streaming_cli;
 #[cfg(test)]
+mod streaming_node;
+#[cfg(test)]
 mod streaming_tls;
+#[cfg(test)]
+mod streaming_tmux;
 #[cfg(test)]
 mod upgrade;

@@ -1,7 +1,7 @@
 //! Attach.
 
-use cri_streaming::Outcome;
 use cri_streaming::server::{Input, Io, Output, Size, Streams};
+use cri_streaming::{Outcome, Source};
 use model::ContainerId;
 use pods::{AttachControl, AttachEnd, AttachInput, AttachStreams, Attachment, Pods};
 use tokio::io::AsyncWriteExt as _;
@@ -81,7 +81,7 @@ async fn feed(
 async fn copied(from: Option<pipe::Receiver>, to: Option<Output>, over: &CancellationToken) {
     let Some(mut to) = to else { return };
     let carried = match from {
-        Some(from) => carry::output(from, to, over).await,
+        Some(from) => carry::output(Source::pipe(from), to, over).await,
         None => to.shutdown().await,
     };
     if let Err(error) = carried {

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use cri_streaming::Source;
+use cri_streaming::server::Output;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +37,8 @@ where
 
 /// From a container to a client, whose stream is ended then. Once `over`, what is left is carried, and no
 /// more is waited for.
-pub(super) async fn output<R, W>(mut from: R, mut to: W, over: &CancellationToken) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; LEAST];
+pub(super) async fn output(from: Source, to: Output, over: &CancellationToken) -> io::Result<()> {
+    let mut carry = to.carry(from);
     let mut rest = REST;
     while rest > 0 {
         let silence = async {
@@ -49,20 +47,18 @@ where
         };
         let count = tokio::select! {
             biased;
-            read = from.read(&mut buffer) => read?,
+            taken = carry.take() => taken?,
             () = silence => 0,
         };
         if count == 0 {
             break;
         }
-        to.write_all(&buffer[..count]).await?;
-        to.flush().await?;
-        grow(&mut buffer, count);
+        carry.send().await?;
         if over.is_cancelled() {
             rest = rest.saturating_sub(count);
         }
     }
-    to.shutdown().await
+    carry.end().await
 }
 
 /// A stream that fills its buffer gets a larger one.
@@ -75,13 +71,15 @@ fn grow(buffer: &mut Vec<u8>, count: usize) {
 #[cfg(test)]
 mod tests {
     use tokio::io::duplex;
+    use tokio::net::unix::pipe;
 
     use super::*;
 
     #[tokio::test]
     async fn all_is_carried_and_the_clients_stream_ends() {
-        let (mut container, from) = duplex(1 << 16);
+        let (mut container, from) = pipe::pipe().unwrap();
         let (to, mut client) = duplex(1 << 16);
+        let (from, to) = (Source::pipe(from), Output::new(to));
         let over = CancellationToken::new();
         let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         let write = async {
@@ -98,8 +96,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_keeps_a_stream_open_does_not_keep_its_client() {
-        let (mut container, from) = duplex(1 << 16);
+        let (mut container, from) = pipe::pipe().unwrap();
         let (to, mut client) = duplex(1 << 16);
+        let (from, to) = (Source::pipe(from), Output::new(to));
         let over = CancellationToken::new();
         container.write_all(b"last words").await.unwrap();
         over.cancel();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cri_streaming::Outcome;
 use cri_streaming::server::{Input, Io, Output, Size, Streams};
+use cri_streaming::{Outcome, Source};
 use model::ContainerId;
 use pods::{ExecIo, ExecWanted, Pods, RunningExec, Terminal, TerminalSize};
 use tokio::io::AsyncWriteExt as _;
@@ -60,6 +60,7 @@ pub(super) async fn exec(
                         until_over(carry::input(from, &mut to), &over).await;
                     }
                 };
+                let (out, err) = (out.map(Source::pipe), err.map(Source::pipe));
                 let (out, err) = (shown(out, stdout, &over), shown(err, stderr, &over));
                 tokio::join!(wait, feed, out, err).0
             }
@@ -98,10 +99,7 @@ async fn until_over(work: impl Future<Output = std::io::Result<()>>, over: &Canc
     }
 }
 
-async fn shown<R>(from: Option<R>, to: Option<Output>, over: &CancellationToken)
-where
-    R: tokio::io::AsyncRead + Unpin,
-{
+async fn shown(from: Option<Source>, to: Option<Output>, over: &CancellationToken) {
     let Some(mut to) = to else { return };
     let carried = match from {
         Some(from) => carry::output(from, to, over).await,
@@ -127,8 +125,8 @@ async fn with_terminal(
     };
     let sizes = sizes(&terminal, resize, over);
     // Somebody has to read what is shown, or its writer waits for ever.
-    let stdout = stdout.or_else(|| Some(Box::new(tokio::io::sink()) as Output));
-    let out = shown(Some(terminal.clone()), stdout, over);
+    let stdout = stdout.or_else(|| Some(Output::new(tokio::io::sink())));
+    let out = shown(Some(Source::any(terminal.clone())), stdout, over);
     tokio::join!(feed, sizes, out);
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use cri_streaming::Outcome;
 use cri_streaming::server::{
-    Attach, Exec, Io, Limits, PortForward, Refused, Runtime, Server, Socket,
+    Attach, Exec, Io, Limits, Port, PortForward, Refused, Runtime, Server,
 };
 use cri_streaming::server::{Size, Streams};
 use model::{ContainerId, SandboxId};
@@ -51,13 +51,13 @@ impl Runtime for Carrier {
         }
     }
 
-    async fn connect(&self, sandbox: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+    async fn connect(&self, sandbox: &str, port: u16) -> io::Result<Port> {
         let id = SandboxId::parse(sandbox).map_err(io::Error::other)?;
         let connected = self.pods.connect(&id, port).await;
         let socket = connected.map_err(|error| io::Error::other(message(&error)))?;
         // What a person types through it must not wait for more.
         let _ = socket.set_nodelay(true);
-        Ok(Box::new(socket))
+        Ok(socket.into())
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::websocket::{accept_key, new_key};
+use crate::wire::Wire;
 
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,16 +62,13 @@ pub enum ClientError {
     Protocol(String),
 }
 
-/// An upgraded connection.
-pub(super) type Socket = TokioIo<Upgraded>;
-
 /// Upgrades the connection to `url`; returns it with the protocol that the server has chosen.
 pub(super) async fn upgrade(
     url: &str,
     transport: Transport,
     protocols: &[&str],
     tls: Option<&ClientTls>,
-) -> Result<(Socket, String), ClientError> {
+) -> Result<(Wire, String), ClientError> {
     let uri: Uri =
         url.parse().map_err(|e: http::uri::InvalidUri| ClientError::Url(e.to_string()))?;
     let authority =
@@ -108,7 +105,7 @@ async fn request<S>(
     transport: Transport,
     protocols: &[&str],
     unreachable: &impl Fn(io::Error) -> ClientError,
-) -> Result<(Socket, String), ClientError>
+) -> Result<(Wire, String), ClientError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -151,7 +148,7 @@ where
         return Err(ClientError::Protocol(chosen));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
-    Ok((TokioIo::new(upgraded), chosen))
+    Ok((Wire::upgraded(upgraded), chosen))
 }
 
 fn headers(

@@ -8,10 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, copy_bidirectional_wit
 
 use super::connect::{ClientError, ClientTls, Transport, upgrade};
 use crate::protocol::{PORT_FORWARD, TUNNELLED_PORT_FORWARD};
-use crate::spdy::{Connection, Limits, Opener, Role};
+use crate::spdy::{Connection, Limits, Opener, Over, Reader, Role, Stream, Writer};
 use crate::websocket::{self as ws, Side};
 
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 64 << 10;
 /// The longest failure that is read.
 const LONGEST: u64 = 64 << 10;
 
@@ -34,35 +34,24 @@ impl Forwarder {
         tls: Option<&ClientTls>,
     ) -> Result<Self, ClientError> {
         let limits = Limits::default();
-        let connection = match transport {
-            Transport::Spdy => {
-                let (socket, _) = upgrade(url, transport, &[PORT_FORWARD], tls).await?;
-                Connection::start(socket, Role::Client, limits)
-            }
+        let over = match transport {
+            Transport::Spdy => Over::Wire(upgrade(url, transport, &[PORT_FORWARD], tls).await?.0),
             Transport::WebSocket => {
-                let (socket, _) = upgrade(url, transport, &[TUNNELLED_PORT_FORWARD], tls).await?;
-                let (receiver, sender) = ws::split(socket, Side::Client, limits.idle, limits.ping);
-                let (inside, pump) = ws::tunnel(receiver, sender);
-                tokio::spawn(async move {
-                    if let Err(error) = pump.await {
-                        tracing::debug!(%error, "a tunnelled port-forward");
-                    }
-                });
-                Connection::start(inside, Role::Client, limits)
+                let (wire, _) = upgrade(url, transport, &[TUNNELLED_PORT_FORWARD], tls).await?;
+                let (receiver, sender) = ws::split(wire, Side::Client, limits.idle, limits.ping);
+                Over::WebSocket(receiver, sender)
             }
         };
+        let connection = Connection::start(over, Role::Client, limits);
         let opener = connection.opener.clone();
         Ok(Self { opener, last_id: Arc::default(), _connection: Arc::new(connection) })
     }
 
-    /// Connects `socket` with `port` of the pod, and returns when both directions have ended.
+    /// Connects to `port` of the pod.
     ///
     /// # Errors
-    /// What the server says of the port, or the connection's end.
-    pub async fn forward<S>(&self, socket: &mut S, port: u16) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    /// The connection's end. What the server says of the port comes with [`Forwarded::failure`].
+    pub async fn open(&self, port: u16) -> io::Result<Forwarded> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let headers = |kind: &str| {
             vec![
@@ -74,20 +63,25 @@ impl Forwarder {
         let mut error = self.opener.open(headers("error")).await?;
         // Nothing is said on it from here.
         tokio::io::AsyncWriteExt::shutdown(&mut error.writer).await?;
-        let data = self.opener.open(headers("data")).await?;
-        let mut far = join(data.reader, data.writer);
+        let Stream { reader, writer, .. } = self.opener.open(headers("data")).await?;
+        Ok(Forwarded { reader, writer, failure: Failure(error) })
+    }
+
+    /// Connects `socket` with `port` of the pod, and returns when both directions have ended.
+    ///
+    /// # Errors
+    /// What the server says of the port, or the connection's end.
+    pub async fn forward<S>(&self, socket: &mut S, port: u16) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Forwarded { reader, writer, failure } = self.open(port).await?;
+        let mut far = join(reader, writer);
         let copy = async {
             copy_bidirectional_with_sizes(socket, &mut far, BUFFER, BUFFER).await?;
             Ok(())
         };
-        let watch = async {
-            let mut said = Vec::new();
-            (&mut error.reader).take(LONGEST).read_to_end(&mut said).await?;
-            if said.is_empty() {
-                return Ok(());
-            }
-            Err(io::Error::other(String::from_utf8_lossy(&said).into_owned()))
-        };
+        let watch = failure.told();
         tokio::pin!(copy, watch);
         tokio::select! {
             biased;
@@ -106,5 +100,35 @@ impl Forwarder {
     /// Waits for the connection's end.
     pub async fn ended(&self) {
         self.opener.ended().await;
+    }
+}
+
+/// A connection to a port of the pod.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// What the port sends.
+    pub reader: Reader,
+    /// To the port; shut down, that direction ends, dropped without it, the connection is reset.
+    pub writer: Writer,
+    /// What goes wrong.
+    pub failure: Failure,
+}
+
+/// What the server says of a port that cannot be reached.
+#[derive(Debug)]
+pub struct Failure(Stream);
+
+impl Failure {
+    /// Waits until the server has no more to say of the connection.
+    ///
+    /// # Errors
+    /// What it says.
+    pub async fn told(mut self) -> io::Result<()> {
+        let mut said = Vec::new();
+        (&mut self.0.reader).take(LONGEST).read_to_end(&mut said).await?;
+        if said.is_empty() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&said).into_owned()))
     }
 }

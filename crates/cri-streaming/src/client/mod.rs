@@ -5,5 +5,5 @@ mod forward;
 mod remote;
 
 pub use connect::{ClientError, ClientTls, Transport};
-pub use forward::Forwarder;
+pub use forward::{Failure, Forwarded, Forwarder};
 pub use remote::{Resizer, Session, remote_command};

@@ -3,15 +3,17 @@
 use std::io;
 use std::pin::Pin;
 
+use serde::de::IgnoredAny;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use super::connect::{ClientError, ClientTls, Socket, Transport, upgrade};
+use super::connect::{ClientError, ClientTls, Transport, upgrade};
 use crate::protocol::{Encoding, RemoteCommand, WEBSOCKET_REMOTE_COMMAND};
 use crate::server::{Input, Output, Size, Streams};
-use crate::spdy::{Connection, Limits, Opener, Role, Stream};
+use crate::spdy::{Connection, Limits, Opener, Over, Role, Stream};
 use crate::status::Outcome;
 use crate::websocket::{self as ws, ChannelBytes, ChannelWriter, Side};
+use crate::wire::Wire;
 
 /// Bytes that wait between the caller and the socket.
 const AHEAD: usize = 64 << 10;
@@ -75,19 +77,19 @@ pub async fn remote_command(
         Transport::Spdy => {
             let names: Vec<&str> =
                 RemoteCommand::ALL.iter().map(|version| version.name()).collect();
-            let (socket, chosen) = upgrade(url, transport, &names, tls).await?;
+            let (wire, chosen) = upgrade(url, transport, &names, tls).await?;
             let version = RemoteCommand::ALL.into_iter().find(|version| version.name() == chosen);
-            spdy(socket, streams, version.unwrap_or(RemoteCommand::V1)).await.map_err(unreachable)
+            spdy(wire, streams, version.unwrap_or(RemoteCommand::V1)).await.map_err(unreachable)
         }
         Transport::WebSocket => {
             let binary = WEBSOCKET_REMOTE_COMMAND
                 .iter()
                 .filter(|(_, _, encoding)| *encoding == Encoding::Binary);
             let names: Vec<&str> = binary.map(|(name, ..)| *name).collect();
-            let (socket, chosen) = upgrade(url, transport, &names, tls).await?;
+            let (wire, chosen) = upgrade(url, transport, &names, tls).await?;
             let known = WEBSOCKET_REMOTE_COMMAND.iter().find(|(name, ..)| *name == chosen);
             Ok(websocket(
-                socket,
+                wire,
                 streams,
                 known.map_or(RemoteCommand::V1, |(_, version, _)| *version),
             ))
@@ -99,8 +101,8 @@ async fn open(opener: &Opener, kind: &str) -> io::Result<Stream> {
     opener.open(vec![("streamtype".to_owned(), kind.to_owned())]).await
 }
 
-async fn spdy(socket: Socket, streams: Streams, version: RemoteCommand) -> io::Result<Session> {
-    let connection = Connection::start(socket, Role::Client, Limits::default());
+async fn spdy(wire: Wire, streams: Streams, version: RemoteCommand) -> io::Result<Session> {
+    let connection = Connection::start(Over::Wire(wire), Role::Client, Limits::default());
     let opener = connection.opener.clone();
     let error = open(&opener, "error").await?;
     let stdin = if streams.stdin { Some(open(&opener, "stdin").await?) } else { None };
@@ -129,17 +131,17 @@ async fn spdy(socket: Socket, streams: Streams, version: RemoteCommand) -> io::R
         Ok(Outcome::parse(&bytes))
     });
     Ok(Session {
-        stdin: stdin.map(|s| Box::new(s.writer.finishing()) as Output),
+        stdin: stdin.map(|s| Output::new(s.writer.finishing())),
         stdout,
         stderr,
-        resizer: resize.map(|s| Resizer(Box::new(s.writer.finishing()))),
+        resizer: resize.map(|s| Resizer(Output::new(s.writer.finishing()))),
         outcome,
     })
 }
 
-fn websocket(socket: Socket, streams: Streams, version: RemoteCommand) -> Session {
+fn websocket(wire: Wire, streams: Streams, version: RemoteCommand) -> Session {
     let (receiver, sender) =
-        ws::split(socket, Side::Client, Limits::default().idle, Limits::default().ping);
+        ws::split(wire, Side::Client, Limits::default().idle, Limits::default().ping);
     let (mut channels, pump) = ws::open_channels(receiver, &[1, 2, 3], Encoding::Binary, false);
     let reading = Reading(tokio::spawn(pump));
     let has_close = version >= RemoteCommand::V5;
@@ -158,7 +160,9 @@ fn websocket(socket: Socket, streams: Streams, version: RemoteCommand) -> Sessio
         if let Some(mut error) = error {
             while let Some(chunk) = error.receive().await {
                 bytes.extend_from_slice(&chunk);
-                if version.has_status() {
+                // It is one message, which may come in pieces.
+                let is_whole = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+                if (version.has_status() && is_whole) || bytes.len() as u64 > LONGEST {
                     break;
                 }
             }
@@ -174,10 +178,10 @@ fn websocket(socket: Socket, streams: Streams, version: RemoteCommand) -> Sessio
         Ok(Outcome::parse(&bytes))
     });
     Session {
-        stdin: streams.stdin.then(|| Box::new(writer(0)) as Output),
+        stdin: streams.stdin.then(|| Output::new(writer(0))),
         stdout,
         stderr,
-        resizer: (streams.tty && version.has_resize()).then(|| Resizer(Box::new(writer(4)))),
+        resizer: (streams.tty && version.has_resize()).then(|| Resizer(Output::new(writer(4)))),
         outcome,
     }
 }
@@ -198,13 +202,10 @@ impl Drop for Reading {
     }
 }
 
-fn write_channel<S>(
-    channel: ChannelWriter<S>,
+fn write_channel(
+    channel: ChannelWriter,
     has_close: bool,
-) -> impl AsyncWrite + Send + Unpin + use<S>
-where
-    S: tokio::io::AsyncRead + AsyncWrite + Send + 'static,
-{
+) -> impl AsyncWrite + Send + Unpin + use<> {
     let (callers, mut ours): (DuplexStream, _) = duplex(AHEAD);
     tokio::spawn(async move {
         let mut buffer = vec![0; 32 << 10];

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes, join};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::carry::Output;
+use super::port::{self, FromClient, Port};
 use super::{PortForward, Runtime, Server};
-use crate::spdy::{self, Connection, Role, Stream};
+use crate::spdy::{self, Connection, Over, Role, Stream};
 
-const BUFFER: usize = 32 << 10;
 /// Streams whose other half has not come yet; the oldest is reset for one more.
 const HALVES: usize = 256;
 
@@ -81,18 +82,14 @@ fn port_of(stream: &Stream) -> Result<u16, String> {
     }
 }
 
-/// Serves a client whose request is a SPDY connection itself.
-pub(super) async fn spdy<R, S>(server: &Arc<Server<R>>, request: PortForward, socket: S)
-where
-    R: Runtime,
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
+/// Serves a client that speaks SPDY over its connection, or in a tunnel.
+pub(super) async fn spdy<R: Runtime>(server: &Arc<Server<R>>, request: PortForward, over: Over) {
     let limits = spdy::Limits {
         streams: server.limits.streams,
         idle: server.limits.idle,
         ping: server.limits.ping,
     };
-    let mut connection = Connection::start(socket, Role::Server, limits);
+    let mut connection = Connection::start(over, Role::Server, limits);
     let mut pairs = Pairs::default();
     let mut forwards = JoinSet::new();
     let request = Arc::new(request);
@@ -120,11 +117,9 @@ async fn forward<R: Runtime>(server: Arc<Server<R>>, request: Arc<PortForward>, 
         Err(bad) => Err(bad),
     };
     let failure = match connected {
-        Ok(mut port) => {
-            let mut client = join(data.reader, data.writer);
-            let copied =
-                copy_bidirectional_with_sizes(&mut client, &mut port, BUFFER, BUFFER).await;
-            if let Err(error) = copied {
+        Ok(port) => {
+            let to = Output::spdy(data.writer);
+            if let Err(error) = port::connect(port, FromClient::Spdy(data.reader), to).await {
                 // A connection that either side resets, as clients do when they have what they wanted, is
                 // none that could not be made: whoever is told of an error gives the other ones up too.
                 tracing::debug!(%error, "a forwarded connection");
@@ -148,7 +143,7 @@ pub(super) async fn connect<R: Runtime>(
     server: &Server<R>,
     request: &PortForward,
     port: u16,
-) -> Result<Box<dyn super::Socket>, String> {
+) -> Result<Port, String> {
     server
         .runtime
         .connect(&request.sandbox, port)

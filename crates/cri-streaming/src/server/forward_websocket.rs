@@ -4,17 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional_with_sizes, join};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::carry::Output;
 use super::forward::{self, connect};
-use super::http::Socket;
+use super::port::{self, FromClient};
 use super::{PortForward, Runtime, Server};
 use crate::protocol::Encoding;
-use crate::websocket::{self as ws, ChannelBytes, ChannelReader, ChannelWriter, Side};
+use crate::spdy::Over;
+use crate::websocket::{self as ws, ChannelReader, ChannelWriter, Side};
+use crate::wire::Wire;
 
-const BUFFER: usize = 32 << 10;
 /// Ports of one request: two channels each, and a channel is a byte.
 const MOST_PORTS: usize = 127;
 const NORMAL: u16 = 1000;
@@ -24,25 +25,19 @@ const POLICY: u16 = 1008;
 pub(super) async fn tunnelled<R: Runtime>(
     server: &Arc<Server<R>>,
     request: PortForward,
-    socket: Socket,
+    wire: Wire,
 ) {
-    let (receiver, sender) =
-        ws::split(socket, Side::Server, server.limits.idle, server.limits.ping);
-    let (inside, pump) = ws::tunnel(receiver, sender);
-    let (pumped, ()) = tokio::join!(pump, forward::spdy(server, request, inside));
-    if let Err(error) = pumped {
-        tracing::debug!(%error, "a tunnelled port-forward");
-    }
+    let (receiver, sender) = ws::split(wire, Side::Server, server.limits.idle, server.limits.ping);
+    forward::spdy(server, request, Over::WebSocket(receiver, sender)).await;
 }
 
 pub(super) async fn ports<R: Runtime>(
     server: &Arc<Server<R>>,
     request: PortForward,
     encoding: Encoding,
-    socket: Socket,
+    wire: Wire,
 ) {
-    let (receiver, sender) =
-        ws::split(socket, Side::Server, server.limits.idle, server.limits.ping);
+    let (receiver, sender) = ws::split(wire, Side::Server, server.limits.idle, server.limits.ping);
     if request.ports.is_empty() || request.ports.len() > MOST_PORTS {
         tracing::debug!(
             ports = request.ports.len(),
@@ -91,30 +86,23 @@ async fn one_port<R: Runtime>(
     request: Arc<PortForward>,
     port: u16,
     from_client: ChannelReader,
-    data: ChannelWriter<Socket>,
-    error: ChannelWriter<Socket>,
+    data: ChannelWriter,
+    error: ChannelWriter,
 ) {
     let forwarded = async {
         // Both channels begin by saying which port they are.
         data.send(&port.to_le_bytes()).await?;
         error.send(&port.to_le_bytes()).await?;
-        let mut socket = match connect(&server, &request, port).await {
+        let socket = match connect(&server, &request, port).await {
             Ok(socket) => socket,
             Err(failure) => return error.send(failure.as_bytes()).await,
         };
         let (output, pump) = data.output();
-        let mut client = join(ChannelBytes::new(from_client), output);
-        let copy = async {
-            let copied =
-                copy_bidirectional_with_sizes(&mut client, &mut socket, BUFFER, BUFFER).await;
-            client.shutdown().await?;
-            drop(client);
-            copied
-        };
-        let (copied, pumped) = tokio::join!(copy, pump);
+        let from = FromClient::WebSocket(from_client);
+        let (copied, pumped) =
+            tokio::join!(port::connect(socket, from, Output::websocket(output)), pump);
         pumped?;
-        // A connection that is reset is none that could not be made.
-        copied.map(|_| ())
+        copied
     };
     let forwarded: io::Result<()> = forwarded.await;
     if let Err(error) = forwarded {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 use super::{Request, Runtime, Server, forward, forward_websocket, remote};
@@ -16,7 +14,9 @@ use crate::protocol::{
     Encoding, PORT_FORWARD, RemoteCommand, TUNNELLED_PORT_FORWARD, WEBSOCKET_PORT_LIST,
     WEBSOCKET_REMOTE_COMMAND, choose, names_in,
 };
+use crate::spdy::Over;
 use crate::websocket::accept_key;
+use crate::wire::Wire;
 
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
@@ -27,8 +27,6 @@ const SEC_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version")
 
 /// What is done with a connection once it is upgraded.
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// An upgraded connection.
-pub(super) type Socket = TokioIo<Upgraded>;
 type Response = hyper::Response<Full<Bytes>>;
 
 /// The first part of a URL's path.
@@ -85,7 +83,7 @@ pub(super) fn answer<R: Runtime>(
     let spoken = agreed.spoken;
     let work = Box::pin(async move {
         match upgrade.await {
-            Ok(upgraded) => speak(&server, spoken, asked, TokioIo::new(upgraded)).await,
+            Ok(upgraded) => speak(&server, spoken, asked, Wire::upgraded(upgraded)).await,
             Err(error) => tracing::debug!(%error, "a streaming client left before the upgrade"),
         }
     });
@@ -98,30 +96,25 @@ pub(super) fn answer<R: Runtime>(
     response
 }
 
-async fn speak<R: Runtime>(
-    server: &Arc<Server<R>>,
-    spoken: Spoken,
-    asked: Request,
-    socket: Socket,
-) {
+async fn speak<R: Runtime>(server: &Arc<Server<R>>, spoken: Spoken, asked: Request, wire: Wire) {
     match (spoken, asked) {
         (Spoken::SpdyRemote(version), asked @ (Request::Exec(_) | Request::Attach(_))) => {
-            remote::spdy(server, version, asked, socket).await;
+            remote::spdy(server, version, asked, wire).await;
         }
         (
             Spoken::WebSocketRemote(version, encoding),
             asked @ (Request::Exec(_) | Request::Attach(_)),
         ) => {
-            remote::websocket(server, version, encoding, asked, socket).await;
+            remote::websocket(server, version, encoding, asked, wire).await;
         }
         (Spoken::SpdyForward, Request::PortForward(asked)) => {
-            forward::spdy(server, asked, socket).await
+            forward::spdy(server, asked, Over::Wire(wire)).await;
         }
         (Spoken::WebSocketTunnel, Request::PortForward(asked)) => {
-            forward_websocket::tunnelled(server, asked, socket).await;
+            forward_websocket::tunnelled(server, asked, wire).await;
         }
         (Spoken::WebSocketPorts(encoding), Request::PortForward(asked)) => {
-            forward_websocket::ports(server, asked, encoding, socket).await;
+            forward_websocket::ports(server, asked, encoding, wire).await;
         }
         (Spoken::SpdyRemote(_) | Spoken::WebSocketRemote(..), Request::PortForward(_))
         | (

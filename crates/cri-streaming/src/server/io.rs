@@ -2,19 +2,14 @@
 
 use std::fmt;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::carry::Output;
+
 /// Bytes from the client.
 pub type Input = Box<dyn AsyncRead + Send + Unpin>;
-/// Bytes to the client. Dropped, it ends.
-pub type Output = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// A connection to a port of a pod: bytes in both directions.
-pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// Size of a terminal in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,9 +1,11 @@
 //! The server that clients come to with the URLs that a runtime has given out.
 
+mod carry;
 mod forward;
 mod forward_websocket;
 mod http;
 mod io;
+mod port;
 mod pump;
 mod remote;
 mod tls;
@@ -18,7 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use io::{Input, Io, Output, Size, Socket};
+pub use carry::{Carry, Output};
+pub use io::{Input, Io, Size};
+pub use port::{Port, Socket};
 pub use tls::{Tls, TlsError};
 
 use crate::status::Outcome;
@@ -79,7 +83,7 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         sandbox: &str,
         port: u16,
-    ) -> impl Future<Output = std::io::Result<Box<dyn Socket>>> + Send;
+    ) -> impl Future<Output = std::io::Result<Port>> + Send;
 }
 
 /// What clients may take up.

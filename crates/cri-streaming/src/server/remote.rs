@@ -8,14 +8,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::http::Socket;
-use super::io::{Input, Io, Output};
+use super::carry::Output;
+use super::io::{Input, Io};
 use super::pump::{no_sizes, sizes};
 use super::{Request, Runtime, Server, Streams};
 use crate::protocol::{Encoding, RemoteCommand};
-use crate::spdy::{self, Connection, Role, Stream};
+use crate::spdy::{self, Connection, Over, Role, Stream};
 use crate::status::Outcome;
 use crate::websocket::{self as ws, ChannelBytes, ChannelWriter, Side};
+use crate::wire::Wire;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -96,14 +97,14 @@ pub(super) async fn spdy<R: Runtime>(
     server: &Server<R>,
     version: RemoteCommand,
     request: Request,
-    socket: Socket,
+    wire: Wire,
 ) {
     let limits = spdy::Limits {
         streams: server.limits.streams,
         idle: server.limits.idle,
         ping: server.limits.ping,
     };
-    let mut connection = Connection::start(socket, Role::Server, limits);
+    let mut connection = Connection::start(Over::Wire(wire), Role::Server, limits);
     let wanted = request.streams();
     let opened =
         timeout(server.limits.stream_creation, Opened::all(&mut connection, wanted, version)).await;
@@ -120,7 +121,7 @@ pub(super) async fn spdy<R: Runtime>(
             s.reader
         })
     };
-    let output = |stream: Option<Stream>| stream.map(|s| Box::new(s.writer.finishing()) as Output);
+    let output = |stream: Option<Stream>| stream.map(|s| Output::spdy(s.writer.finishing()));
     let (resize, read_sizes) = match input(resize) {
         Some(reader) => {
             let (resize, pump) = sizes(reader);
@@ -167,10 +168,9 @@ pub(super) async fn websocket<R: Runtime>(
     version: RemoteCommand,
     encoding: Encoding,
     request: Request,
-    socket: Socket,
+    wire: Wire,
 ) {
-    let (receiver, sender) =
-        ws::split(socket, Side::Server, server.limits.idle, server.limits.ping);
+    let (receiver, sender) = ws::split(wire, Side::Server, server.limits.idle, server.limits.ping);
     let wanted = request.streams();
     let has_close = version >= RemoteCommand::V5;
     let (mut channels, pump) = ws::open_channels(receiver, &[STDIN, RESIZE], encoding, has_close);
@@ -198,8 +198,8 @@ pub(super) async fn websocket<R: Runtime>(
     };
     let io = Io {
         stdin: stdin.map(|channel| Box::new(ChannelBytes::new(channel)) as Input),
-        stdout: wanted.stdout.then(|| Box::new(stdout) as Output),
-        stderr: wanted.stderr.then(|| Box::new(stderr) as Output),
+        stdout: wanted.stdout.then(|| Output::websocket(stdout)),
+        stderr: wanted.stderr.then(|| Output::websocket(stderr)),
         resize,
         gone: gone.clone(),
     };

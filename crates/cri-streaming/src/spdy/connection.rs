@@ -1,4 +1,4 @@
-//! A connection: one task that reads, one that writes, and the table of streams between them.
+//! A connection: one task that reads, one that writes what is queued, and the table of streams between them.
 //!
 //! Always: what waits to be written is bounded by [`COMMANDS_AHEAD`] frames, what waits to be read on a
 //! stream by [`UNREAD`] bytes; past that the socket is not read, so a slow reader stops the peer.
@@ -10,27 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as Turns, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::PollSender;
 
 use super::frame::Frame;
 use super::headers::Headers;
-use super::reading::Reading;
+use super::reading::{Incoming, Reading};
 use super::stream::{Reader, Stream, StreamState, Writer};
 use super::window::{INITIAL, Window};
-use super::writing::write_all;
+use super::writing::{Line, Outgoing, fin, write_queue};
+use crate::websocket as ws;
+use crate::wire::Wire;
 
 /// Frames that wait to be written; who has one more waits himself.
 pub const COMMANDS_AHEAD: usize = 16;
 /// Bytes that wait for the reader of a stream, with what it costs to keep them. It is more than the window that a
 /// peer is given, so one that counts never comes here; past it the socket is not read.
-pub const UNREAD: usize = 512 << 10;
+pub const UNREAD: usize = 1 << 20;
 /// Streams that the peer has opened and nobody has taken yet. Past that the socket is not read.
 const STREAMS_AHEAD: usize = 64;
 /// How long a closed connection waits for its peer to close.
-const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Which side of a connection this is; it decides who has the odd stream numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +111,18 @@ pub(super) struct Table {
 pub(super) struct Shared {
     pub(super) table: Mutex<Table>,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) line: Turns<Line>,
+    /// Whether pages that are held can be handed on.
+    pub(super) splices: bool,
+    /// Something was queued, or is to be told.
+    pub(super) has_work: Notify,
+    /// Nobody opens streams any more: what is still to be written has a little time.
+    pub(super) is_left: Notify,
     pub(super) window: Window,
     pub(super) over: Notify,
     pub(super) all_written: Notify,
     /// Bytes that were read and that the peer has not been told of, by stream.
     pub(super) rooms: Mutex<HashMap<u32, u32>>,
-    pub(super) has_rooms: Notify,
     /// Frames written, to tell whether anything moves.
     pub(super) written: AtomicU64,
     pub(super) is_draining: AtomicBool,
@@ -138,9 +145,20 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.reader.abort();
         self.shared.end();
-        // One that is full has a peer that does not read; the last stream's end closes it then.
+        // One that is full has a peer that does not read; it is left to itself after a while.
         let _ = self.shared.commands.try_send(Command::Close);
+        self.shared.has_work.notify_one();
+        self.shared.is_left.notify_one();
     }
+}
+
+/// What SPDY is spoken over.
+#[derive(Debug)]
+pub enum Over {
+    /// A connection.
+    Wire(Wire),
+    /// The binary messages of a WebSocket.
+    WebSocket(ws::Receiver, ws::Sender),
 }
 
 /// A connection and what the peer opens on it.
@@ -153,12 +171,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Speaks SPDY/3.1 over `socket` from now on.
-    pub fn start<S>(socket: S, role: Role, limits: Limits) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
-        let (read, write) = tokio::io::split(socket);
+    /// Speaks SPDY/3.1 from now on.
+    #[must_use]
+    pub fn start(over: Over, role: Role, limits: Limits) -> Self {
+        let (incoming, outgoing) = match over {
+            Over::Wire(Wire { read, write }) => (Incoming::Socket(read), Outgoing::Socket(write)),
+            Over::WebSocket(receiver, sender) => {
+                (Incoming::Tunnel(Box::new(receiver)), Outgoing::Tunnel(sender))
+            }
+        };
         let (commands, to_write) = mpsc::channel(COMMANDS_AHEAD);
         let next_id = if role == Role::Client { 1 } else { 2 };
         let shared = Arc::new(Shared {
@@ -171,18 +192,21 @@ impl Connection {
                 is_over: false,
             }),
             commands,
+            splices: outgoing.splices(),
+            line: Turns::new(Line::new(outgoing, to_write)),
+            has_work: Notify::new(),
+            is_left: Notify::new(),
             window: Window::new(INITIAL, false),
             over: Notify::new(),
             all_written: Notify::new(),
             rooms: Mutex::default(),
-            has_rooms: Notify::new(),
             written: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
         });
-        let (streams, incoming) = mpsc::channel(STREAMS_AHEAD);
+        let (streams, opened) = mpsc::channel(STREAMS_AHEAD);
         let writing = Arc::clone(&shared);
         tokio::spawn(async move {
-            match write_all(&writing, write, to_write).await {
+            match write_queue(&writing).await {
                 // The peer may still have something to say, which is read until it closes too.
                 Ok(()) => writing.all_written.notify_one(),
                 Err(error) => {
@@ -194,13 +218,13 @@ impl Connection {
         });
         let mut reading = Reading::new(Arc::clone(&shared), role, limits, streams);
         let reader = tokio::spawn(async move {
-            if let Err(error) = reading.run(read).await {
+            if let Err(error) = reading.run(incoming).await {
                 tracing::debug!(%error, "a SPDY connection has ended");
             }
             reading.end();
         });
         let tasks = Arc::new(Tasks { reader: reader.abort_handle(), shared: Arc::clone(&shared) });
-        Self { opener: Opener { shared, _tasks: tasks }, incoming }
+        Self { opener: Opener { shared, _tasks: tasks }, incoming: opened }
     }
 }
 
@@ -224,6 +248,7 @@ impl Opener {
                 self.shared.new_stream(&mut table, id, headers.clone(), Some(replied), false);
             // Under the lock: a peer refuses a number that comes behind a higher one.
             place.send(Command::Open { stream: id, headers, fin: false });
+            self.shared.has_work.notify_one();
             stream
         };
         reply.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
@@ -272,7 +297,9 @@ impl Shared {
     }
 
     pub(super) async fn command(&self, command: Command) -> io::Result<()> {
-        self.commands.send(command).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let sent = self.commands.send(command).await;
+        self.has_work.notify_one();
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     pub(super) fn new_stream(
@@ -310,6 +337,7 @@ impl Shared {
             commands,
             is_finished: false,
             finishes_on_drop: false,
+            has_queued: false,
         };
         Stream { id, headers, reader, writer }
     }
@@ -322,7 +350,7 @@ impl Shared {
             let room = rooms.entry(stream).or_default();
             *room = room.saturating_add(bytes);
         }
-        self.has_rooms.notify_one();
+        self.has_work.notify_one();
     }
 
     pub(super) fn take_rooms(&self) -> HashMap<u32, u32> {
@@ -353,31 +381,26 @@ impl Shared {
     }
 
     /// Ends a stream at once, in both directions.
-    pub(super) fn reset(&self, id: u32, status: u32) {
+    pub(super) fn reset(self: &Arc<Self>, id: u32, status: u32) {
         self.break_stream(id);
         self.command_later(Command::Frame(Frame::RstStream { stream: id, status }));
     }
 
     /// Ends this side's direction of a stream, whose writer is gone.
-    pub(super) fn finish(&self, id: u32) {
-        self.command_later(Command::Frame(Frame::Data {
-            stream: id,
-            fin: true,
-            bytes: Bytes::new(),
-        }));
+    pub(super) fn finish(self: &Arc<Self>, id: u32) {
+        self.command_later(fin(id));
         self.write_closed(id);
     }
 
     /// Has a frame written from where nothing can wait.
-    fn command_later(&self, command: Command) {
+    fn command_later(self: &Arc<Self>, command: Command) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let commands = self.commands.clone();
-            runtime.spawn(async move {
-                let _ = commands.send(command).await;
-            });
+            let shared = Arc::clone(self);
+            runtime.spawn(async move { shared.command(command).await });
         }
+        self.has_work.notify_one();
     }
 
     pub(super) fn break_stream(&self, id: u32) {

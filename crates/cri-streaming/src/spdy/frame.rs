@@ -204,6 +204,8 @@ fn flags_and_length(out: &mut BytesMut, fin: bool, length: usize) {
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: BytesMut,
+    /// What has come behind the buffer.
+    chunk: Bytes,
     /// What is still to come of a data frame.
     data: Option<DataLeft>,
 }
@@ -221,6 +223,15 @@ impl Decoder {
         &mut self.buffer
     }
 
+    /// Gives bytes from the socket, which are not copied. What was given before must have been taken.
+    pub fn give(&mut self, chunk: Bytes) {
+        if self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.buffer.extend_from_slice(&std::mem::replace(&mut self.chunk, chunk));
+        }
+    }
+
     /// The next frame, or piece of one; `None` until more bytes have come.
     ///
     /// # Errors
@@ -229,7 +240,7 @@ impl Decoder {
         if let Some(data) = self.data {
             return Ok(self.piece(data));
         }
-        if self.buffer.len() < HEAD {
+        if !self.gather(HEAD) {
             return Ok(None);
         }
         let mut head = &self.buffer[..HEAD];
@@ -255,7 +266,7 @@ impl Decoder {
         if length > MAX_CONTROL {
             return Err(BadFrame::TooLong(length));
         }
-        if self.buffer.len() < HEAD + length {
+        if !self.gather(HEAD + length) {
             return Ok(None);
         }
         self.buffer.advance(HEAD);
@@ -263,12 +274,26 @@ impl Decoder {
         control_frame(kind, fin, body).map(Some)
     }
 
+    /// Brings `wanted` bytes together; whether there are so many.
+    fn gather(&mut self, wanted: usize) -> bool {
+        let missing = wanted.saturating_sub(self.buffer.len()).min(self.chunk.len());
+        if missing > 0 {
+            self.buffer.extend_from_slice(&self.chunk.split_to(missing));
+        }
+        self.buffer.len() >= wanted
+    }
+
     fn piece(&mut self, data: DataLeft) -> Option<Frame> {
-        if self.buffer.is_empty() {
+        let there = if self.buffer.is_empty() { self.chunk.len() } else { self.buffer.len() };
+        let now = data.left.min(there);
+        if now == 0 {
             return None;
         }
-        let now = data.left.min(self.buffer.len());
-        let bytes = self.buffer.split_to(now).freeze();
+        let bytes = if self.buffer.is_empty() {
+            self.chunk.split_to(now)
+        } else {
+            self.buffer.split_to(now).freeze()
+        };
         let left = data.left - now;
         self.data = (left > 0).then_some(DataLeft { left, ..data });
         Some(Frame::Data { stream: data.stream, fin: data.fin && left == 0, bytes })
@@ -388,7 +413,11 @@ mod tests {
             let mut decoder = Decoder::default();
             let mut got = Vec::new();
             for chunk in wire.chunks(step) {
-                decoder.buffer().extend_from_slice(chunk);
+                if step % 2 == 0 {
+                    decoder.buffer().extend_from_slice(chunk);
+                } else {
+                    decoder.give(Bytes::copy_from_slice(chunk));
+                }
                 while let Some(frame) = decoder.take().unwrap() {
                     got.push(frame);
                 }
@@ -402,6 +431,9 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let mut decoder = Decoder::default();
             decoder.buffer().extend_from_slice(&bytes);
+            while let Ok(Some(_)) = decoder.take() {}
+            let mut decoder = Decoder::default();
+            decoder.give(bytes.into());
             while let Ok(Some(_)) = decoder.take() {}
         }
     }

@@ -11,7 +11,7 @@ mod stream;
 mod window;
 mod writing;
 
-pub use connection::{Connection, Limits, Opener, Role};
+pub use connection::{Connection, Limits, Opener, Over, Role};
 pub use frame::{BadFrame, Decoder, Frame, MAX_CONTROL, MAX_DATA};
 pub use headers::{BadHeaders, Compressor, Decompressor, Headers};
 pub use stream::{Reader, Stream, Writer};

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadHalf};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::{Command, Limits, Piece, Role, Shared, UNREAD};
 use super::frame::{BadFrame, Decoder, Frame};
 use super::headers::{BadHeaders, Decompressor, Headers};
-use super::stream::{Stream, TELL_AFTER};
-
-/// The most that is read at once; a connection begins with less, so that idle ones are small.
-const READ_MOST: usize = 64 << 10;
-const READ_FIRST: usize = 2 << 10;
+use super::stream::Stream;
+use super::window::MORE;
+use crate::websocket as ws;
+use crate::wire::ReadSide;
 
 /// RST_STREAM: it refers to a stream that is not there.
 const INVALID_STREAM: u32 = 2;
@@ -26,6 +24,36 @@ const REFUSED: u32 = 3;
 
 /// What it costs to keep a piece, beyond its bytes.
 const PIECE: usize = 64;
+/// Pieces up to this length are copied: they would keep all that was read with them.
+const SMALL: usize = 4 << 10;
+
+/// What a connection is read from.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Socket(ReadSide),
+    /// Binary messages; what they hold is one stream of bytes.
+    Tunnel(Box<ws::Receiver>),
+}
+
+impl Incoming {
+    /// The next bytes, as many as have come; none at the end.
+    async fn more(&mut self) -> io::Result<Bytes> {
+        match self {
+            Self::Socket(socket) => Ok(socket.more().await?.freeze()),
+            Self::Tunnel(receiver) => loop {
+                match receiver.piece().await? {
+                    None => return Ok(Bytes::new()),
+                    Some(piece) if piece.is_text => {
+                        let message = "a text message in a tunnel";
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                    }
+                    Some(piece) if piece.bytes.is_empty() => {}
+                    Some(piece) => return Ok(piece.bytes),
+                }
+            },
+        }
+    }
+}
 
 /// Why a connection ended that should not have.
 #[derive(Debug, thiserror::Error)]
@@ -69,47 +97,36 @@ impl Reading {
         self.shared.end();
     }
 
-    pub(super) async fn run<S: AsyncRead>(
-        &mut self,
-        mut socket: ReadHalf<S>,
-    ) -> Result<(), Broken> {
+    pub(super) async fn run(&mut self, mut incoming: Incoming) -> Result<(), Broken> {
         let mut decoder = Decoder::default();
-        let mut at_once = READ_FIRST;
         loop {
-            decoder.buffer().reserve(at_once);
-            let count = self.read(&mut socket, decoder.buffer()).await?;
-            if count == 0 {
+            let more = self.read(&mut incoming).await?;
+            if more.is_empty() {
                 return Ok(());
             }
-            at_once = if count >= at_once { (at_once * 2).min(READ_MOST) } else { at_once };
+            decoder.give(more);
             while let Some(frame) = decoder.take()? {
                 self.handle(frame).await?;
-            }
-            if decoder.buffer().is_empty() && count < READ_FIRST {
-                // An idle connection keeps no large buffer.
-                *decoder.buffer() = BytesMut::new();
-                at_once = READ_FIRST;
             }
         }
     }
 
     /// Reads, and sees to it that a peer that is gone is noticed.
-    async fn read<S: AsyncRead>(
-        &self,
-        socket: &mut ReadHalf<S>,
-        buffer: &mut BytesMut,
-    ) -> Result<usize, Broken> {
+    async fn read(&self, incoming: &mut Incoming) -> Result<Bytes, Broken> {
         let mut last_written = self.shared.written.load(Ordering::Relaxed);
         let mut idle_from = Instant::now();
         let mut unanswered = 0;
+        // One read from beginning to end: a tunnel may be answering a ping in the middle of it.
+        let more = incoming.more();
+        tokio::pin!(more);
         loop {
             let idle_end = idle_from + self.limits.idle;
             let wake_at =
                 self.limits.ping.map_or(idle_end, |every| idle_end.min(Instant::now() + every));
             tokio::select! {
                 biased;
-                count = socket.read_buf(buffer) => return Ok(count?),
-                () = self.shared.over.notified() => return Ok(0),
+                more = &mut more => return Ok(more?),
+                () = self.shared.over.notified() => return Ok(Bytes::new()),
                 () = sleep_until(wake_at) => {}
             }
             let written = self.shared.written.load(Ordering::Relaxed);
@@ -119,13 +136,15 @@ impl Reading {
                 return Err(Broken::Idle(self.limits.idle));
             }
             last_written = written;
-            if self.limits.ping.is_some() {
+            // A peer that has not read what was said before cannot answer, and that it is there, TCP has to know.
+            if self.limits.ping.is_some() && self.shared.line.try_lock().is_ok() {
                 if unanswered >= 2 {
                     return Err(Broken::Dead);
                 }
                 unanswered += 1;
                 let id = if self.role == Role::Client { 1 } else { 2 };
                 let _ = self.shared.commands.try_send(Command::Frame(Frame::Ping { id }));
+                self.shared.has_work.notify_one();
             }
         }
     }
@@ -191,7 +210,7 @@ impl Reading {
 
     async fn data(&mut self, id: u32, fin: bool, bytes: Bytes) {
         self.untold = self.untold.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        if self.untold >= TELL_AFTER {
+        if self.untold >= MORE / 4 {
             self.shared.tell_room(0, std::mem::take(&mut self.untold));
         }
         let inbound = {
@@ -208,6 +227,7 @@ impl Reading {
             {
                 let unknown = Frame::RstStream { stream: id, status: INVALID_STREAM };
                 let _ = self.shared.commands.try_send(Command::Frame(unknown));
+                self.shared.has_work.notify_one();
             }
             None | Some(None) => {}
             Some(Some((inbound, room))) => {
@@ -220,6 +240,8 @@ impl Reading {
                         room = room.acquire_many_owned(wanted) => room.ok(),
                         () = inbound.closed() => None,
                     };
+                    let bytes =
+                        if bytes.len() <= SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
                     // If nobody reads it any more, it is passed over.
                     let _ = inbound.send(Piece { bytes, _room: room });
                 }

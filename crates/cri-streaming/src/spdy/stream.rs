@@ -1,25 +1,28 @@
 //! One stream: a reader and a writer that are closed one by one.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
 use super::connection::{Command, Piece, Shared};
-use super::frame::{Frame, MAX_DATA, data_head};
+use super::frame::{MAX_DATA, data_head};
 use super::headers::Headers;
 use super::window::Window;
+use super::writing::{Head, fin};
+use crate::wire::{Body, Held};
 
 /// RST_STREAM's status for a stream that nobody wants any more.
 pub(super) const CANCEL: u32 = 5;
 /// So many bytes are read before the peer is told that there is room for them.
-pub(super) const TELL_AFTER: u32 = 64 << 10;
+pub(super) const TELL_AFTER: u32 = 256 << 10;
 
 /// What both halves of a stream and its connection know of it.
 #[derive(Debug)]
@@ -69,6 +72,42 @@ impl Reader {
     fn is_cut(&self) -> bool {
         self.state.is_broken.load(Ordering::Acquire) && !self.state.is_whole.load(Ordering::Acquire)
     }
+
+    /// Sees to it that there is a piece with bytes in it; there is none at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.piece.bytes.is_empty() {
+            match ready!(self.pieces.poll_recv(cx)) {
+                Some(piece) => self.piece = piece,
+                None if self.is_cut() => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                None => return Poll::Ready(Ok(false)),
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// The peer is told of so much room, sooner or later.
+    fn has_read(&mut self, bytes: usize) {
+        self.untold = self.untold.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.untold >= TELL_AFTER {
+            let told = std::mem::take(&mut self.untold);
+            self.shared.tell_room(self.state.id, told);
+        }
+    }
+
+    /// The next bytes as they lie in memory; `None` at the end. To be told with [`Self::wrote`] once they have
+    /// been handed on: until then they take the peer's room.
+    pub(crate) async fn piece(&mut self) -> io::Result<Option<&[u8]>> {
+        let is_there = poll_fn(|cx| self.poll_piece(cx)).await?;
+        Ok(is_there.then_some(&self.piece.bytes))
+    }
+
+    /// The first `count` bytes of the piece have been handed on.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.piece.bytes.advance(count);
+        self.has_read(count);
+    }
 }
 
 impl AsyncRead for Reader {
@@ -77,23 +116,13 @@ impl AsyncRead for Reader {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.piece.bytes.is_empty() {
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(piece) => self.piece = piece,
-                None if self.is_cut() => {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                }
-                None => return Poll::Ready(Ok(())),
-            }
+        if !ready!(self.poll_piece(cx))? {
+            return Poll::Ready(Ok(()));
         }
         let now = out.remaining().min(self.piece.bytes.len());
         out.put_slice(&self.piece.bytes[..now]);
         self.piece.bytes.advance(now);
-        self.untold = self.untold.saturating_add(u32::try_from(now).unwrap_or(u32::MAX));
-        if self.untold >= TELL_AFTER {
-            let told = std::mem::take(&mut self.untold);
-            self.shared.tell_room(self.state.id, told);
-        }
+        self.has_read(now);
         Poll::Ready(Ok(()))
     }
 }
@@ -106,6 +135,8 @@ pub struct Writer {
     pub(super) commands: PollSender<Command>,
     pub(super) is_finished: bool,
     pub(super) finishes_on_drop: bool,
+    /// Something was written by way of the queue.
+    pub(super) has_queued: bool,
 }
 
 impl Writer {
@@ -115,6 +146,43 @@ impl Writer {
         let mut writer = self;
         writer.finishes_on_drop = true;
         writer
+    }
+
+    /// Whether pages that are held can be handed on: not behind what waits to be written.
+    pub(crate) fn splices(&self) -> bool {
+        !self.has_queued && self.shared.splices
+    }
+
+    /// Sends what is held, past the queue: nobody else has a hand in it.
+    ///
+    /// # Errors
+    /// A stream or a connection that is over.
+    pub(crate) async fn send_held(&mut self, held: &mut Held) -> io::Result<()> {
+        if self.has_queued {
+            while held.len() > 0 {
+                let count = self.write(held.in_memory(usize::MAX)?).await?;
+                held.wrote(count);
+            }
+            return Ok(());
+        }
+        while held.len() > 0 {
+            let state = Arc::clone(&self.state);
+            let wanted = held.len();
+            let room = poll_fn(|cx| {
+                let room = ready!(state.window.poll_room(cx, wanted));
+                self.shared.window().poll_room(cx, room)
+            });
+            let room = room.await;
+            let mut line = self.shared.line.lock().await;
+            if let Some(error) = self.broken() {
+                return Err(error);
+            }
+            self.state.window.spend(room);
+            self.shared.window().spend(room);
+            let head = Head { stream: self.state.id, length: room };
+            line.data(&self.shared, head, Body::Held(held, room)).await?;
+        }
+        Ok(())
     }
 
     fn broken(&self) -> Option<io::Error> {
@@ -149,7 +217,9 @@ impl AsyncWrite for Writer {
         let mut frame = BytesMut::with_capacity(8 + room);
         data_head(&mut frame, self.state.id, false, room);
         frame.extend_from_slice(&bytes[..room]);
+        self.has_queued = true;
         self.commands.send_item(Command::Encoded(frame.freeze())).map_err(gone)?;
+        self.shared.has_work.notify_one();
         Poll::Ready(Ok(room))
     }
 
@@ -162,8 +232,9 @@ impl AsyncWrite for Writer {
             return Poll::Ready(Ok(()));
         }
         ready!(self.commands.poll_reserve(cx)).map_err(gone)?;
-        let fin = Frame::Data { stream: self.state.id, fin: true, bytes: Bytes::new() };
-        self.commands.send_item(Command::Frame(fin)).map_err(gone)?;
+        let id = self.state.id;
+        self.commands.send_item(fin(id)).map_err(gone)?;
+        self.shared.has_work.notify_one();
         self.is_finished = true;
         self.shared.write_closed(self.state.id);
         Poll::Ready(Ok(()))

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 /// What a stream and a connection of the peer begin with until it says otherwise, in bytes.
 pub(super) const INITIAL: i64 = 64 << 10;
 /// What the peer may send on a stream before any of it is read, in bytes; so much fits into what may wait there.
-pub(super) const OFFERED: u32 = 256 << 10;
+pub(super) const OFFERED: u32 = 512 << 10;
 /// What is added for the peer to the [`INITIAL`] of the connection, whose bytes are counted as they come.
 pub(super) const MORE: u32 = 4 << 20;
 

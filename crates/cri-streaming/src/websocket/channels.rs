@@ -17,9 +17,11 @@ use tokio_util::sync::PollSender;
 
 use crate::protocol::Encoding;
 
-use super::socket::{Message, Receiver, Sender};
+use super::frame::Kind;
+use super::socket::{Piece, Receiver, Sender};
+use crate::wire::{Body, Held};
 
-/// Messages that wait for the reader of a channel.
+/// Pieces of messages that wait for the reader of a channel; each keeps at most what is read at once.
 const AHEAD: usize = 8;
 /// The longest message that a writer makes, in bytes.
 const MESSAGE: usize = 64 << 10;
@@ -29,7 +31,7 @@ const CLOSE: u8 = 255;
 /// The channels that are read, each with its number.
 pub type Channels = HashMap<u8, ChannelReader>;
 
-/// What the peer sends on a channel, message by message, to its end.
+/// What the peer sends on a channel, piece by piece as it comes, to its end.
 #[derive(Debug)]
 pub struct ChannelReader(mpsc::Receiver<Bytes>);
 
@@ -46,31 +48,22 @@ impl ChannelReader {
 }
 
 /// Writes on a channel.
-#[derive(Debug)]
-pub struct ChannelWriter<S> {
-    sender: Sender<S>,
+#[derive(Debug, Clone)]
+pub struct ChannelWriter {
+    sender: Sender,
     channel: u8,
     encoding: Encoding,
-}
-
-impl<S> Clone for ChannelWriter<S> {
-    fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), ..*self }
-    }
 }
 
 /// Reads the peer's messages into channels `numbers` until the connection ends; channels that nobody reads are
 /// passed over. With `has_close`, version 5's message that closes a channel is understood. The future must be
 /// driven; the readers end when it does.
-pub fn open_channels<S>(
-    mut receiver: Receiver<S>,
+pub fn open_channels(
+    mut receiver: Receiver,
     numbers: &[u8],
     encoding: Encoding,
     has_close: bool,
-) -> (Channels, impl Future<Output = io::Result<()>> + use<S>)
-where
-    S: AsyncRead + AsyncWrite,
-{
+) -> (Channels, impl Future<Output = io::Result<()>> + use<>) {
     let mut senders = HashMap::new();
     let mut channels = Channels::new();
     for number in numbers {
@@ -79,8 +72,9 @@ where
         channels.insert(*number, ChannelReader(channel));
     }
     let pump = async move {
-        while let Some(message) = receiver.receive().await? {
-            let (channel, bytes) = decode(message, encoding)?;
+        let mut messages = Messages::new(encoding);
+        while let Some(piece) = receiver.piece().await? {
+            let Some((channel, bytes)) = messages.push(piece)? else { continue };
             if channel == CLOSE && has_close {
                 if let Some(closed) = bytes.first() {
                     senders.remove(closed);
@@ -99,30 +93,49 @@ where
     (channels, pump)
 }
 
-fn decode(message: Message, encoding: Encoding) -> io::Result<(u8, Bytes)> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let mut bytes = match message {
-        Message::Binary(bytes) | Message::Text(bytes) => bytes,
-    };
-    if bytes.is_empty() {
-        return Err(invalid("a message without a channel"));
+/// Says of each piece of a message whose it is.
+#[derive(Debug)]
+struct Messages {
+    encoding: Encoding,
+    /// The channel of the message that is coming.
+    channel: Option<u8>,
+    /// What has come of a message in Base64, which is decoded when it is whole.
+    text: BytesMut,
+}
+
+impl Messages {
+    fn new(encoding: Encoding) -> Self {
+        Self { encoding, channel: None, text: BytesMut::new() }
     }
-    let channel = bytes.split_to(1)[0];
-    match encoding {
-        Encoding::Binary => Ok((channel, bytes)),
-        Encoding::Base64 => {
-            let channel = channel.wrapping_sub(b'0');
-            let plain =
-                STANDARD.decode(&bytes).map_err(|_| invalid("a message that is not Base64"))?;
-            Ok((channel, plain.into()))
+
+    /// The channel and the bytes of `piece`; `None` where more has to come.
+    fn push(&mut self, piece: Piece) -> io::Result<Option<(u8, Bytes)>> {
+        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let Piece { ends, mut bytes, .. } = piece;
+        let channel = match self.channel {
+            Some(channel) => channel,
+            None if !bytes.is_empty() => bytes.split_to(1)[0],
+            None if ends => return Err(invalid("a message without a channel")),
+            None => return Ok(None),
+        };
+        self.channel = (!ends).then_some(channel);
+        if self.encoding == Encoding::Binary {
+            return Ok(Some((channel, bytes)));
         }
+        self.text.extend_from_slice(&bytes);
+        if !ends {
+            return Ok(None);
+        }
+        let text = std::mem::take(&mut self.text);
+        let plain = STANDARD.decode(&text).map_err(|_| invalid("a message that is not Base64"))?;
+        Ok(Some((channel.wrapping_sub(b'0'), plain.into())))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> ChannelWriter<S> {
+impl ChannelWriter {
     /// Writes on `channel` with `sender`.
     #[must_use]
-    pub fn new(sender: Sender<S>, channel: u8, encoding: Encoding) -> Self {
+    pub fn new(sender: Sender, channel: u8, encoding: Encoding) -> Self {
         Self { sender, channel, encoding }
     }
 
@@ -131,32 +144,51 @@ impl<S: AsyncRead + AsyncWrite> ChannelWriter<S> {
     /// # Errors
     /// The socket's.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.sender.write_frame(&self.encoded(bytes)?).await
-    }
-
-    /// `bytes` as one message, to be written later.
-    fn encoded(&self, bytes: &[u8]) -> io::Result<BytesMut> {
         match self.encoding {
-            Encoding::Binary => self.sender.encoded_binary(&[self.channel], bytes),
+            Encoding::Binary => self.sender.binary(&[self.channel], bytes).await,
             Encoding::Base64 => {
                 let digit = b'0'.wrapping_add(self.channel);
-                self.sender.encoded_text(&[digit], STANDARD.encode(bytes).as_bytes())
+                self.sender.text(&[digit], STANDARD.encode(bytes).as_bytes()).await
+            }
+        }
+    }
+
+    /// Whether pages that are held can be handed on.
+    pub(crate) fn splices(&self) -> bool {
+        self.encoding == Encoding::Binary && self.sender.splices()
+    }
+
+    /// Sends what is held as one message.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub(crate) async fn send_held(&self, held: &mut Held) -> io::Result<()> {
+        let count = held.len();
+        match self.encoding {
+            Encoding::Binary => {
+                self.sender.frame(Kind::Binary, &[self.channel], Body::Held(held, count)).await
+            }
+            Encoding::Base64 => {
+                self.send(held.in_memory(count)?).await?;
+                held.wrote(count);
+                Ok(())
             }
         }
     }
 
     /// The channel as a writer. What is written goes out as messages while the future is driven, which ends when
     /// the writer has; bytes are copied once, and at most two messages wait.
-    pub fn output(self) -> (ChannelOutput<S>, impl Future<Output = io::Result<()>>) {
-        let (frames, mut waiting) = mpsc::channel::<BytesMut>(1);
-        let sender = self.sender.clone();
+    pub fn output(self) -> (ChannelOutput, impl Future<Output = io::Result<()>>) {
+        let (messages, mut waiting) = mpsc::channel::<Bytes>(1);
+        let channel = self.clone();
         let pump = async move {
-            while let Some(frame) = waiting.recv().await {
-                sender.write_frame(&frame).await?;
+            while let Some(message) = waiting.recv().await {
+                channel.send(&message).await?;
             }
             Ok(())
         };
-        (ChannelOutput { channel: self, frames: PollSender::new(frames) }, pump)
+        let messages = PollSender::new(messages);
+        (ChannelOutput { channel: self, messages, has_written: false }, pump)
     }
 
     /// Tells the peer that nothing more comes on this channel; version 5 alone knows this.
@@ -170,12 +202,20 @@ impl<S: AsyncRead + AsyncWrite> ChannelWriter<S> {
 
 /// Writes bytes on a channel; see [`ChannelWriter::output`]. Dropped, or shut down, it says nothing more.
 #[derive(Debug)]
-pub struct ChannelOutput<S> {
-    channel: ChannelWriter<S>,
-    frames: PollSender<BytesMut>,
+pub struct ChannelOutput {
+    channel: ChannelWriter,
+    messages: PollSender<Bytes>,
+    has_written: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite> AsyncWrite for ChannelOutput<S> {
+impl ChannelOutput {
+    /// The channel, if nothing waits to be written on it.
+    pub(crate) fn direct(&self) -> Option<&ChannelWriter> {
+        (!self.has_written).then_some(&self.channel)
+    }
+}
+
+impl AsyncWrite for ChannelOutput {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -184,10 +224,10 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for ChannelOutput<S> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        ready!(self.frames.poll_reserve(cx)).map_err(gone)?;
+        ready!(self.messages.poll_reserve(cx)).map_err(gone)?;
         let now = bytes.len().min(MESSAGE);
-        let frame = self.channel.encoded(&bytes[..now])?;
-        self.frames.send_item(frame).map_err(gone)?;
+        self.has_written = true;
+        self.messages.send_item(Bytes::copy_from_slice(&bytes[..now])).map_err(gone)?;
         Poll::Ready(Ok(now))
     }
 
@@ -196,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for ChannelOutput<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.frames.close();
+        self.messages.close();
         Poll::Ready(Ok(()))
     }
 }
@@ -205,7 +245,7 @@ fn gone<E>(_: E) -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-/// The bytes of a channel, message after message.
+/// The bytes of a channel, one after another.
 #[derive(Debug)]
 pub struct ChannelBytes {
     channel: ChannelReader,
@@ -243,14 +283,32 @@ impl AsyncRead for ChannelBytes {
 mod tests {
     use super::*;
 
+    fn pieces(
+        encoding: Encoding,
+        pieces: &[(&'static [u8], bool)],
+    ) -> io::Result<Vec<(u8, Bytes)>> {
+        let mut messages = Messages::new(encoding);
+        let mut got = Vec::new();
+        let mut begins = true;
+        for (bytes, ends) in pieces {
+            let bytes = Bytes::from_static(bytes);
+            let piece = Piece { is_text: false, begins, ends: *ends, bytes };
+            got.extend(messages.push(piece)?);
+            begins = *ends;
+        }
+        Ok(got)
+    }
+
     #[test]
-    fn a_message_names_its_channel_by_byte_or_by_digit() {
-        let binary =
-            decode(Message::Binary(Bytes::from_static(b"\x02abc")), Encoding::Binary).unwrap();
-        assert_eq!(binary, (2, Bytes::from_static(b"abc")));
-        let text = decode(Message::Text(Bytes::from_static(b"2YWJj")), Encoding::Base64).unwrap();
-        assert_eq!(text, (2, Bytes::from_static(b"abc")));
-        assert!(decode(Message::Binary(Bytes::new()), Encoding::Binary).is_err());
-        assert!(decode(Message::Text(Bytes::from_static(b"0?")), Encoding::Base64).is_err());
+    fn a_message_names_its_channel_by_byte_or_by_digit_in_however_many_pieces() {
+        let (first, rest) = (Bytes::from_static(b"abc"), Bytes::from_static(b"de"));
+        let binary = pieces(Encoding::Binary, &[(b"", false), (b"\x02abc", false), (b"de", true)]);
+        assert_eq!(binary.unwrap(), [(2, first.clone()), (2, rest)]);
+        let text = pieces(Encoding::Base64, &[(b"2YW", false), (b"Jj", true)]);
+        assert_eq!(text.unwrap(), [(2, first)]);
+        assert!(pieces(Encoding::Binary, &[(b"", true)]).is_err());
+        assert!(pieces(Encoding::Base64, &[(b"0?", true)]).is_err());
+        let two = pieces(Encoding::Binary, &[(b"\x01", true), (b"\x02", true)]).unwrap();
+        assert_eq!(two, [(1, Bytes::new()), (2, Bytes::new())]);
     }
 }

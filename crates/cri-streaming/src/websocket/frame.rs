@@ -129,19 +129,60 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// Takes bytes as they come and gives whole messages and control frames back, without their masks.
+/// What has come: a control frame, or bytes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A control frame, whole.
+    Control(Kind, Bytes),
+    /// A piece of a message.
+    Message {
+        /// Text or binary.
+        kind: Kind,
+        /// Whether the message begins with it.
+        begins: bool,
+        /// Whether the message ends with it.
+        ends: bool,
+        /// The piece; it may be empty.
+        bytes: Bytes,
+    },
+}
+
+/// The frame that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    head: Head,
+    /// Bytes of it that are still to come.
+    left: usize,
+}
+
+/// The message that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Unfinished {
+    kind: Kind,
+    /// Its length so far, with the frame that is open.
+    length: usize,
+    has_begun: bool,
+}
+
+/// Takes bytes as they come and gives messages and control frames back, without their masks.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
+    /// What has come behind the buffer.
+    chunk: BytesMut,
     peer: Side,
-    fragments: Option<(Kind, BytesMut)>,
+    open: Option<Open>,
+    message: Option<Unfinished>,
+    /// What [`Self::take`] has of a message.
+    whole: BytesMut,
 }
 
 impl Decoder {
     /// For what `peer` sends.
     #[must_use]
     pub fn new(peer: Side) -> Self {
-        Self { buffer: BytesMut::new(), peer, fragments: None }
+        let (buffer, chunk, whole) = Default::default();
+        Self { buffer, chunk, peer, open: None, message: None, whole }
     }
 
     /// Where bytes from the socket are appended.
@@ -149,41 +190,120 @@ impl Decoder {
         &mut self.buffer
     }
 
-    /// The next message or control frame; `None` until more bytes have come.
+    /// Gives bytes from the socket, which are not copied. What was given before must have been taken.
+    pub fn give(&mut self, chunk: BytesMut) {
+        if self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.chunk.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The next message or control frame, whole; `None` until more bytes have come.
     ///
     /// # Errors
     /// [`BadFrame`]; the connection is of no use after it.
     pub fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
         loop {
-            let Some((head, size)) = parse_head(&self.buffer, self.peer)? else { return Ok(None) };
-            let before = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len());
-            if head.length.saturating_add(before) > MAX_MESSAGE {
-                return Err(BadFrame::TooLong);
+            match self.part()? {
+                None => return Ok(None),
+                Some(Part::Control(kind, bytes)) => return Ok(Some((kind, bytes))),
+                Some(Part::Message { kind, begins: true, ends: true, bytes }) => {
+                    return Ok(Some((kind, bytes)));
+                }
+                Some(Part::Message { kind, ends, bytes, .. }) => {
+                    self.whole.extend_from_slice(&bytes);
+                    if ends {
+                        return Ok(Some((kind, std::mem::take(&mut self.whole).freeze())));
+                    }
+                }
             }
-            if self.buffer.len() < size + head.length {
+        }
+    }
+
+    /// What has come, as it comes; `None` until more bytes have.
+    ///
+    /// # Errors
+    /// [`BadFrame`]; the connection is of no use after it.
+    pub fn part(&mut self) -> Result<Option<Part>, BadFrame> {
+        let mut open = match self.open {
+            Some(open) => open,
+            None => match self.begin()? {
+                Some(open) => open,
+                None => return Ok(None),
+            },
+        };
+        self.open = Some(open);
+        let head = open.head;
+        if head.kind.is_control() {
+            if !self.gather(head.length) {
                 return Ok(None);
             }
-            self.buffer.advance(size);
             let mut bytes = self.buffer.split_to(head.length);
             if let Some(key) = head.mask {
                 mask(&mut bytes, key);
             }
-            if head.kind.is_control() {
-                return Ok(Some((head.kind, bytes.freeze())));
-            }
-            match (head.kind, self.fragments.take()) {
-                (Kind::Continuation, Some((kind, mut all))) => {
-                    all.extend_from_slice(&bytes);
-                    if head.fin {
-                        return Ok(Some((kind, all.freeze())));
-                    }
-                    self.fragments = Some((kind, all));
-                }
-                (Kind::Continuation, None) | (_, Some(_)) => return Err(BadFrame::Fragment),
-                (kind, None) if head.fin => return Ok(Some((kind, bytes.freeze()))),
-                (kind, None) => self.fragments = Some((kind, bytes)),
-            }
+            self.open = None;
+            return Ok(Some(Part::Control(head.kind, bytes.freeze())));
         }
+        let from = if self.buffer.is_empty() { &mut self.chunk } else { &mut self.buffer };
+        let now = open.left.min(from.len());
+        if now == 0 && open.left > 0 {
+            return Ok(None);
+        }
+        let mut bytes = from.split_to(now);
+        if let Some(mut key) = head.mask {
+            // The key goes round with the frame, not with its pieces.
+            key.rotate_left((head.length - open.left) % 4);
+            mask(&mut bytes, key);
+        }
+        open.left -= now;
+        self.open = (open.left > 0).then_some(open);
+        let Some(message) = &mut self.message else { return Err(BadFrame::Fragment) };
+        let (kind, begins) = (message.kind, !std::mem::replace(&mut message.has_begun, true));
+        let ends = open.left == 0 && head.fin;
+        if ends {
+            self.message = None;
+        }
+        Ok(Some(Part::Message { kind, begins, ends, bytes: bytes.freeze() }))
+    }
+
+    /// The next head, if it is there, and its place in a message.
+    fn begin(&mut self) -> Result<Option<Open>, BadFrame> {
+        let mut wanted = 2;
+        let (head, size) = loop {
+            let is_there = self.gather(wanted);
+            match parse_head(&self.buffer, self.peer)? {
+                Some(parsed) => break parsed,
+                None if !is_there => return Ok(None),
+                None => wanted += 1,
+            }
+        };
+        let open = Open { head, left: head.length };
+        if !head.kind.is_control() {
+            let message = match (head.kind, self.message) {
+                (Kind::Continuation, Some(message)) => message,
+                (Kind::Continuation, None) | (_, Some(_)) => return Err(BadFrame::Fragment),
+                (kind, None) => Unfinished { kind, length: 0, has_begun: false },
+            };
+            let length = message.length.saturating_add(head.length);
+            if length > MAX_MESSAGE {
+                return Err(BadFrame::TooLong);
+            }
+            self.message = Some(Unfinished { length, ..message });
+        }
+        self.buffer.advance(size);
+        Ok(Some(open))
+    }
+
+    /// Brings `wanted` bytes together; whether there are so many.
+    fn gather(&mut self, wanted: usize) -> bool {
+        let missing = wanted.saturating_sub(self.buffer.len()).min(self.chunk.len());
+        if missing > 0 {
+            self.buffer.extend_from_slice(&self.chunk[..missing]);
+            self.chunk.advance(missing);
+        }
+        self.buffer.len() >= wanted
     }
 }
 
@@ -246,7 +366,11 @@ mod tests {
         let mut decoder = Decoder::new(peer);
         let mut got = Vec::new();
         for chunk in wire.chunks(step.max(1)) {
-            decoder.buffer().extend_from_slice(chunk);
+            if step % 2 == 0 {
+                decoder.buffer().extend_from_slice(chunk);
+            } else {
+                decoder.give(BytesMut::from(chunk));
+            }
             while let Some(message) = decoder.take()? {
                 got.push(message);
             }
