@@ -8,8 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use cri_streaming::server::{Attach, Exec, Io, Limits, Port, Streams};
-use cri_streaming::{Outcome, Runtime, Server};
-use tokio::io::copy;
+use cri_streaming::{Outcome, Runtime, Server, Source};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +24,9 @@ impl Runtime for Shell {
             Ok(child) => child,
             Err(error) => return Outcome::Failed(format!("{}: {error}", request.command[0])),
         };
-        if let (Some(mut from), Some(mut to)) = (child.stdout.take(), io.stdout) {
-            // A client that is gone is no reason to end badly.
-            let _ = copy(&mut from, &mut to).await;
+        if let (Some(from), Some(to)) = (child.stdout.take(), io.stdout) {
+            // A client that is gone is no reason to end badly. From a pipe's `Receiver` it would go without a copy.
+            let _ = to.carry(Source::any(from)).all().await;
         }
         match child.wait().await {
             Ok(status) => Outcome::ExitCode(status.code().unwrap_or(255)),

@@ -4,6 +4,15 @@
 //! client. Always: memory is bounded whatever a peer does (each queue says its bound), a slow reader
 //! stops the writer, a token serves once. Callers: a runtime that has a way to run a process and to
 //! reach a port; it implements [`Runtime`].
+//!
+//! What comes out of a pipe or of a TCP connection is carried to a client of plain TCP without being copied: see
+//! [`Source`] and [`server::Output::carry`].
+//!
+//! # A whole runtime
+//!
+//! ```no_run
+#![doc = include_str!("../examples/shell.rs")]
+//! ```
 
 pub mod client;
 pub mod protocol;
