@@ -168,14 +168,19 @@ impl Writer {
         while held.len() > 0 {
             let state = Arc::clone(&self.state);
             let wanted = held.len();
-            let room = poll_fn(|cx| {
+            let has_room = poll_fn(|cx| {
                 let room = ready!(state.window.poll_room(cx, wanted));
                 self.shared.window().poll_room(cx, room)
             });
-            let room = room.await;
+            has_room.await;
             let mut line = self.shared.line.lock().await;
             if let Some(error) = self.broken() {
                 return Err(error);
+            }
+            // Others have had the line meanwhile, and room of the connection with it.
+            let room = self.shared.window().room(self.state.window.room(wanted));
+            if room == 0 {
+                continue;
             }
             self.state.window.spend(room);
             self.shared.window().spend(room);

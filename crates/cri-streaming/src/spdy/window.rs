@@ -61,6 +61,14 @@ impl Window {
         }
     }
 
+    /// How much of `wanted` may go now; nobody is woken for more.
+    pub(super) fn room(&self, wanted: usize) -> usize {
+        if !self.binds.load(Ordering::Relaxed) {
+            return wanted;
+        }
+        wanted.min(usize::try_from(self.state().credit).unwrap_or(0))
+    }
+
     /// So much has been sent.
     pub(super) fn spend(&self, bytes: usize) {
         let mut state = self.state();
@@ -100,8 +108,9 @@ mod tests {
         assert_eq!(window.poll_room(&cx, 100), Poll::Pending);
         window.add(25);
         assert_eq!(window.poll_room(&cx, 100), Poll::Ready(5));
+        assert_eq!((window.room(100), window.room(2)), (5, 2));
         window.spend(5);
-        assert_eq!(window.poll_room(&cx, 1), Poll::Pending);
+        assert_eq!((window.poll_room(&cx, 1), window.room(1)), (Poll::Pending, 0));
         window.wake_all();
         assert_eq!(window.poll_room(&cx, 7), Poll::Ready(7));
     }
