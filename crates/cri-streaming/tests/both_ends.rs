@@ -26,7 +26,7 @@ const TERMINAL: Streams = Streams { tty: true, stdin: true, stdout: true, stderr
 const BOTH: [Transport; 2] = [Transport::WebSocket, Transport::Spdy];
 
 /// A port that is one of TCP.
-const TCP: u16 = 7;
+const TCP: u16 = 6000;
 /// Lengths of what is written at once: so little that it is copied, so much that pages are handed on.
 const PIECES: [usize; 8] = [1, 100, 4096, 3_000_000, 5, 4097, 1_000_001, 7];
 
