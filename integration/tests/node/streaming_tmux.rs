@@ -21,7 +21,7 @@ impl Tmux {
     fn start(daemon: &Daemon, script: &str) -> Self {
         let at = std::env::temp_dir().join(format!("isopod-tmux-{}", std::process::id()));
         fs::create_dir_all(&at).unwrap();
-        fs::write(at.join("conf"), "set -g status off\nset -g window-size manual\n").unwrap();
+        fs::write(at.join("conf"), "set -g status off\n").unwrap();
         let tmux = Self { at };
         let conf = tmux.at.join("conf");
         let mut command = tmux.command(&["-f", conf.to_str().unwrap(), "new-session", "-d"]);
