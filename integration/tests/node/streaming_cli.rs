@@ -8,7 +8,7 @@ use testkit::Daemon;
 
 use crate::around::{WithPod, text, with_input, with_pod};
 
-const TRANSPORTS: [&str; 2] = ["--transport=websocket", "--transport=spdy"];
+const TRANSPORTS: [&str; 3] = ["--transport=auto", "--transport=websocket", "--transport=spdy"];
 
 fn run(daemon: &Daemon, args: &[&str], input: &[u8]) -> Output {
     with_input(daemon.cli(args), input)
@@ -69,7 +69,7 @@ async fn a_signal_ends_exec_and_its_command() {
 #[tokio::test]
 async fn attach_shows_what_a_container_writes_until_it_ends() {
     let with = with_pod().await;
-    for (name, transport) in ["first", "second"].into_iter().zip(TRANSPORTS) {
+    for (name, transport) in ["first", "second", "third"].into_iter().zip(TRANSPORTS) {
         let mut config = with.script(name, "cat; echo over");
         (config.stdin, config.stdin_once) = (true, true);
         with.launch(&config).await;

@@ -54,8 +54,10 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     }
     let Args { interactive: stdin, tty, .. } = *args;
     let streams = Streams { tty, stdin, stdout: true, stderr: !tty };
-    let url = url(node, container_id, args.command.clone(), streams, &doing).await?;
-    attend(&url, streams, &args.stream, None, &doing).await.map(Left::code)
+    let url = async || {
+        url(node, container_id.clone(), args.command.clone(), streams, &doing).await
+    };
+    attend(url, streams, &args.stream, None, &doing).await.map(Left::code)
 }
 
 /// The URL of an exec's streams.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri_api::v1::PortForwardRequest;
-use cri_streaming::client::Forwarder;
+use cri_streaming::client::{ClientTls, Forwarder};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -63,11 +63,13 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     }
     let port = args.ports.iter().map(|ports| ports.remote.into()).collect();
     let request = PortForwardRequest { pod_sandbox_id, port };
-    let url = node.runtime().port_forward(request).await.doing(&doing)?.into_inner().url;
-    let tls = args.stream.tls(&url, &doing)?;
-    let forwarder = Forwarder::connect(&url, args.stream.transport(), tls.as_ref())
-        .await
-        .map_err(|error| stream::unreachable(&doing, &error))?;
+    let url = async || {
+        Ok(node.runtime().port_forward(request.clone()).await.doing(&doing)?.into_inner().url)
+    };
+    let connect = async |url: String, transport, tls: Option<ClientTls>| {
+        Forwarder::connect(&url, transport, tls.as_ref()).await
+    };
+    let forwarder = args.stream.connect(&doing, url, connect).await?;
     let mut interrupted = signal(SignalKind::interrupt()).doing(&doing)?;
     let mut terminated = signal(SignalKind::terminate()).doing(&doing)?;
     for (listener, remote) in &listeners {

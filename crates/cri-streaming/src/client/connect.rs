@@ -27,6 +27,9 @@ const LONGEST: usize = 64 << 10;
 pub enum Transport {
     /// WebSocket, what clients of today use.
     WebSocket,
+    /// WebSocket in version 5 alone, the first by which the end of the input can be told; kubectl asks for this, and
+    /// where it is refused for SPDY.
+    WebSocketV5,
     /// SPDY/3.1, what every runtime speaks.
     Spdy,
 }
@@ -135,13 +138,13 @@ where
     }
     let header =
         |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if transport == Transport::WebSocket
+    if transport != Transport::Spdy
         && Some(header("sec-websocket-accept")) != accept_key(&key).ok().as_deref()
     {
         return Err(ClientError::Protocol("no WebSocket".to_owned()));
     }
     let chosen = match transport {
-        Transport::WebSocket => header("sec-websocket-protocol").to_owned(),
+        Transport::WebSocket | Transport::WebSocketV5 => header("sec-websocket-protocol").to_owned(),
         Transport::Spdy => header(PROTOCOL.as_str()).to_owned(),
     };
     if !chosen.is_empty() && !protocols.contains(&chosen.as_str()) {
@@ -171,7 +174,7 @@ fn headers(
                 headers.append(PROTOCOL, value(protocol)?);
             }
         }
-        Transport::WebSocket => {
+        Transport::WebSocket | Transport::WebSocketV5 => {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             headers.insert("sec-websocket-key", value(key)?);

@@ -36,7 +36,7 @@ impl Forwarder {
         let limits = Limits::default();
         let over = match transport {
             Transport::Spdy => Over::Wire(upgrade(url, transport, &[PORT_FORWARD], tls).await?.0),
-            Transport::WebSocket => {
+            Transport::WebSocket | Transport::WebSocketV5 => {
                 let (wire, _) = upgrade(url, transport, &[TUNNELLED_PORT_FORWARD], tls).await?;
                 let (receiver, sender) = ws::split(wire, Side::Client, limits.idle, limits.ping);
                 Over::WebSocket(receiver, sender)

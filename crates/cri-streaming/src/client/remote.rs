@@ -81,10 +81,14 @@ pub async fn remote_command(
             let version = RemoteCommand::ALL.into_iter().find(|version| version.name() == chosen);
             spdy(wire, streams, version.unwrap_or(RemoteCommand::V1)).await.map_err(unreachable)
         }
-        Transport::WebSocket => {
+        Transport::WebSocket | Transport::WebSocketV5 => {
+            let least = match transport {
+                Transport::WebSocketV5 => RemoteCommand::V5,
+                Transport::WebSocket | Transport::Spdy => RemoteCommand::V1,
+            };
             let binary = WEBSOCKET_REMOTE_COMMAND
                 .iter()
-                .filter(|(_, _, encoding)| *encoding == Encoding::Binary);
+                .filter(|(_, version, encoding)| *encoding == Encoding::Binary && *version >= least);
             let names: Vec<&str> = binary.map(|(name, ..)| *name).collect();
             let (wire, chosen) = upgrade(url, transport, &names, tls).await?;
             let known = WEBSOCKET_REMOTE_COMMAND.iter().find(|(name, ..)| *name == chosen);

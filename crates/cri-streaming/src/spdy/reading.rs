@@ -173,7 +173,14 @@ impl Reading {
                     self.shared.read_closed(stream);
                 }
             }
-            Frame::RstStream { stream, .. } => self.shared.break_stream(stream),
+            Frame::RstStream { stream, .. } => {
+                // Kubernetes' server ends what it has said all of by resetting it, and its client takes that for
+                // the end. What is missing then is told, or not told, on the error stream.
+                if self.role == Role::Client {
+                    self.shared.read_closed(stream);
+                }
+                self.shared.break_stream(stream);
+            }
             Frame::Settings { initial_window } => self.settings(initial_window),
             Frame::WindowUpdate { stream, delta } => self.window_update(stream, delta),
             Frame::Ping { id } => {

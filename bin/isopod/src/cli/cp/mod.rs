@@ -10,7 +10,7 @@ mod take;
 use std::path::{Path, PathBuf};
 
 use cri_streaming::Outcome as Ended;
-use cri_streaming::client::{Session, remote_command};
+use cri_streaming::client::Session;
 use cri_streaming::server::{Input, Streams};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,11 +104,10 @@ impl<'a> Far<'a> {
     /// Runs a command in it, with these streams beside its standard error.
     async fn run(&self, command: Vec<String>, stdin: bool) -> Result<Session, Failure> {
         let streams = Streams { tty: false, stdin, stdout: true, stderr: true };
-        let url = exec::url(self.node, self.id.clone(), command, streams, self.doing).await?;
-        let tls = self.options.tls(&url, self.doing)?;
-        remote_command(&url, streams, self.options.transport(), tls.as_ref())
-            .await
-            .map_err(|error| stream::unreachable(self.doing, &error))
+        let url = async || {
+            exec::url(self.node, self.id.clone(), command.clone(), streams, self.doing).await
+        };
+        self.options.session(streams, self.doing, url).await
     }
 
     fn failed(&self, why: impl Into<String>) -> Failure {

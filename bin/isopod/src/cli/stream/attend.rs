@@ -3,14 +3,14 @@
 use std::io;
 
 use cri_streaming::Outcome as Ended;
-use cri_streaming::client::{Resizer, Session, remote_command};
+use cri_streaming::client::{Resizer, Session};
 use cri_streaming::server::{Input, Output, Streams};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::detach::{Keys, Watch};
 use super::terminal::{self, Raw};
-use super::{Options, unreachable};
+use super::Options;
 use crate::cli::failure::{Doing as _, Failure};
 use crate::cli::{READER_IS_GONE, print};
 
@@ -45,18 +45,15 @@ enum First {
     Signalled(i32),
 }
 
-/// Connects this program's own streams with those at `url`, until either has enough.
+/// Connects this program's own streams with those at the URL that `url` gets, until either has enough.
 pub async fn attend(
-    url: &str,
+    url: impl AsyncFn() -> Result<String, Failure>,
     streams: Streams,
     options: &Options,
     keys: Option<&Keys>,
     doing: &str,
 ) -> Result<Left, Failure> {
-    let tls = options.tls(url, doing)?;
-    let session = remote_command(url, streams, options.transport(), tls.as_ref())
-        .await
-        .map_err(|error| unreachable(doing, &error))?;
+    let session = options.session(streams, doing, url).await?;
     let mut signals = Signals::listen().doing(doing)?;
     let raw = if streams.tty && streams.stdin { Raw::enter().doing(doing)? } else { None };
     // Where nobody types, no byte is a key.

@@ -8,13 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use cri_streaming::client::{ClientError, ClientTls, Transport};
+use cri_streaming::client::{ClientError, ClientTls, Session, Transport, remote_command};
+use cri_streaming::server::Streams;
 
 use super::failure::{Failure, chain};
 
 /// What carries the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Carried {
+    /// WebSocket where the runtime speaks what it takes, else SPDY
+    Auto,
     /// WebSocket
     Websocket,
     /// SPDY/3.1, which every runtime speaks
@@ -25,7 +28,7 @@ enum Carried {
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// What carries the streams
-    #[arg(long, value_enum, default_value_t = Carried::Websocket, value_name = "PROTOCOL")]
+    #[arg(long, value_enum, default_value_t = Carried::Auto, value_name = "PROTOCOL")]
     transport: Carried,
     /// Trust this authority for the streaming server's certificate, beside the system's; PEM
     #[arg(long, value_name = "FILE")]
@@ -36,16 +39,51 @@ pub struct Options {
 }
 
 impl Options {
-    /// What carries the streams.
-    pub fn transport(&self) -> Transport {
+    /// What carries the streams, at first.
+    const fn transport(&self) -> Transport {
         match self.transport {
+            Carried::Auto => Transport::WebSocketV5,
             Carried::Websocket => Transport::WebSocket,
             Carried::Spdy => Transport::Spdy,
         }
     }
 
+    /// Connects by what carries the streams. A URL is good once, so `url` is asked for another where the server
+    /// refuses what came first.
+    pub async fn connect<T>(
+        &self,
+        doing: &str,
+        url: impl AsyncFn() -> Result<String, Failure>,
+        connect: impl AsyncFn(String, Transport, Option<ClientTls>) -> Result<T, ClientError>,
+    ) -> Result<T, Failure> {
+        let first = url().await?;
+        let tls = self.tls(&first, doing)?;
+        let connected = match connect(first, self.transport(), tls.clone()).await {
+            Err(ClientError::Refused { .. } | ClientError::Protocol(_))
+                if self.transport == Carried::Auto =>
+            {
+                connect(url().await?, Transport::Spdy, tls).await
+            }
+            other => other,
+        };
+        connected.map_err(|error| unreachable(doing, &error))
+    }
+
+    /// Connects to the streams of a process.
+    pub async fn session(
+        &self,
+        streams: Streams,
+        doing: &str,
+        url: impl AsyncFn() -> Result<String, Failure>,
+    ) -> Result<Session, Failure> {
+        let connect = async |url: String, transport, tls: Option<ClientTls>| {
+            remote_command(&url, streams, transport, tls.as_ref()).await
+        };
+        self.connect(doing, url, connect).await
+    }
+
     /// How the server at `url` is trusted, if it has TLS.
-    pub fn tls(&self, url: &str, doing: &str) -> Result<Option<ClientTls>, Failure> {
+    fn tls(&self, url: &str, doing: &str) -> Result<Option<ClientTls>, Failure> {
         if !url.starts_with("https:") {
             return Ok(None);
         }
@@ -63,7 +101,7 @@ impl Options {
 }
 
 /// What went wrong on the way to a streaming server, and what to do.
-pub fn unreachable(doing: &str, error: &ClientError) -> Failure {
+fn unreachable(doing: &str, error: &ClientError) -> Failure {
     let failure = Failure::new(doing, chain(error));
     match error {
         ClientError::Unreachable { .. } => failure.advise(
