@@ -44,9 +44,8 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     let stdin = args.interactive;
     let streams = Streams { tty, stdin, stdout: true, stderr: !tty };
     let request = AttachRequest { container_id, tty, stdin, stdout: true, stderr: !tty };
-    let url = async || {
-        Ok(node.runtime().attach(request.clone()).await.doing(&doing)?.into_inner().url)
-    };
+    let url =
+        async || Ok(node.runtime().attach(request.clone()).await.doing(&doing)?.into_inner().url);
     attend(url, streams, &args.stream, Some(&args.detach_keys), &doing).await.map(Left::code)
 }
 

@@ -54,9 +54,7 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     }
     let Args { interactive: stdin, tty, .. } = *args;
     let streams = Streams { tty, stdin, stdout: true, stderr: !tty };
-    let url = async || {
-        url(node, container_id.clone(), args.command.clone(), streams, &doing).await
-    };
+    let url = async || url(node, container_id.clone(), args.command.clone(), streams, &doing).await;
     attend(url, streams, &args.stream, None, &doing).await.map(Left::code)
 }
 

@@ -144,7 +144,9 @@ where
         return Err(ClientError::Protocol("no WebSocket".to_owned()));
     }
     let chosen = match transport {
-        Transport::WebSocket | Transport::WebSocketV5 => header("sec-websocket-protocol").to_owned(),
+        Transport::WebSocket | Transport::WebSocketV5 => {
+            header("sec-websocket-protocol").to_owned()
+        }
         Transport::Spdy => header(PROTOCOL.as_str()).to_owned(),
     };
     if !chosen.is_empty() && !protocols.contains(&chosen.as_str()) {

@@ -86,9 +86,9 @@ pub async fn remote_command(
                 Transport::WebSocketV5 => RemoteCommand::V5,
                 Transport::WebSocket | Transport::Spdy => RemoteCommand::V1,
             };
-            let binary = WEBSOCKET_REMOTE_COMMAND
-                .iter()
-                .filter(|(_, version, encoding)| *encoding == Encoding::Binary && *version >= least);
+            let binary = WEBSOCKET_REMOTE_COMMAND.iter().filter(|(_, version, encoding)| {
+                *encoding == Encoding::Binary && *version >= least
+            });
             let names: Vec<&str> = binary.map(|(name, ..)| *name).collect();
             let (wire, chosen) = upgrade(url, transport, &names, tls).await?;
             let known = WEBSOCKET_REMOTE_COMMAND.iter().find(|(name, ..)| *name == chosen);

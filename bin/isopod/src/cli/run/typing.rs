@@ -80,9 +80,8 @@ async fn attach(
     let Streams { tty, stdin, stdout, stderr } = streams;
     let container_id = container.id.clone();
     let request = AttachRequest { container_id, tty, stdin, stdout, stderr };
-    let url = async || {
-        Ok(node.runtime().attach(request.clone()).await.doing(&doing)?.into_inner().url)
-    };
+    let url =
+        async || Ok(node.runtime().attach(request.clone()).await.doing(&doing)?.into_inner().url);
     let keys = detach::parse(DETACH_KEYS).map_err(|problem| Failure::new(&doing, problem))?;
     attend(url, streams, options, Some(&keys), &doing).await
 }

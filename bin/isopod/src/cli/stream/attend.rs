@@ -8,9 +8,9 @@ use cri_streaming::server::{Input, Output, Streams};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Options;
 use super::detach::{Keys, Watch};
 use super::terminal::{self, Raw};
-use super::Options;
 use crate::cli::failure::{Doing as _, Failure};
 use crate::cli::{READER_IS_GONE, print};
 
