@@ -52,6 +52,8 @@ mod mounts;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod network_at_once;
+#[cfg(test)]
 mod network_upkeep;
 #[cfg(test)]
 mod oci;
