@@ -16,7 +16,7 @@ use crate::image::APPLETS;
 /// first alone.
 const CRUN: &str = "#!/bin/sh\n\
     if [ -d /sys/fs/cgroup/unified ]; then\n\
-    exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified; exec crun \"$@\"' crun \"$@\"\n\
+    exec unshare --mount --propagation unchanged sh -c 'umount /sys/fs/cgroup/unified; exec crun \"$@\"' crun \"$@\"\n\
     fi\nexec crun \"$@\"\n";
 
 /// A program in `directory` that is crun on this machine.

@@ -372,15 +372,19 @@ impl Cgroup {
         Some(&dir.path)
     }
 
-    /// Which of the directories is used to find and kill processes.
+    /// Which of the directories is used to find and kill processes: of those that are there, for what another runtime
+    /// has made need not be in every hierarchy.
     pub(crate) fn killing_dir(&self) -> Option<usize> {
         let freezer = |dir: &Dir| match &dir.kind {
             Kind::Legacy(controllers) => controllers.contains(&Controller::Freezer),
             Kind::Unified => false,
         };
         let unified = self.dirs.iter().position(|dir| dir.kind == Kind::Unified);
-        let frozen = || self.dirs.iter().position(freezer);
-        unified.or_else(frozen).or(if self.dirs.is_empty() { None } else { Some(0) })
+        let frozen = self.dirs.iter().position(freezer);
+        let first = if self.dirs.is_empty() { None } else { Some(0) };
+        let best = [unified, frozen, first].into_iter().flatten();
+        let is_there = |at: &usize| self.dirs[*at].path.is_dir();
+        best.clone().find(is_there).or_else(|| best.clone().next())
     }
 }
 
