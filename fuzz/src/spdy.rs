@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use cri_streaming::Wire;
 use cri_streaming::spdy::{
-    Compressor, Connection, Decoder, Decompressor, Frame, Headers, Limits, MAX_CONTROL, Role,
+    Compressor, Connection, Decoder, Decompressor, Frame, Headers, Limits, MAX_CONTROL, Over, Role,
     Stream,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -115,7 +116,8 @@ pub fn connection(data: &[u8]) {
 async fn meet(role: Role, pieces: &[&[u8]]) -> Vec<Heard> {
     let (peer, ours) = tokio::io::duplex(1 << 20);
     let limits = Limits { streams: 1 << 20, idle: PATIENCE * 2, ping: None };
-    let Connection { opener, mut incoming } = Connection::start(ours, role, limits);
+    let Connection { opener, mut incoming } =
+        Connection::start(Over::Wire(Wire::any(ours)), role, limits);
     let (from_us, to_us) = tokio::io::split(peer);
     let listening = tokio::spawn(listen(from_us));
     let mut streams = Vec::new();

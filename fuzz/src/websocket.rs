@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cri_streaming::Outcome;
 use cri_streaming::protocol::Encoding;
 use cri_streaming::websocket::{
     ChannelReader, Decoder, Head, Kind, MAX_MESSAGE, Side, accept_key, encode_head, mask,
     open_channels, split,
 };
+use cri_streaming::{Outcome, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::pieces;
@@ -93,7 +93,7 @@ async fn meet(side: Side, encoding: Encoding, has_close: bool, pieces: &[&[u8]])
         let mut sink = Vec::new();
         let _ = from_us.read_to_end(&mut sink).await;
     });
-    let (receiver, sender) = split(ours, side, PATIENCE * 2, None);
+    let (receiver, sender) = split(Wire::any(ours), side, PATIENCE * 2, None);
     let numbers = [0, 1, 2, 3, 4];
     let (mut channels, pump) = open_channels(receiver, &numbers, encoding, has_close);
     let readers = numbers.map(|number| channels.remove(&number).map(hear));

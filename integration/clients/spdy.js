@@ -14,7 +14,8 @@ const { url, plan } = asked();
 /** Opens a stream, and gives it once the server has accepted it. */
 function open(connection, headers) {
   return new Promise((resolve, reject) => {
-    const stream = connection.request({ method: 'GET', path: '/', host: url.host, headers });
+    // A GET would have its direction ended at once.
+    const stream = connection.request({ method: 'POST', path: '/', host: url.host, headers });
     stream.on('response', () => resolve(stream));
     stream.on('error', reject);
   });
@@ -25,7 +26,8 @@ function all(stream) {
   return new Promise((resolve, reject) => {
     const chunks = [];
     stream.on('data', (chunk) => chunks.push(chunk));
-    stream.on('end', () => resolve(Buffer.concat(chunks)));
+    // One that is reset closes without an end.
+    for (const event of ['end', 'close']) stream.on(event, () => resolve(Buffer.concat(chunks)));
     stream.on('error', reject);
   });
 }
@@ -51,7 +53,7 @@ async function port(connection, number, id) {
   error.end();
   const data = await open(connection, { ...headers, streamtype: 'data' });
   const said = all(error);
-  // One that cannot be connected is reset.
+  // What is written to one that is reset meanwhile is an error of its own.
   const came = all(data).catch(() => Buffer.alloc(0));
   data.end(bytesOf(plan.input));
   const [failure, bytes] = await Promise.all([said, came]);

@@ -378,7 +378,7 @@ async fn a_client_that_opens_no_streams_or_sends_no_request_is_left() {
          X-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n"
     );
     for sent in [request.as_bytes(), b"GET / HT"] {
-        let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+        let mut socket = TcpStream::connect(host).await.unwrap();
         socket.write_all(sent).await.unwrap();
         let mut got = Vec::new();
         let ended =

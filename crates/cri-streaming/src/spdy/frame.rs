@@ -413,7 +413,7 @@ mod tests {
             let mut decoder = Decoder::default();
             let mut got = Vec::new();
             for chunk in wire.chunks(step) {
-                if step % 2 == 0 {
+                if step.is_multiple_of(2) {
                     decoder.buffer().extend_from_slice(chunk);
                 } else {
                     decoder.give(Bytes::copy_from_slice(chunk));

@@ -366,7 +366,7 @@ mod tests {
         let mut decoder = Decoder::new(peer);
         let mut got = Vec::new();
         for chunk in wire.chunks(step.max(1)) {
-            if step % 2 == 0 {
+            if step.is_multiple_of(2) {
                 decoder.buffer().extend_from_slice(chunk);
             } else {
                 decoder.give(BytesMut::from(chunk));
