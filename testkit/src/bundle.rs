@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use crate::image::APPLETS;
 
 /// crun of Debian 12 refuses a machine that has controllers in both versions of cgroups; it is shown the
-/// first alone.
+/// first alone. What is unmounted for that is unmounted there alone, and all else stays in touch with where it came from.
 const CRUN: &str = "#!/bin/sh\n\
     if [ -d /sys/fs/cgroup/unified ]; then\n\
-    exec unshare --mount --propagation unchanged sh -c 'umount /sys/fs/cgroup/unified; exec crun \"$@\"' crun \"$@\"\n\
+    exec unshare --mount --propagation unchanged sh -c 'mount --make-private /sys/fs/cgroup && umount /sys/fs/cgroup/unified; exec crun \"$@\"' crun \"$@\"\n\
     fi\nexec crun \"$@\"\n";
 
 /// A program in `directory` that is crun on this machine.
