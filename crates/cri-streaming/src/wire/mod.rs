@@ -57,6 +57,8 @@ impl Wire {
 
     fn plain(socket: TcpStream, ahead: Bytes) -> Self {
         let (read, write) = socket.into_split();
+        // Even with nothing in it, it would keep the buffer that the request was read into.
+        let ahead = Bytes::copy_from_slice(&ahead);
         Self { read: ReadSide::tcp(read, ahead), write: WriteSide::tcp(write) }
     }
 }
