@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::{ImageSpec, PullImageRequest, RemoveImageRequest};
+use fastrand::Rng;
 use testkit::{Blob, Compression, Daemon, Image, Layer, Network, Registry, Scheme, Setup};
 use tonic::transport::Channel;
 
@@ -26,44 +27,30 @@ const OF_CONTAINERDS: [f64; 2] = [0.6, 0.5];
 /// At most so much of the shell's.
 const OF_THE_SHELLS: f64 = 1.3;
 
-/// Numbers without a pattern (Marsaglia's xorshift).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Bytes that gzip halves, as it does with programs.
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length.div_ceil(8))
-            .flat_map(|_| (self.next() & 0x0f0f_0f0f_0f0f_0f0f).to_le_bytes())
-            .take(length)
-            .collect()
-    }
+/// Bytes that gzip halves, as it does with programs.
+fn bytes(random: &mut Rng, length: usize) -> Vec<u8> {
+    let words = std::iter::repeat_with(|| random.u64(..) & 0x0f0f_0f0f_0f0f_0f0f);
+    words.take(length.div_ceil(8)).flat_map(u64::to_le_bytes).take(length).collect()
 }
 
 /// A layer of `size` bytes in gzip, more or less, in files of a mebibyte.
-fn layer(random: &mut Random, name: &str, size: usize) -> Blob {
+fn layer(random: &mut Rng, name: &str, size: usize) -> Blob {
     let files = (size * 2).div_ceil(MIB);
     let layer = Layer::new().directory(name, 0o755);
-    let add = |layer: Layer, i| layer.file(&format!("{name}/{i}"), 0o644, &random.bytes(MIB));
+    let add = |layer: Layer, i| layer.file(&format!("{name}/{i}"), 0o644, &bytes(random, MIB));
     (0..files).fold(layer, add).build(Compression::Gzip)
 }
 
-fn large(random: &mut Random) -> Image {
+fn large(random: &mut Rng) -> Image {
     Image::new((0..8).map(|i| layer(random, &format!("d{i}"), 25 * MIB)).collect())
 }
 
-fn small_files(random: &mut Random) -> Image {
+fn small_files(random: &mut Rng) -> Image {
     let mut layer = Layer::new();
     for directory in 0..1000 {
         layer = layer.directory(&format!("d{directory}"), 0o755);
         for file in 0..100 {
-            layer = layer.file(&format!("d{directory}/f{file}"), 0o644, &random.bytes(120));
+            layer = layer.file(&format!("d{directory}/f{file}"), 0o644, &bytes(random, 120));
         }
     }
     Image::new(vec![layer.build(Compression::Gzip)])
@@ -82,7 +69,7 @@ struct Work {
 /// Measures all of it. `programs` is where containerd is, if somewhere but in `PATH`.
 pub async fn measure(programs: Option<&Path>) {
     let registry = Registry::start(Scheme::Http);
-    let random = &mut Random(0x2545_f491_4f6c_dd1d);
+    let random = &mut Rng::with_seed(0x2545_f491_4f6c_dd1d);
     let setup = Setup::new().registry(&registry).network(Network::None);
     let daemon = setup.state_in_memory().start().await;
     let containerd = Containerd::start(&daemon, programs, &registry).await;
@@ -222,7 +209,7 @@ async fn again(daemon: &Daemon, reference: &str) {
 }
 
 /// Eight images at once, beside one after the other.
-async fn at_once(daemon: &Daemon, registry: &Registry, random: &mut Random) {
+async fn at_once(daemon: &Daemon, registry: &Registry, random: &mut Rng) {
     let mut references = Vec::new();
     for i in 0..8 {
         let name = format!("bench/one-{i}:1");

@@ -5,24 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use fastrand::Rng;
+
 /// Changes of all inputs of a target together, where `ISOPOD_CHANGES` does not say another number.
 const CHANGES: usize = 3_000;
-
-/// Numbers without a pattern (Marsaglia's xorshift).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() % most.max(1) as u64).unwrap()
-    }
-}
 
 /// What programs trip over.
 const WORDS: [&[u8]; 14] = [
@@ -42,37 +28,37 @@ const WORDS: [&[u8]; 14] = [
     b"\x80\0\0\0\0\0\0\0",
 ];
 
-fn change(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
+fn change(input: &[u8], other: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut bytes = input.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        match random.below(7) {
+    for _ in 0..=random.usize(..4) {
+        let at = random.usize(..bytes.len() + 1);
+        match random.usize(..7) {
             0 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << random.below(8);
+                    *byte ^= 1 << random.usize(..8);
                 }
             }
             1 => bytes.truncate(at),
             2 => {
-                let word = WORDS[random.below(WORDS.len())];
+                let word = WORDS[random.usize(..WORDS.len())];
                 bytes.splice(at..at, word.iter().copied());
             }
             3 => {
-                let word = WORDS[random.below(WORDS.len())];
+                let word = WORDS[random.usize(..WORDS.len())];
                 let end = (at + word.len()).min(bytes.len());
                 bytes.splice(at..end, word.iter().copied());
             }
             4 => {
-                let end = (at + random.below(64)).min(bytes.len());
+                let end = (at + random.usize(..64)).min(bytes.len());
                 bytes.drain(at..end);
             }
             5 => {
-                let end = (at + random.below(512)).min(bytes.len());
+                let end = (at + random.usize(..512)).min(bytes.len());
                 let again = bytes[at..end].to_vec();
                 bytes.splice(at..at, again);
             }
             _ => {
-                let from = random.below(other.len() + 1);
+                let from = random.usize(..other.len() + 1);
                 bytes.truncate(at);
                 bytes.extend_from_slice(&other[from..]);
             }
@@ -99,13 +85,13 @@ fn run(target: &str) {
     let inputs: Vec<_> = names.iter().map(|n| std::fs::read(directory.join(n)).unwrap()).collect();
     let asked = std::env::var("ISOPOD_CHANGES").ok().and_then(|text| text.parse().ok());
     let changes = asked.unwrap_or(CHANGES);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Rng::with_seed(0x9e37_79b9_7f4a_7c15);
     for (name, input) in names.iter().zip(&inputs) {
         // Printed where it fails.
         println!("{target}/{name}");
         feed(input);
         for _ in 0..changes / inputs.len() {
-            let other = &inputs[random.below(inputs.len())];
+            let other = &inputs[random.usize(..inputs.len())];
             feed(&change(input, other, &mut random));
         }
     }

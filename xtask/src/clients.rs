@@ -18,8 +18,8 @@ fn place() -> PathBuf {
 /// Installs the very versions of the lock, if they are not there yet.
 ///
 /// # Errors
-/// Why they cannot be had: no Node.js of Debian's, or no registry of npm's. Their tests say then that they were
-/// not run, and so does whoever calls this.
+/// Why they cannot be had: no Node.js of Debian's, or no registry of npm's. Their tests are left out
+/// then by whoever calls this, and it says so.
 pub fn fetch() -> Outcome {
     let from = top().join("integration/clients");
     let place = place();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use fastrand::Rng;
 use testkit::{Blob, Daemon, Registry};
 
-use super::{MIB, Random, fresh, pull};
+use super::{MIB, fresh, pull};
 use crate::samples::{Samples, line};
 
 /// 2 GiB on the wire.
@@ -18,7 +19,7 @@ const PROMISED: u64 = 60_000;
 const EVERY: Duration = Duration::from_millis(20);
 const NAME: &str = "bench/huge";
 
-pub async fn measure(daemon: &Daemon, registry: &Registry, random: &mut Random) {
+pub async fn measure(daemon: &Daemon, registry: &Registry, random: &mut Rng) {
     let reference = push(registry, random);
     // What is freed late goes back first.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -69,9 +70,9 @@ impl Memory {
 }
 
 /// Puts the image into the registry's own store, piece by piece: nothing of it is whole in memory.
-fn push(registry: &Registry, random: &mut Random) -> String {
+fn push(registry: &Registry, random: &mut Rng) -> String {
     // A file is the same mebibyte over and over, compressed once: members of gzip may follow each other.
-    let noise: Vec<u8> = (0..MIB / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(MIB).collect();
     let mut layers = Vec::new();
     for number in 0..LAYERS {
         let name = format!("data-{number}");

@@ -112,11 +112,11 @@ impl ExternalContainer {
         places.extend(trees.iter().map(|tree| tree.place.clone()));
         launcher::place_host_trees(pod.host_mounts.as_fd(), &trees)
             .map_err(step_failed(launcher::Phase::Mounts))
+            .and_then(|()| self.rewrite(spec))
             .and_then(|()| {
                 launcher::mount_rootfs_at(rootfs, &self.bundle.join("rootfs"))
                     .map_err(step_failed(launcher::Phase::Root))
             })
-            .and_then(|()| self.rewrite(spec))
             .inspect_err(|_| volumes::unmount(places))
     }
 

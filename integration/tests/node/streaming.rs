@@ -329,7 +329,7 @@ async fn through(forwarder: &Forwarder, port: u16, sent: &[u8]) -> std::io::Resu
 }
 
 /// Sends back what comes, until the other side has ended.
-async fn echo(address: &str) -> u16 {
+pub(crate) async fn echo(address: &str) -> u16 {
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! Streams by clients that are not ours: npm's `ws` and `spdy-transport`, driven by `integration/clients`.
 //!
-//! `cargo xtask setup` puts their packages into the target directory. Where that could not be done, these tests say
-//! so and pass, and `cargo xtask test` says it once more at its end.
+//! `cargo xtask setup` puts their packages into the target directory. Where that cannot be done, `cargo xtask test`
+//! leaves these tests out, and says so and why.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,25 +9,22 @@ use std::time::Duration;
 
 use cri_api::v1::{ExecRequest, PortForwardRequest};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::around::{WithPod, text, with_pod};
+use crate::streaming::echo;
 
 const SOON: Duration = Duration::from_secs(60);
 /// More than any buffer on the way holds, and no multiple of one.
 const MUCH: usize = 3_000_001;
 
-/// The packages, if they were installed.
-fn packages() -> Option<PathBuf> {
+/// The packages.
+fn packages() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let found = program.ancestors().map(|above| above.join("streaming-clients"));
     let found = found.into_iter().find(|place| place.join("installed.json").exists());
-    if found.is_none() {
-        eprintln!("skipped: no streaming-clients in the target directory; see `cargo xtask setup`");
-    }
-    found.map(|place| place.join("node_modules"))
+    let found = found.expect("streaming-clients in the target directory, by `cargo xtask setup`");
+    found.join("node_modules")
 }
 
 /// What a client saw, as it tells it.
@@ -61,7 +58,7 @@ fn code(status: &Value) -> &str {
 
 #[tokio::test]
 async fn ws_of_npm_reads_writes_closes_its_input_and_is_told_the_code() {
-    let Some(packages) = packages() else { return };
+    let packages = packages();
     let with = with_pod().await;
     let id = sleeping(&with).await;
     for length in [5, MUCH] {
@@ -90,7 +87,7 @@ async fn ws_of_npm_reads_writes_closes_its_input_and_is_told_the_code() {
 
 #[tokio::test]
 async fn ws_of_npm_resizes_a_terminal() {
-    let Some(packages) = packages() else { return };
+    let packages = packages();
     let with = with_pod().await;
     let id = sleeping(&with).await;
     let looks = "until busybox stty -a | grep -q 'rows 42; columns 102'; do sleep 0.02; done";
@@ -106,7 +103,7 @@ async fn ws_of_npm_resizes_a_terminal() {
 
 #[tokio::test]
 async fn spdy_transport_of_npm_runs_a_command() {
-    let Some(packages) = packages() else { return };
+    let packages = packages();
     let with = with_pod().await;
     let id = sleeping(&with).await;
     let url = exec_url(&with, &id, "cat; echo err >&2; exit 3", false).await;
@@ -130,27 +127,11 @@ async fn spdy_transport_of_npm_runs_a_command() {
     assert_eq!(seen["stdout"], "seen\r\n", "{seen}");
 }
 
-/// Sends back what comes on each connection, and ends its half as the other side does.
-async fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = socket.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-                let _ = write.shutdown().await;
-            });
-        }
-    });
-    port
-}
-
 #[tokio::test]
 async fn spdy_transport_of_npm_forwards_ports() {
-    let Some(packages) = packages() else { return };
+    let packages = packages();
     let with = with_pod().await;
-    let port = echo().await;
+    let port = echo("127.0.0.1").await;
     let request = PortForwardRequest { pod_sandbox_id: with.pod_id.clone(), port: vec![] };
     let answer = with.daemon().runtime().port_forward(request).await.unwrap().into_inner();
     let plan = json!({ "ports": [port, 1, port], "input": MUCH });

@@ -18,7 +18,7 @@ const HOST_PACKAGES: [&str; 5] =
 /// What is in the guest.
 const GUEST_PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,iproute2,nftables,iptables,\
      conntrack,procps,util-linux,mount,e2fsprogs,xfsprogs,attr,apparmor,libseccomp2,openssl,ca-certificates,\
-     busybox-static,docker-registry,containernetworking-plugins,runc,crun,containerd";
+     busybox-static,docker-registry,skopeo,containernetworking-plugins,runc,crun,containerd";
 /// Units that a guest of a few minutes has no use for, and that cost it seconds.
 const MASKED: [&str; 11] = [
     "apparmor.service",

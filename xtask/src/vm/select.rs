@@ -29,13 +29,17 @@ const SUBSET: [&str; 15] = [
     "node::logs::",
 ];
 
+/// Tests of other people's programs, which see nothing of what the guest is for and are not in it.
+const ELSEWHERE: [&str; 3] =
+    ["node::oci_podman::", "node::streaming_node::", "node::streaming_tmux::"];
+
 /// What of it all is wanted.
 #[derive(Debug, Default)]
 pub enum Choice {
     /// What is run each time.
     #[default]
     Subset,
-    /// All.
+    /// All but those of programs that the guest has not.
     All,
     /// Those with one of these texts in `PROGRAM::NAME`.
     Named(Vec<String>),
@@ -76,12 +80,12 @@ pub fn choose(executables: &[PathBuf], choice: &Choice) -> Result<Vec<Test>, Str
         let ignored = ignored.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
         let ignored = ignored.map_err(|e| format!("cannot run {}: {e}", program.display()))?;
         for test in names(&listed) {
+            let full = format!("{name}::{test}");
+            let begins = |all: &[&str]| all.iter().any(|beginning| full.starts_with(beginning));
             let is_wanted = match choice {
-                Choice::All => true,
-                Choice::Subset => SUBSET.iter().any(|s| format!("{name}::{test}").starts_with(s)),
-                Choice::Named(texts) => {
-                    texts.iter().any(|text| format!("{name}::{test}").contains(text.as_str()))
-                }
+                Choice::All => !begins(&ELSEWHERE),
+                Choice::Subset => begins(&SUBSET),
+                Choice::Named(texts) => texts.iter().any(|text| full.contains(text.as_str())),
             };
             // What is ignored elsewhere is for the guest; other ignored ones are part of other tests.
             let is_part = !test.starts_with("guest::") && names(&ignored).any(|i| i == test);
