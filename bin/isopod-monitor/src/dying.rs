@@ -39,21 +39,20 @@ impl Dying {
     pub fn kill(&mut self, cgroup: Option<&Cgroup>, then: Then) {
         let Some(cgroup) = cgroup else { return };
         let now = Instant::now();
-        let mut doomed = Doomed {
-            cgroup: cgroup.clone(),
-            then,
-            until: now + PATIENCE,
-            next: now + FIRST_PAUSE,
-            pause: FIRST_PAUSE,
+        let known = self.0.iter().position(|d| d.cgroup.path() == cgroup.path());
+        let mut doomed = match known.map(|at| self.0.swap_remove(at)) {
+            Some(known) if then == Then::Remove => Doomed { then, ..known },
+            Some(known) => known,
+            None => Doomed {
+                cgroup: cgroup.clone(),
+                then,
+                until: now + PATIENCE,
+                next: now + FIRST_PAUSE,
+                pause: FIRST_PAUSE,
+            },
         };
-        if doomed.is_over(now) {
-            return;
-        }
-        let known = self.0.iter_mut().find(|d| d.cgroup.path() == cgroup.path());
-        match known {
-            Some(known) if then == Then::Remove => known.then = then,
-            Some(_) => {}
-            None => self.0.push(doomed),
+        if !doomed.is_over(now) {
+            self.0.push(doomed);
         }
     }
 

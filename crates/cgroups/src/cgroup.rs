@@ -122,7 +122,7 @@ impl Cgroup {
         for dir in &mut dirs {
             dir.own = false;
         }
-        let at = self.killing_dir().ok_or(CgroupError::NoHierarchy)?;
+        let at = self.best_dir(|_| true).ok_or(CgroupError::NoHierarchy)?;
         let dir = &mut dirs[at];
         dir.path.push(name);
         dir.own = true;
@@ -372,16 +372,24 @@ impl Cgroup {
         Some(&dir.path)
     }
 
-    /// Which of the directories is used to find and kill processes: of those that are there, for what another runtime
-    /// has made need not be in every hierarchy.
+    /// Which of its own directories is used to find and kill processes. Where it has one that is gone, those of
+    /// the cgroup that it was a child of are not asked in its place.
     pub(crate) fn killing_dir(&self) -> Option<usize> {
+        self.best_dir(|dir| dir.own)
+    }
+
+    /// The one that is best to find and kill processes in, of those that are there: what another runtime has made
+    /// need not be in every hierarchy.
+    fn best_dir(&self, may_be: impl Fn(&Dir) -> bool) -> Option<usize> {
         let freezer = |dir: &Dir| match &dir.kind {
             Kind::Legacy(controllers) => controllers.contains(&Controller::Freezer),
             Kind::Unified => false,
         };
-        let unified = self.dirs.iter().position(|dir| dir.kind == Kind::Unified);
-        let frozen = self.dirs.iter().position(freezer);
-        let first = if self.dirs.is_empty() { None } else { Some(0) };
+        let position =
+            |is: &dyn Fn(&Dir) -> bool| self.dirs.iter().position(|dir| may_be(dir) && is(dir));
+        let unified = position(&|dir| dir.kind == Kind::Unified);
+        let frozen = position(&freezer);
+        let first = position(&|_| true);
         let best = [unified, frozen, first].into_iter().flatten();
         let is_there = |at: &usize| self.dirs[*at].path.is_dir();
         best.clone().find(is_there).or_else(|| best.clone().next())
@@ -439,5 +447,36 @@ pub(crate) mod testing {
     /// A cgroup of v2.
     pub(crate) fn unified(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
         fake(Kind::Unified, files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_gone_has_not_the_processes_of_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str, kind| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("cgroup.procs"), "7\n").unwrap();
+            Dir { path, kind, own: true }
+        };
+        let dirs = vec![
+            place("unified", Kind::Unified),
+            place("freezer", Kind::Legacy(vec![Controller::Freezer])),
+        ];
+        let path = CgroupPath::parse("/c").unwrap();
+        let cgroup = Cgroup { path, dirs, unit: None };
+        let child = cgroup.child("exec-1").unwrap();
+        let own = dir.path().join("unified/exec-1");
+        std::fs::write(own.join("cgroup.procs"), "8\n").unwrap();
+        let of = |pid| vec![Pid::from_raw(pid).unwrap()];
+        assert_eq!(child.procs().unwrap(), of(8));
+        std::fs::remove_dir_all(&own).unwrap();
+        assert_eq!(child.procs().unwrap(), []);
+        std::fs::remove_dir_all(dir.path().join("unified")).unwrap();
+        assert_eq!(cgroup.procs().unwrap(), of(7), "it is killed by the hierarchy that it is in");
     }
 }

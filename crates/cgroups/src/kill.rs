@@ -21,9 +21,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub(crate) fn kill_all(cgroup: &Cgroup) -> Result<(), CgroupError> {
     let Some(at) = cgroup.killing_dir() else { return Ok(()) };
     let dir = &cgroup.dirs[at];
-    if !dir.own {
-        return Ok(());
-    }
     let killed = match dir.kind {
         Kind::Unified => match write(&dir.path.join("cgroup.kill"), "1") {
             // Linux before 5.14 has no such file, and the cgroup may be gone: both end without one below.

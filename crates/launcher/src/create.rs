@@ -223,6 +223,7 @@ pub(crate) fn launch(
     };
     let doors = Cell::new(doors);
     let flags = CloneFlags { namespaces: order.namespaces, cgroup };
+    let what = if cgroup.is_some() { "make the process in its cgroup" } else { "make the process" };
     let child = clone_child(proof, flags, |in_child| match ends.take() {
         Some((_ours, control)) => {
             let doors = doors.take();
@@ -235,7 +236,7 @@ pub(crate) fn launch(
         }
         None => sys::exit_now(1),
     });
-    let child = child.map_err(failed("make the process"))?;
+    let child = child.map_err(failed(what))?;
     let (Some((control, _childs)), hand_over) = (ends.take(), note.take()) else {
         return Err(Failure::new("make the process", "its socket is gone").during(Phase::Clone));
     };

@@ -173,6 +173,10 @@ impl Site<'_> {
         data: &[(String, Option<String>)],
         copies_up: bool,
     ) -> Result<(), Failure> {
+        let is_dev = kind == "tmpfs" && mount.destination == Path::new("/dev");
+        // What is filled here can be read-only only after that.
+        let later = (copies_up || is_dev) && mount.attributes.set & MountAttr::READ_ONLY != 0;
+        let at_first = if later { writable(mount.attributes) } else { mount.attributes };
         let fs = match &self.proc {
             Some(proc) if kind == "proc" => {
                 if let Some((name, _)) = data.first() {
@@ -185,13 +189,9 @@ impl Site<'_> {
                     .map_err(Failure::at("set the mount's flags"))?;
                 copy
             }
-            Some(_) | None => {
-                new_filesystem(kind, source, &self.data(kind, data)?, mount.attributes)?
-            }
+            Some(_) | None => new_filesystem(kind, source, &self.data(kind, data)?, at_first)?,
         };
-        change(fs.as_fd(), mount.recursive, true)
-            .map_err(Failure::at("set the flags of the mounts below"))?;
-        if kind == "tmpfs" && mount.destination == Path::new("/dev") {
+        if is_dev {
             // Filled before it has a place, so that nothing in the image can be in the way.
             dev::populate(fs.as_fd(), &self.plan.devices, self.users)?;
         }
@@ -199,6 +199,12 @@ impl Site<'_> {
         if copies_up {
             copy_up(place.as_fd(), fs.as_fd(), data.iter().any(|(name, _)| name == "mode"))?;
         }
+        if later {
+            change(fs.as_fd(), mount.attributes, false)
+                .map_err(Failure::at("set the mount's flags"))?;
+        }
+        change(fs.as_fd(), mount.recursive, true)
+            .map_err(Failure::at("set the flags of the mounts below"))?;
         attach(fs.as_fd(), place.as_fd()).map_err(Failure::at("attach it"))
     }
 
@@ -269,15 +275,18 @@ fn links_at(destination: &Path) -> Links {
     }
 }
 
+/// The same, but for being read-only.
+fn writable(attributes: Attributes) -> Attributes {
+    Attributes { set: attributes.set & !MountAttr::READ_ONLY, ..attributes }
+}
+
 fn legacy(
     place: BorrowedFd<'_>,
     mount: &MountPlan,
     hierarchies: &[LegacyView],
 ) -> Result<(), Failure> {
     let mode = [("mode".to_owned(), Some("755".to_owned()))];
-    let writable =
-        Attributes { set: mount.attributes.set & !MountAttr::READ_ONLY, ..mount.attributes };
-    let top = new_filesystem("tmpfs", "cgroup", &mode, writable)?;
+    let top = new_filesystem("tmpfs", "cgroup", &mode, writable(mount.attributes))?;
     for hierarchy in hierarchies {
         dev::make_dir(top.as_fd(), &hierarchy.directory)?;
         for link in &hierarchy.links {

@@ -12,15 +12,15 @@ use serde_json::Value;
 use crate::cni::Cni;
 use crate::error::NetworkError;
 use crate::networks::{Inner, blocking};
-use crate::ports;
+use crate::ports::{self, Place};
 use crate::record::{Joined, SandboxRecord};
 
-/// A port of the host: transport, number, and the address where it is not on all.
+/// A port of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
     protocol: String,
     port: u64,
-    address: Option<IpAddr>,
+    place: Place,
 }
 
 impl Claim {
@@ -28,7 +28,7 @@ impl Claim {
         Self {
             protocol: port.protocol.name().to_owned(),
             port: port.host_port.into(),
-            address: port.host_ip,
+            place: Place::of(port.host_ip),
         }
     }
 
@@ -38,14 +38,14 @@ impl Claim {
         Some(Self {
             protocol: value.get("protocol")?.as_str()?.to_owned(),
             port: value.get("hostPort")?.as_u64()?,
-            address: address.and_then(|text| text.parse().ok()),
+            place: Place::of(address.and_then(|text| text.parse::<IpAddr>().ok())),
         })
     }
 
     /// Whether no two sandboxes can have both.
     fn meets(&self, other: &Self) -> bool {
-        let apart = matches!((self.address, other.address), (Some(a), Some(b)) if a != b);
-        self.protocol == other.protocol && self.port == other.port && !apart
+        let same = self.protocol == other.protocol && self.port == other.port;
+        same && self.place.meets(other.place)
     }
 }
 
@@ -112,18 +112,24 @@ mod tests {
         let claim = |protocol: &str, port, address: Option<&str>| Claim {
             protocol: protocol.to_owned(),
             port,
-            address: address.map(|text| text.parse().unwrap()),
+            place: Place::of(address.map(|text| text.parse().unwrap())),
         };
         let here = claim("tcp", 80, Some("192.0.2.1"));
         for (other, meets) in [
             (claim("tcp", 80, None), true),
             (claim("tcp", 80, Some("192.0.2.1")), true),
             (claim("tcp", 80, Some("192.0.2.2")), false),
+            (claim("tcp", 80, Some("0.0.0.0")), true),
+            (claim("tcp", 80, Some("::")), true),
+            (claim("tcp", 80, Some("2001:db8::1")), false),
             (claim("tcp", 81, None), false),
             (claim("udp", 80, None), false),
         ] {
             assert_eq!((here.meets(&other), other.meets(&here)), (meets, meets), "{other:?}");
         }
+        let there = claim("tcp", 80, Some("2001:db8::1"));
+        assert!(!there.meets(&claim("tcp", 80, Some("0.0.0.0"))));
+        assert!(there.meets(&claim("tcp", 80, Some("::"))));
         let value = serde_json::json!({"hostPort": 80, "containerPort": 8080, "protocol": "tcp",
             "hostIP": "192.0.2.1"});
         assert_eq!(Claim::recorded(&value), Some(here));

@@ -101,7 +101,7 @@ impl Inner {
         let _adding = self.adding.read().await;
         let joined = plan.iter().cloned().map(Joined::Cni).collect();
         let draft = SandboxRecord { joined, ..record.clone() };
-        if !attachment.port_mappings.is_empty() && plan.iter().any(Cni::maps_ports) {
+        if !attachment.port_mappings.is_empty() {
             self.claim(&draft, &attachment.port_mappings).await?;
         } else {
             self.put(&draft).await?;
@@ -289,11 +289,15 @@ async fn add_chain(
     let subject = Subject::of(&attachment.sandbox, &attachment.netns);
     let mut previous: Option<Value> = None;
     for place in 0.. {
-        let Some(result) = cni.add(subject, cached, place, previous.as_ref()).await? else { break };
-        notes.write(Some(result.clone()), None).await?;
-        previous = Some(result);
+        let Some(added) = cni.add(subject, cached, place, previous.as_ref()).await? else { break };
+        let (partial, result) = match added.is_last {
+            true => (None, Some(added.result.clone())),
+            false => (Some(added.result.clone()), None),
+        };
+        notes.write(partial, result).await?;
+        previous = Some(added.result);
     }
-    notes.write(None, previous).await
+    Ok(())
 }
 
 /// What the results of all networks say together.

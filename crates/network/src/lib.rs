@@ -18,6 +18,7 @@ mod error;
 mod golden;
 mod join;
 mod limits;
+mod listeners;
 mod locks;
 mod netlink;
 mod netns;

@@ -9,10 +9,9 @@ use std::io;
 use std::net::IpAddr;
 
 use model::{PortMapping, Protocol, SandboxId};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
 use crate::error::NetworkError;
+use crate::listeners;
 use crate::netlink::nft::{self, Chain, Element, Expression as E, Key, Map, Register, Verdict};
 use crate::netlink::{AF_INET, AF_INET6, Message, Socket, forget_udp};
 
@@ -174,6 +173,39 @@ fn port_word(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
+/// On which of the host's addresses a port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On all: so says `::`, and nothing at all.
+    Everywhere,
+    /// On all of IPv4: `0.0.0.0`.
+    EverywhereV4,
+    /// On this one.
+    At(IpAddr),
+}
+
+impl Place {
+    /// What a mapping's address means.
+    pub(crate) fn of(host_ip: Option<IpAddr>) -> Self {
+        match host_ip {
+            Some(IpAddr::V4(v4)) if v4.is_unspecified() => Self::EverywhereV4,
+            Some(ip) if !ip.is_unspecified() => Self::At(ip),
+            Some(_) | None => Self::Everywhere,
+        }
+    }
+
+    /// Whether some address is of both.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::At(a), Self::At(b)) => a == b,
+            (Self::At(at), Self::EverywhereV4) | (Self::EverywhereV4, Self::At(at)) => at.is_ipv4(),
+            (Self::Everywhere | Self::EverywhereV4, Self::Everywhere | Self::EverywhereV4)
+            | (Self::Everywhere, Self::At(_))
+            | (Self::At(_), Self::Everywhere) => true,
+        }
+    }
+}
+
 /// The elements that lead these ports to these addresses: the first one of each family.
 fn elements(
     owner: &SandboxId,
@@ -187,12 +219,12 @@ fn elements(
         let Some(ip) = ips.iter().find(|ip| ip.is_ipv4() == v4) else { continue };
         let mut some = false;
         for port in ports {
-            let host = port.host_ip.filter(|host| !host.is_unspecified());
-            let family = host.or(port.host_ip.filter(IpAddr::is_ipv4));
-            // 0.0.0.0 is all addresses of IPv4, :: and nothing at all are all addresses.
-            if family.is_some_and(|host| host.is_ipv4() != v4) {
-                continue;
-            }
+            let host = match Place::of(port.host_ip) {
+                Place::Everywhere => None,
+                Place::EverywhereV4 if v4 => None,
+                Place::At(host) if host.is_ipv4() == v4 => Some(host),
+                Place::EverywhereV4 | Place::At(_) => continue,
+            };
             let mut key = host.map(octets).unwrap_or_default();
             key.extend([protocol_number(port.protocol), 0, 0, 0]);
             key.extend(port_word(port.host_port));
@@ -357,54 +389,15 @@ pub(crate) fn owners(socket: &mut Socket, table: &str) -> io::Result<Vec<String>
 /// An error where a process of this machine listens on one of the ports.
 pub(crate) fn nobody_listens(owner: &SandboxId, ports: &[PortMapping]) -> Result<(), NetworkError> {
     for port in ports {
-        if let Some(holder) = listener(port).map_err(|e| kernel("test", owner, e))? {
+        if listeners::listens(port).map_err(|e| kernel("test", owner, e))? {
             return Err(NetworkError::PortTaken {
                 port: port.host_port,
                 protocol: port.protocol,
-                holder,
+                holder: "a process of this machine".into(),
             });
         }
     }
     Ok(())
-}
-
-/// Whether a process of this machine already listens there: our rules would take its connections away.
-fn listener(port: &PortMapping) -> io::Result<Option<String>> {
-    let any4 = IpAddr::from([0; 4]);
-    let any6 = IpAddr::from([0; 16]);
-    let addresses = port.host_ip.map_or_else(|| vec![any4, any6], |ip| vec![ip]);
-    let (kind, protocol) = match port.protocol {
-        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
-        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
-        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
-    };
-    for address in addresses {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let test = || -> rustix::io::Result<()> {
-            let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
-            if address.is_ipv6() {
-                sockopt::set_ipv6_v6only(&socket, true)?;
-            }
-            if port.protocol != Protocol::Udp {
-                // Connections that have ended do not count.
-                sockopt::set_socket_reuseaddr(&socket, true)?;
-            }
-            bind(&socket, &std::net::SocketAddr::new(address, port.host_port))
-        };
-        match test() {
-            Err(Errno::ADDRINUSE) => return Ok(Some("a process of this machine".into())),
-            // No such protocol or family here, so nobody listens; or an address that is not here yet.
-            Ok(())
-            | Err(
-                Errno::AFNOSUPPORT
-                | Errno::PROTONOSUPPORT
-                | Errno::SOCKTNOSUPPORT
-                | Errno::ADDRNOTAVAIL,
-            ) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The daemon, or a monitor, dies at each named point of each operation, or the point's write fails; and
-//! the same call succeeds afterwards, with nothing lost, left or there twice.
+//! the same call succeeds afterwards, with nothing lost, left or there twice, on networks neither.
 //!
 //! Which points there are is found out by tracing each call once. Here each is tried where it is reached
 //! first; `cargo xtask faults` tries every one of every call, each time that it is reached, in each way.
@@ -29,6 +29,8 @@ const LIFE: &[Call] = &[
 const STOPPED: &[Call] = &[Call::Run, Call::Create, Call::Start, Call::StopPod, Call::RemovePod];
 /// One that is removed as it runs.
 const REMOVED: &[Call] = &[Call::Run, Call::Create, Call::Start, Call::RemovePod];
+/// One that has a network and no container.
+const NETWORK: &[Call] = &[Call::Run, Call::StopPod, Call::RemovePod];
 /// An image that comes and goes.
 const IMAGE: &[Call] = &[Call::RemoveImage, Call::Pull];
 
@@ -153,6 +155,27 @@ async fn survive_all(kubelet: &mut Kubelet, places: &[Place], fault: Fault) {
 
 async fn new_kubelet() -> Kubelet {
     Kubelet::new(around(|setup| setup.network(Network::Bridge)).await).await
+}
+
+/// Of the pod's network, and not of the rest of it.
+fn is_of_networks(point: &str) -> bool {
+    let of = ["network.", "cni.", "netns.", "step.netns", "step.network", "undo.detach"];
+    of.iter().any(|start| point.starts_with(start)) || point.contains("netns")
+}
+
+#[tokio::test]
+async fn a_daemon_killed_at_any_point_of_a_network_of_plugins_leaves_no_address_link_or_rule() {
+    let around = around(|setup| setup.cni(crate::network::CONFLIST)).await;
+    let mut kubelet = Kubelet::new(around).await;
+    let networks = |_, point: &str| is_of_networks(point);
+    let places = places(&mut kubelet, &[NETWORK], networks).await;
+    for needed in ["cni.ADD.bridge.after", "cni.ADD.portmap.before", "cni.DEL.firewall.after"] {
+        assert!(places.iter().any(|p| p.point == needed), "{needed} is gone: {places:#?}");
+    }
+    survive_all(&mut kubelet, &places, Fault::Kill).await;
+    if everything() {
+        survive_all(&mut kubelet, &places, Fault::NoSpace).await;
+    }
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use cri_api::v1::{
     ContainerConfig, ContainerState, ExecSyncRequest, ImageSpec, ImageStatusRequest,
-    ListContainersRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxState,
+    ListContainersRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxState, PortMapping,
     RemoveContainerRequest, RemoveImageRequest, RemovePodSandboxRequest, StopPodSandboxRequest,
 };
 use tonic::Status;
 
 use crate::around::Around;
+use crate::network_left::inventory;
 
 /// How long what was given back in vain may take to be gone: it is tried again after a second, then two.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
@@ -51,6 +52,13 @@ pub struct Kubelet {
     pub container_id: String,
     truth: Truth,
     files: BTreeSet<String>,
+    /// What there is of networks on this machine.
+    network: Vec<String>,
+}
+
+/// A port of the host that leads into each pod.
+fn port() -> PortMapping {
+    PortMapping { container_port: 80, host_port: 18_090, ..PortMapping::default() }
 }
 
 impl Kubelet {
@@ -59,7 +67,8 @@ impl Kubelet {
         let script =
             format!("trap 'exit {ASKED}' TERM; echo ready; while :; do sleep 1000 & wait $!; done");
         let container = testkit::container("main", &around.image, &["sh", "-c", &script]);
-        let pod = testkit::pod(&around.daemon, "pod");
+        let mut pod = testkit::pod(&around.daemon, "pod");
+        pod.port_mappings.push(port());
         let mut kubelet = Self {
             around,
             pod,
@@ -68,6 +77,7 @@ impl Kubelet {
             container_id: String::new(),
             truth: Truth::default(),
             files: BTreeSet::new(),
+            network: Vec::new(),
         };
         for call in [Call::Run, Call::Create, Call::Start, Call::StopPod, Call::RemovePod] {
             kubelet.must(call).await;
@@ -79,17 +89,20 @@ impl Kubelet {
         })
         .await;
         kubelet.files = files;
+        kubelet.network = inventory(&kubelet.around.daemon);
         kubelet
     }
 
     /// What is there now is not looked at any more.
     pub fn remember_files(&mut self) {
         self.files = self.list();
+        self.network = inventory(&self.around.daemon);
     }
 
     /// Goes on with another pod.
     pub fn next_pod(&mut self, name: &str) {
         self.pod = testkit::pod(&self.around.daemon, name);
+        self.pod.port_mappings.push(port());
         self.pod_id.clear();
         self.container_id.clear();
         self.truth = Truth::default();
@@ -191,14 +204,19 @@ impl Kubelet {
         assert_eq!(image.is_none(), self.truth.no_image);
     }
 
-    /// No file of a pod is left, once what could not be given back at once has been.
+    /// No file of a pod is left, and no link, rule or address, once what could not be given back at once has been.
     pub async fn nothing_is_left(&self, after: &str) {
         let mut new = Vec::new();
         let gone = async {
             loop {
                 new = self.list().difference(&self.files).cloned().collect();
                 if new.is_empty() {
-                    return;
+                    // Asked last: it costs some programs.
+                    new = inventory(&self.around.daemon);
+                    if new == self.network {
+                        return;
+                    }
+                    new.push(format!("and before: {:?}", self.network));
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -54,6 +54,8 @@ mod network;
 #[cfg(test)]
 mod network_at_once;
 #[cfg(test)]
+mod network_left;
+#[cfg(test)]
 mod network_upkeep;
 #[cfg(test)]
 mod oci;

@@ -170,3 +170,17 @@ pub fn wait(pidfd: &OwnedFd) -> i32 {
     assert_eq!(rustix::event::poll(&mut poll, Some(&patience)).unwrap(), 1, "it does not end");
     sys::wait_exit(pidfd.as_fd()).unwrap().unwrap()
 }
+
+/// Waits until the process has this name: a shell becomes its last command, and busybox takes the name after that.
+pub fn wait_for_name(child: &sys::Child, name: &str) {
+    let comm = format!("/proc/{}/comm", child.pid.as_raw_nonzero());
+    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    for _ in 0..6000 {
+        if std::fs::read_to_string(&comm).unwrap().trim_end() == name {
+            return;
+        }
+        let mut poll = [rustix::event::PollFd::new(&child.pidfd, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut poll, Some(&pause)).unwrap(), 0, "it has ended");
+    }
+    panic!("the process is not called {name}");
+}

@@ -10,7 +10,7 @@ use launcher::{ChildStdio, Exec, Plan, Report, Seat, Tracers, exec};
 use sys::SingleThreaded;
 
 use crate::adversary::no_mkdir;
-use crate::bundle::{Bundle, wait};
+use crate::bundle::{Bundle, wait, wait_for_name};
 
 pub fn it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told(proof: &SingleThreaded) {
     let mut bundle = Bundle::new();
@@ -196,6 +196,7 @@ pub fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
     let (launched, _output, _) = bundle.ready(proof).unwrap();
     launched.control.start().unwrap();
     assert!(matches!(launched.control.report(), Report::Executed));
+    wait_for_name(&launched.child, "sleep");
     let plan = Plan::read(&bundle.spec).unwrap();
     let process = plan
         .process

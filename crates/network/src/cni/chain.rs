@@ -28,6 +28,15 @@ pub(crate) enum CheckAnswer {
     NotAsked(&'static str),
 }
 
+/// What a plugin of a chain has answered to ADD.
+#[derive(Debug, Clone)]
+pub(crate) struct Added {
+    /// Its result.
+    pub(crate) result: Value,
+    /// Whether this was the chain's last plugin, so that its result is the network's.
+    pub(crate) is_last: bool,
+}
+
 fn paths(dirs: &[std::path::PathBuf]) -> String {
     dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")
 }
@@ -99,7 +108,7 @@ impl Cni {
         cached: &Cached,
         place: usize,
         previous: Option<&Value>,
-    ) -> Result<Option<Value>, NetworkError> {
+    ) -> Result<Option<Added>, NetworkError> {
         let network = Network::from_value(cached.config.clone())?;
         let Some(plugin) = network.plugins.get(place) else { return Ok(None) };
         let env = self.env(Some((subject, cached)));
@@ -115,7 +124,7 @@ impl Cni {
             });
         };
         map.entry("cniVersion").or_insert_with(|| network.version.to_string().into());
-        Ok(Some(result))
+        Ok(Some(Added { result, is_last: place + 1 == network.plugins.len() }))
     }
 
     /// DEL: the plugins in reverse order, each told the result of ADD. Ends at the first that fails, because

@@ -79,7 +79,7 @@ async fn build(
     let reserved = Reserved::record(&pods.inner, config, undos)?;
     let prepared = reserved.prepare(phases, undos).await?;
     let running = prepared.start(phases, undos).await?;
-    running.ready(pods, phases).await
+    running.ready(pods, phases)
 }
 
 /// A sandbox whose intention is written down.
@@ -104,11 +104,10 @@ struct Prepared<'a> {
     netns: NetnsPlan,
 }
 
-/// One whose monitor runs and whose networks are joined.
+/// One whose monitor runs, whose networks are joined and whose files are written.
 struct Running<'a> {
     reserved: Reserved<'a>,
     started: Started,
-    network: PodNetwork,
 }
 
 impl<'a> Reserved<'a> {
@@ -150,40 +149,54 @@ impl<'a> Reserved<'a> {
         Ok(Self { inner, record })
     }
 
+    /// All at once: none of them needs another.
     async fn prepare(self, phases: &Phases, undos: &mut Undos) -> Result<Prepared<'a>, Failure> {
-        let deadlines = self.inner.config.deadlines;
-        let id = &self.record.id;
-        let directory = self.inner.pod_dir(id);
-        undos.push(Undo::RemoveDirectory(directory.clone()));
+        undos.push(Undo::RemoveDirectory(self.inner.pod_dir(&self.record.id)));
+        if self.record.network.netns().is_some() {
+            undos.push(Undo::RemoveNetns(self.record.id.clone()));
+        }
+        if self.record.cgroup.is_own {
+            undos.push(Undo::RemoveCgroup(self.record.cgroup.path.clone()));
+        }
+        // Each is waited for also when another fails: nothing may come to be after it was undone.
+        let (directories, cgroup, netns) = tokio::join!(
+            self.make_directories(phases),
+            self.make_cgroup(phases),
+            self.make_netns(phases),
+        );
+        directories?;
+        cgroup?;
+        Ok(Prepared { netns: netns?, reserved: self })
+    }
+
+    async fn make_directories(&self, phases: &Phases) -> Result<(), Failure> {
+        let directory = self.inner.pod_dir(&self.record.id);
         let logs = self.record.config.log_directory.clone();
         // The directory of logs may lie on any file system.
         let make = self.inner.may_hang.run(move || {
             files::make_pod_dir(&directory)?;
             logs.map_or(Ok(()), |logs| files::make_log_dir(&logs))
         });
-        step(phases, "directories", deadlines.host_path, make).await?;
-        let netns = if self.record.network.netns().is_none() {
-            NetnsPlan::Hosts
-        } else {
-            undos.push(Undo::RemoveNetns(id.clone()));
-            match self.record.config.namespaces.user {
-                UserNamespace::Pod { .. } => NetnsPlan::ByMonitor,
-                UserNamespace::Node => {
-                    let new = Box::pin(self.inner.services.networks.new_netns(id));
-                    NetnsPlan::Made(step(phases, "netns", deadlines.network, new).await?)
-                }
+        step(phases, "directories", self.inner.config.deadlines.host_path, make).await
+    }
+
+    async fn make_netns(&self, phases: &Phases) -> Result<NetnsPlan, Failure> {
+        if self.record.network.netns().is_none() {
+            return Ok(NetnsPlan::Hosts);
+        }
+        match self.record.config.namespaces.user {
+            UserNamespace::Pod { .. } => Ok(NetnsPlan::ByMonitor),
+            UserNamespace::Node => {
+                let new = Box::pin(self.inner.services.networks.new_netns(&self.record.id));
+                let deadline = self.inner.config.deadlines.network;
+                Ok(NetnsPlan::Made(step(phases, "netns", deadline, new).await?))
             }
-        };
-        self.make_cgroup(phases, undos).await?;
-        Ok(Prepared { reserved: self, netns })
+        }
     }
 
     /// The pod's own cgroup with its limits. One that the kubelet has made has the kubelet's.
-    async fn make_cgroup(&self, phases: &Phases, undos: &mut Undos) -> Result<(), Failure> {
+    async fn make_cgroup(&self, phases: &Phases) -> Result<(), Failure> {
         let cgroup = self.record.cgroup.clone();
-        if cgroup.is_own {
-            undos.push(Undo::RemoveCgroup(cgroup.path.clone()));
-        }
         let limits = specgen::resources(&self.record.resources, &self.inner.host)
             .map_err(|e| Failure::new("cgroup", e))?;
         let hierarchies = self.inner.hierarchies.clone();
@@ -203,7 +216,7 @@ impl<'a> Reserved<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Joins the networks and starts the monitor, both at once where neither needs the other.
+    /// Joins the networks, writes the files and starts the monitor, at once where none needs another.
     async fn start(self, phases: &Phases, undos: &mut Undos) -> Result<Running<'a>, Failure> {
         let Self { reserved, netns } = self;
         let Reserved { inner, record } = &reserved;
@@ -216,11 +229,16 @@ impl<'a> Prepared<'a> {
             directory: inner.pod_dir(&record.id),
             identity: None,
         });
-        let (started, network) = match netns {
+        let started = match netns {
             NetnsPlan::Hosts => {
-                let started = start_monitor(inner, record, None, phases).await?;
+                let (written, started) = tokio::join!(
+                    write_files(inner, record, &PodNetwork::Host, phases),
+                    start_monitor(inner, record, None, phases),
+                );
+                let started = started?;
                 undos.monitor_is(started.identity);
-                (started, PodNetwork::Host)
+                written?;
+                started
             }
             NetnsPlan::Made(netns) => {
                 // Both are waited for also when one fails: nothing may come to be after it was undone.
@@ -230,17 +248,18 @@ impl<'a> Prepared<'a> {
                 );
                 let started = started?;
                 undos.monitor_is(started.identity);
-                (started, network?)
+                network?;
+                started
             }
             NetnsPlan::ByMonitor => {
                 let mut started = start_monitor(inner, record, None, phases).await?;
                 undos.monitor_is(started.identity);
                 let netns = pin(inner, record, started.netns.take(), phases).await?;
-                let network = attach(inner, record, &netns, phases).await?;
-                (started, network)
+                attach(inner, record, &netns, phases).await?;
+                started
             }
         };
-        Ok(Running { reserved, started, network })
+        Ok(Running { reserved, started })
     }
 }
 
@@ -264,12 +283,13 @@ async fn pin(
     step(phases, "netns", inner.config.deadlines.network, pin).await
 }
 
+/// Joins the networks and writes the files that tell the pod's addresses.
 async fn attach(
     inner: &Inner,
     record: &SandboxRecord,
     netns: &Netns,
     phases: &Phases,
-) -> Result<PodNetwork, Failure> {
+) -> Result<(), Failure> {
     let attachment = attachment(record, netns);
     let attach = Box::pin(inner.services.networks.attach(&attachment));
     let attached = step(phases, "network", inner.config.deadlines.network, attach).await?;
@@ -278,7 +298,25 @@ async fn attach(
     let change = network.clone();
     inner.table.change_sandbox(&record.id, move |r| r.network = change);
     inner.table.save_sandbox(&record.id).map_err(|e| Failure::new("record", e))?;
-    Ok(network)
+    write_files(inner, record, &network, phases).await
+}
+
+/// Writes the files that the pod's containers share.
+async fn write_files(
+    inner: &Inner,
+    record: &SandboxRecord,
+    network: &PodNetwork,
+    phases: &Phases,
+) -> Result<(), Failure> {
+    let directory = inner.pod_dir(&record.id);
+    let config = Arc::clone(&record.config);
+    let name = setup::hostname(&config, &inner.host.hostname).to_owned();
+    let ips = match network {
+        PodNetwork::Attached { ips, .. } => ips.clone(),
+        PodNetwork::Host | PodNetwork::Intended { .. } | PodNetwork::Released => Vec::new(),
+    };
+    let write = move || files::write(&directory, &config, &name, &ips);
+    blocking_step(phases, "files", inner.config.deadlines.host_path, write).await
 }
 
 async fn start_monitor(
@@ -305,19 +343,10 @@ async fn start_monitor(
 }
 
 impl Running<'_> {
-    /// Writes the pod's files, takes the monitor's events and tells that the sandbox is ready.
-    async fn ready(self, pods: &Pods, phases: &Phases) -> Result<SandboxId, Failure> {
-        let Self { reserved: Reserved { inner, record }, started, network } = self;
-        let id = record.id.clone();
-        let directory = inner.pod_dir(&id);
-        let config = Arc::clone(&record.config);
-        let name = setup::hostname(&config, &inner.host.hostname).to_owned();
-        let ips = match &network {
-            PodNetwork::Attached { ips, .. } => ips.clone(),
-            PodNetwork::Host | PodNetwork::Intended { .. } | PodNetwork::Released => Vec::new(),
-        };
-        let write = move || files::write(&directory, &config, &name, &ips);
-        blocking_step(phases, "files", inner.config.deadlines.host_path, write).await?;
+    /// Takes the monitor's events and tells that the sandbox is ready.
+    fn ready(self, pods: &Pods, phases: &Phases) -> Result<SandboxId, Failure> {
+        let Self { reserved: Reserved { inner, record }, started } = self;
+        let id = record.id;
         let identity = started.identity;
         inner.table.change_sandbox(&id, |r| r.monitor = Some(identity));
         monitors::follow(pods, &id, started.monitor, started.events);
