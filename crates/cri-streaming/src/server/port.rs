@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::carry::Output;
+use super::carry::{Carry, Output};
 use crate::spdy;
 use crate::websocket::ChannelReader;
 use crate::wire::Source;
@@ -84,34 +84,49 @@ impl FromClient {
 }
 
 /// Connects both sides until both directions have ended, each as TCP ends them, or one is broken.
+///
+/// What goes to the client is never let go in the middle of a frame: others use the connection, too. So it ends by
+/// itself, and is told between two frames. What a port had said before it broke still goes to the client.
 pub(super) async fn connect(port: Port, from: FromClient, to: Output) -> io::Result<()> {
     let (source, mut write) = port.split();
-    let mut from = from;
-    let broken = CancellationToken::new();
+    let (is_refused, is_lost) = (CancellationToken::new(), CancellationToken::new());
+    // Both halves are let go as soon as this direction has ended: what the client still sends is passed over.
     let up = async {
-        let done = async {
+        let mut from = from;
+        let sent = async move {
             while from.hand_on(&mut *write).await? {}
             write.shutdown().await
         };
-        let done = done.await;
+        let done = tokio::select! {
+            done = sent => done,
+            () = is_lost.cancelled() => Err(io::ErrorKind::ConnectionReset.into()),
+        };
         if done.is_err() {
-            broken.cancel();
+            is_refused.cancel();
         }
         done
     };
     let down = async {
-        let mut carry = to.carry(source);
-        loop {
-            // Never in the middle of a frame: others use the connection, too.
-            let taken = tokio::select! {
-                taken = carry.take() => taken?,
-                () = broken.cancelled() => return Err(io::ErrorKind::ConnectionReset.into()),
-            };
-            if taken == 0 {
-                return carry.end().await;
-            }
-            carry.send().await?;
+        let done = down(to.carry(source), &is_refused).await;
+        if done.is_err() {
+            is_lost.cancel();
         }
+        done
     };
-    tokio::try_join!(up, down).map(|_| ())
+    let (up, down) = tokio::join!(up, down);
+    down.and(up)
+}
+
+async fn down(mut carry: Carry, is_refused: &CancellationToken) -> io::Result<()> {
+    loop {
+        let taken = tokio::select! {
+            biased;
+            taken = carry.take() => taken?,
+            () = is_refused.cancelled() => return Err(io::ErrorKind::ConnectionReset.into()),
+        };
+        if taken == 0 {
+            return carry.end().await;
+        }
+        carry.send().await?;
+    }
 }
