@@ -69,8 +69,9 @@ impl ImageStore {
         })?;
         let Staged { staging, info, is_settled } = staged;
         if !is_settled {
+            let mark = inner.syncer.mark();
             inner.settle_dir(staging.dir(), &job.chain_id, below)?;
-            inner.syncer.sync().map_err(crate::error::at("sync", inner.layout.root.clone()))?;
+            inner.syncer.sync(mark).map_err(crate::error::at("sync", inner.layout.root.clone()))?;
         }
         let exchanged = {
             // Renames under the lock, and nothing else: a container that is prepared now would otherwise

@@ -25,6 +25,12 @@ use crate::trash::{self, Area};
 use crate::tree::{Below, Fault, Tree};
 use crate::types::{Check, Form, LayerInfo, LayerJob};
 
+/// Bytes after which the disk is told to begin with them. Much more, and the end waits for it; much less, and the
+/// file system writes the same blocks of its own again and again.
+const WRITE_BACK: u64 = 32 << 20;
+/// What an entry costs beside its bytes.
+const ENTRY: u64 = 4 << 10;
+
 impl ImageStore {
     /// Reads a layer's blob, checks it and unpacks it, in one pass; `progress` counts the bytes read.
     /// A layer that is here already, or that another call brings meanwhile, is not read again.
@@ -89,6 +95,7 @@ impl Inner {
         reader: impl Read + Send,
         progress: &AtomicU64,
     ) -> Result<Staged<'_>, LayerError> {
+        let mark = self.syncer.mark();
         let staging = Staging::make(self)?;
         let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
         let tree = Tree::new(staging.fs()?, below, Sums::new(staging.file(SUMS)?));
@@ -96,7 +103,7 @@ impl Inner {
         let is_settled = job.parent.is_none() || pending.is_empty();
         staging.write_pending(&pending)?;
         self.hook(Step::Sync, "bring the layer to the disk")?;
-        self.syncer.sync().map_err(store("bring the layer to the disk"))?;
+        self.syncer.sync(mark).map_err(store("bring the layer to the disk"))?;
         let usage = measure(&staging.dir).map_err(store("measure the layer"))?;
         let info = LayerInfo {
             chain_id: job.chain_id.clone(),
@@ -197,7 +204,7 @@ impl Inner {
     ) -> Result<Pending, Failed> {
         let Limits { entries: most, path_bytes, .. } = self.options.limits;
         let mut reader = Reader::new(stream, path_bytes);
-        let mut count = 0;
+        let (mut count, mut unwritten) = (0, 0_u64);
         let failed = loop {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
@@ -213,6 +220,11 @@ impl Inner {
                 Ok(()) => {}
                 Err(Fault::Source(e)) => break Some(TarError::Io(e)),
                 Err(fault) => return Err(blame(shown(&entry.path), fault).into()),
+            }
+            unwritten = entry.size.saturating_add(ENTRY).saturating_add(unwritten);
+            if unwritten >= WRITE_BACK {
+                unwritten = 0;
+                self.syncer.begin();
             }
         };
         let stream = reader.into_inner();

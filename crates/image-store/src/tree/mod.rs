@@ -214,7 +214,9 @@ impl Tree {
     ) -> Result<(), Fault> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        // With the mode that it is to have, but for what only its owner may give it: mostly that is all.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let make = || openat(&parent.fd, name, flags, mode);
         let made = match make() {
             Err(Errno::EXIST) => {
                 self.remove(parent, name, full)?;

@@ -5,13 +5,16 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod,
-    fchown, fsetxattr, makedev, mknodat, utimensat,
+    fchown, fsetxattr, fstat, makedev, mknodat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::{Fault, Place, cannot};
 use crate::overlay;
 use crate::tar::Entry;
+
+/// The bits that let a program run as its owner or group.
+const SET_ID: u32 = 0o6000;
 
 pub(super) fn node(
     parent: &Place,
@@ -38,8 +41,16 @@ pub(super) fn node(
 /// Owner, mode and extended attributes, in this order: a new owner takes setuid and capabilities away.
 pub(super) fn attributes(fd: &OwnedFd, entry: &Entry) -> Result<(), Fault> {
     let (uid, gid) = owner(entry)?;
-    fchown(fd, Some(uid), Some(gid)).map_err(cannot("set the owner"))?;
-    fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777)).map_err(cannot("set the mode"))?;
+    let mode = entry.mode & 0o7777;
+    // A look is cheaper than a change, which the file system writes into its journal, and most files are root's.
+    let stat = fstat(fd).map_err(cannot("look at what was made"))?;
+    let is_others = (stat.st_uid, stat.st_gid) != (uid.as_raw(), gid.as_raw());
+    if is_others {
+        fchown(fd, Some(uid), Some(gid)).map_err(cannot("set the owner"))?;
+    }
+    if stat.st_mode & 0o7777 != mode || (is_others && mode & SET_ID != 0) {
+        fchmod(fd, Mode::from_raw_mode(mode)).map_err(cannot("set the mode"))?;
+    }
     for (name, value) in &entry.xattrs {
         if !overlay::is_image_attribute(name) {
             continue;
