@@ -3,10 +3,11 @@
 //! Plugins do not compare them: portmap lets a second sandbox, and a process of the machine, have the same port and
 //! lose its connections. So they are compared with the records, and with who listens, before any plugin is called.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::PortMapping;
+use model::{PortMapping, SandboxId};
 use serde_json::Value;
 
 use crate::cni::Cni;
@@ -49,6 +50,42 @@ impl Claim {
     }
 }
 
+/// The host ports of all sandboxes, as their records have them, so that nobody has to read all of these for one.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(BTreeMap<SandboxId, Vec<Claim>>);
+
+impl Claims {
+    /// What the sandbox has by this record and by no earlier one.
+    pub(crate) fn note(&mut self, record: &SandboxRecord) {
+        let has: Vec<Claim> = record.joined.iter().flat_map(claims).collect();
+        if has.is_empty() {
+            self.0.remove(&record.sandbox);
+        } else {
+            self.0.insert(record.sandbox.clone(), has);
+        }
+    }
+
+    /// The sandbox has none any more.
+    pub(crate) fn forget(&mut self, sandbox: &SandboxId) {
+        self.0.remove(sandbox);
+    }
+
+    /// The first of `wanted` that a sandbox other than `but` has.
+    fn taken(&self, wanted: &[PortMapping], but: &SandboxId) -> Option<NetworkError> {
+        for (sandbox, has) in self.0.iter().filter(|(sandbox, _)| *sandbox != but) {
+            let meets = |port: &&PortMapping| has.iter().any(|one| one.meets(&Claim::of(port)));
+            if let Some(port) = wanted.iter().find(meets) {
+                return Some(NetworkError::PortTaken {
+                    port: port.host_port,
+                    protocol: port.protocol,
+                    holder: format!("sandbox {sandbox}"),
+                });
+            }
+        }
+        None
+    }
+}
+
 /// What a sandbox has by this network.
 fn claims(joined: &Joined) -> Vec<Claim> {
     match joined {
@@ -60,27 +97,6 @@ fn claims(joined: &Joined) -> Vec<Claim> {
         }
         Joined::Cni(_) => Vec::new(),
     }
-}
-
-/// The first of `wanted` that a sandbox of these records has, other than the one of `record`.
-fn taken(
-    wanted: &[PortMapping],
-    record: &SandboxRecord,
-    all: &[SandboxRecord],
-) -> Option<NetworkError> {
-    let others = all.iter().filter(|other| other.sandbox != record.sandbox);
-    for other in others {
-        let has: Vec<Claim> = other.joined.iter().flat_map(claims).collect();
-        let meets = |port: &&PortMapping| has.iter().any(|one| one.meets(&Claim::of(port)));
-        if let Some(port) = wanted.iter().find(meets) {
-            return Some(NetworkError::PortTaken {
-                port: port.host_port,
-                protocol: port.protocol,
-                holder: format!("sandbox {}", other.sandbox),
-            });
-        }
-    }
-    None
 }
 
 impl Inner {
@@ -96,7 +112,7 @@ impl Inner {
             (self.records.clone(), record.clone(), wanted.to_owned());
         blocking("claiming host ports", move || {
             ports::nobody_listens(&record.sandbox, &wanted)?;
-            taken(&wanted, &record, &records.all()?).map_or(Ok(()), Err)?;
+            records.claims().taken(&wanted, &record.sandbox).map_or(Ok(()), Err)?;
             records.put(&mut record)
         })
         .await

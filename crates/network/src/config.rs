@@ -17,7 +17,7 @@ pub struct NetworkConfig {
     pub netns_dir: PathBuf,
     /// Where records live; lost on reboot, as namespaces are.
     pub state_dir: PathBuf,
-    /// How many network namespaces are made ahead of time.
+    /// How many network namespaces are made ahead of time; 0 here, and what the configuration says on a node.
     pub ready_netns: usize,
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use sys::Namespaces;
 
@@ -140,14 +140,20 @@ pub(crate) fn unpin(path: &Path) -> Result<(), NetworkError> {
 /// Makes the directory. A pin must reach every mount namespace that wants to see it, and its removal
 /// too, so the directory is on a shared mount: the one that it is on already, or its own.
 fn prepare(dir: &Path) -> io::Result<()> {
-    // Two at once would both find it unprepared, and mount it twice.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // The mount that was found to be shared last, by a number that no other mount ever has: the table of all mounts
+    // has thousands of lines on a full node. Two at once would both find it unprepared, and mount it twice.
+    static KNOWN: Mutex<Option<u64>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let unique = unique_mount_id(dir);
+    if unique.is_some() && unique == *known {
+        return Ok(());
+    }
     std::fs::create_dir_all(dir)?;
     let dir = dir.canonicalize()?;
     let mount = mount_id(&dir)?;
     let table = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
     if is_shared(&table, mount) {
+        *known = unique_mount_id(&dir);
         return Ok(());
     }
     let parent = dir.parent().unwrap_or(Path::new("/"));
@@ -156,6 +162,14 @@ fn prepare(dir: &Path) -> io::Result<()> {
     }
     let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change(&dir, flags)?)
+}
+
+/// The number of the mount that the directory is on, which is never given again (statx(2), Linux 6.8 and later).
+fn unique_mount_id(dir: &Path) -> Option<u64> {
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let stat = statx(CWD, dir, AtFlags::empty(), StatxFlags::TYPE | UNIQUE).ok()?;
+    let is_dir = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory;
+    (is_dir && stat.stx_mask & UNIQUE.bits() != 0).then_some(stat.stx_mnt_id)
 }
 
 /// The number of the mount that the directory is on (proc_pid_fdinfo(5)). Paths would not do: the table has

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use model::SandboxId;
@@ -22,6 +23,9 @@ use crate::netns::{self, Netns, inside};
 use crate::record::Records;
 use crate::status::{InterfaceStats, NetworkStatus, Reason};
 use crate::upkeep::{self, Tried};
+
+/// How long after a namespace was taken others are made: by then the pod that took it has mostly come up.
+const REFILL_AFTER: Duration = Duration::from_millis(100);
 
 /// What a collection found and gave back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) claiming: tokio::sync::Mutex<()>,
     /// Namespaces that nobody has yet; at most `ready_netns`.
     ready: Mutex<VecDeque<OwnedFd>>,
+    /// Whether somebody waits to make more of them.
+    is_refilling: AtomicBool,
     /// Told when the bridge should be looked at before its time.
     pub(crate) changed: Arc<Notify>,
 }
@@ -188,8 +194,7 @@ impl Networks {
     /// # Errors
     /// A configuration that cannot work, or records that cannot be opened.
     pub fn new(config: NetworkConfig) -> Result<Self, NetworkError> {
-        let records = Records::open(&config.state_dir)?;
-        let all = records.all()?;
+        let (records, all) = Records::open(&config.state_dir)?;
         let mut status =
             NetworkStatus { ready: true, reason: Reason::Ready, message: "loopback only".into() };
         let backend = match config.mode {
@@ -214,6 +219,7 @@ impl Networks {
             adding: tokio::sync::RwLock::default(),
             claiming: tokio::sync::Mutex::default(),
             ready: Mutex::default(),
+            is_refilling: AtomicBool::default(),
             changed: Arc::default(),
         });
         match &inner.backend {
@@ -234,11 +240,17 @@ impl Networks {
         &self.inner
     }
 
+    /// Has namespaces made ahead of time, a moment later: what is begun now needs the same locks of the kernel.
     fn refill(&self) {
-        if self.inner.ready_netns > 0 {
-            let inner = Arc::clone(&self.inner);
-            tokio::task::spawn_blocking(move || inner.refill());
+        if self.inner.ready_netns == 0 || self.inner.is_refilling.swap(true, Ordering::SeqCst) {
+            return;
         }
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep(REFILL_AFTER).await;
+            inner.is_refilling.store(false, Ordering::SeqCst);
+            tokio::task::spawn_blocking(move || inner.refill());
+        });
     }
 
     /// Whether sandboxes can get a network now. Never waits.

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{PortMapping, SandboxId};
 use rustix::process::getpid;
 use serde::{Deserialize, Serialize};
-use store::{Durability, Key, Record, Store, StoreError};
+use store::{Durability, Key, Record, Store};
 
+use crate::claims::Claims;
 use crate::error::NetworkError;
 
 /// A running daemon, told from a later one with the same process id.
@@ -116,6 +117,7 @@ impl Record for SandboxRecord {
 pub(crate) struct Records {
     store: Arc<Store>,
     this: Instance,
+    claims: Arc<Mutex<Claims>>,
 }
 
 fn key(sandbox: &SandboxId) -> Result<Key, NetworkError> {
@@ -123,10 +125,20 @@ fn key(sandbox: &SandboxId) -> Result<Key, NetworkError> {
 }
 
 impl Records {
-    /// Opens the records in `state_dir`.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self, StoreError> {
+    /// Opens the records in `state_dir`, and reads them.
+    pub(crate) fn open(state_dir: &Path) -> Result<(Self, Vec<SandboxRecord>), NetworkError> {
         let store = Store::open(&state_dir.join("sandboxes"), Durability::Boot)?;
-        Ok(Self { store: Arc::new(store), this: Instance::this() })
+        let records =
+            Self { store: Arc::new(store), this: Instance::this(), claims: Arc::default() };
+        let all = records.all()?;
+        all.iter().for_each(|record| records.claims().note(record));
+        Ok((records, all))
+    }
+
+    /// Who has which host ports.
+    pub(crate) fn claims(&self) -> MutexGuard<'_, Claims> {
+        // What is under the lock is whole between any two statements.
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A record of nothing yet.
@@ -148,7 +160,9 @@ impl Records {
     /// Writes the record; this daemon answers for it from now on.
     pub(crate) fn put(&self, record: &mut SandboxRecord) -> Result<(), NetworkError> {
         record.daemon = self.this;
-        Ok(self.store.put(&key(&record.sandbox)?, record)?)
+        self.store.put(&key(&record.sandbox)?, record)?;
+        self.claims().note(record);
+        Ok(())
     }
 
     /// The record of this sandbox.
@@ -158,7 +172,9 @@ impl Records {
 
     /// Removes the record of this sandbox.
     pub(crate) fn remove(&self, sandbox: &SandboxId) -> Result<(), NetworkError> {
-        Ok(self.store.remove(&key(sandbox)?)?)
+        self.store.remove(&key(sandbox)?)?;
+        self.claims().forget(sandbox);
+        Ok(())
     }
 
     /// All records. Bad ones are set aside and said so in the log.

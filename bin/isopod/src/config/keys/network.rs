@@ -14,7 +14,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "network.ready_namespaces",
         Whole(0, 256),
-        "0",
+        "4",
         "How many network namespaces are made ahead of time.",
     ),
     key(
