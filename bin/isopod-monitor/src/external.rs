@@ -110,7 +110,7 @@ impl ExternalContainer {
             });
         }
         places.extend(trees.iter().map(|tree| tree.place.clone()));
-        launcher::place_host_trees(pod.host_mounts.as_fd(), &trees)
+        launcher::place_host_trees(pod.host.mounts(), &trees)
             .map_err(step_failed(launcher::Phase::Mounts))
             .and_then(|()| self.rewrite(spec))
             .and_then(|()| {

@@ -25,7 +25,6 @@ mod output;
 mod pod;
 mod poller;
 mod refusal;
-mod tree;
 mod verbs;
 mod volumes;
 

@@ -362,8 +362,9 @@ impl Monitor {
         let of_containers = self.containers.values().filter_map(|c| c.process.as_ref());
         let of_execs = self.execs.values().filter_map(|exec| exec.process.as_ref());
         let all = of_containers.chain(of_execs).chain(self.commands.processes());
-        let mut all = all.chain(self.errands.processes());
-        all.find(|child| !self.errands.uses(child.pid) && has_ended(child)).map(|child| child.pid)
+        let of_errands = self.errands.processes().map(|child| (child.pid, &child.pidfd));
+        let mut all = all.map(|child| (child.pid, &child.pidfd)).chain(of_errands);
+        all.find(|(pid, pidfd)| !self.errands.uses(*pid) && has_ended(pidfd)).map(|(pid, _)| pid)
     }
 
     /// Forgets the record of a container's end.
@@ -400,9 +401,9 @@ impl Monitor {
     }
 }
 
-fn has_ended(child: &Process) -> bool {
+fn has_ended(child: &OwnedFd) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::PidFd(child.pidfd.as_fd()), options).is_ok_and(|status| status.is_some())
+    waitid(WaitId::PidFd(child.as_fd()), options).is_ok_and(|status| status.is_some())
 }
 
 /// Waits for a child that is known to have ended, and says how.

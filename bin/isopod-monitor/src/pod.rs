@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
+use launcher::RuntimeNamespaces;
 use model::{SandboxId, Span};
 use monitor_api::{ExitRecord, Refusal, Setup, Users};
 use rustix::mount::{
@@ -28,10 +29,8 @@ pub struct Pod {
     pub sandbox: SandboxId,
     /// Its directory.
     pub directory: PathBuf,
-    /// The host's mount namespace, where paths of volumes are looked up.
-    pub host_mounts: OwnedFd,
-    /// The other namespaces that this monitor came from and has left, for programs of the host.
-    pub host: Vec<(OwnedFd, Namespaces)>,
+    /// The namespaces that this monitor came from and has left, for paths and programs of the host.
+    pub host: RuntimeNamespaces,
     /// The first process of the shared PID namespace, if there is one.
     pub init: Option<Child>,
     /// Records of its containers' ends.
@@ -82,9 +81,7 @@ impl Pod {
         netns: Option<&OwnedFd>,
     ) -> Result<SetUp, Refusal> {
         let mut spans = Spans::new();
-        let host_mounts: OwnedFd =
-            File::open("/proc/self/ns/mnt").map_err(failed("open the mount namespace"))?.into();
-        let host = other_namespaces().map_err(failed("open the host's namespaces"))?;
+        let host = RuntimeNamespaces::of_this().map_err(failed("open the host's namespaces"))?;
         let (users, made_netns) = enter_namespaces(proof, &setup, netns)?;
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .map_err(failed("stop mounts here from reaching the host"))?;
@@ -118,7 +115,7 @@ impl Pod {
             .map_err(|e| refuse(model::Classified::class(&e), e.to_string()))?;
         let machine = Rc::new(Machine::detect()?);
         let Setup { sandbox, directory, .. } = setup;
-        let pod = Self { sandbox, directory, host_mounts, host, init, exits, users, machine };
+        let pod = Self { sandbox, directory, host, init, exits, users, machine };
         Ok(SetUp { pod, spans: spans.spans, netns: made_netns })
     }
 
@@ -133,12 +130,6 @@ impl Pod {
     pub fn proc(&self) -> PathBuf {
         self.directory.join(PROC)
     }
-}
-
-fn other_namespaces() -> std::io::Result<Vec<(OwnedFd, Namespaces)>> {
-    let kinds = [("net", Namespaces::NETWORK), ("ipc", Namespaces::IPC), ("uts", Namespaces::UTS)];
-    let open = |(name, kind)| Ok((File::open(format!("/proc/self/ns/{name}"))?.into(), kind));
-    kinds.into_iter().map(open).collect()
 }
 
 /// Makes and enters what the pod has of its own; returns its user namespace, and its network namespace if

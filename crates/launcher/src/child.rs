@@ -69,7 +69,7 @@ pub(crate) fn run(
         (PidHome::With { .. } | PidHome::Planned, _) => last.become_program(),
     };
     match result {
-        Err(failure) => give_up(&control, failure.during(Phase::Exec)),
+        Err(error) => give_up(&control, error),
     }
 }
 

@@ -74,6 +74,12 @@ pub struct Failure {
     pub source: io::Error,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
 impl Failure {
     /// For `map_err`: adds what was done to why it failed.
     pub(crate) fn at<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
@@ -89,7 +95,7 @@ impl Failure {
     #[must_use]
     pub fn during(self, phase: Phase) -> LaunchError {
         let errno = self.source.raw_os_error();
-        let mut message = format!("{}: {}", self.what, self.source);
+        let mut message = self.to_string();
         // It has to fit into one message of the control socket.
         let mut end = message.len().min(LaunchError::LONGEST);
         while !message.is_char_boundary(end) {

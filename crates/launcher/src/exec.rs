@@ -78,8 +78,7 @@ fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
     let Born { control, doors, seated, note } = born;
     let last = identity::Last { process: request.process, filter: request.filter, hooks: None };
     let result = enter(request, &control, doors, seated).and_then(|()| match note {
-        Some(note) => identity::hand_over(proof, note, last, request.tracers, &control)
-            .map_err(|f| f.during(Phase::Exec)),
+        Some(note) => identity::hand_over(proof, note, last, request.tracers, &control),
         None => Err(Failure::new("make the process", "it has no way in").during(Phase::Exec)),
     });
     match result {

@@ -3,8 +3,8 @@
 //! Owns: how one is run: its state on standard input, its time, what is told of its failure. Always: it blocks
 //! for as long as they run, so whoever calls is a process that nobody else waits for; a hook has no
 //! descriptor but its standard streams; it leads a group of its own, which ends with its time, and it does not
-//! outlive whoever runs it. Callers: the container's own process for `startContainer`, a process
-//! beside the monitor for the others.
+//! outlive whoever runs it. Callers: the container's own process for `startContainer`, errands (`points`) for the
+//! others.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,8 +21,12 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Serialize;
 
+use crate::error::Failure;
+
 /// How long a hook may run that says nothing of its own.
-pub const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(60);
+/// No hook runs longer than this, whatever it says: a year.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The most that is told of what a failed hook has written.
 const TOLD_MAX: u64 = 1024;
 
@@ -72,13 +76,34 @@ impl HookState {
 ///
 /// # Errors
 /// Which one failed, and how.
-pub fn run_hooks(point: &str, hooks: &[Hook], state: &[u8]) -> io::Result<()> {
-    for hook in hooks {
-        run(hook, state).map_err(|e| {
-            io::Error::other(format!("the {point} hook {}: {e}", hook.path.display()))
-        })?;
+pub(crate) fn run_hooks(point: &str, hooks: &[Hook], state: &[u8]) -> Result<(), Failure> {
+    hooks.iter().try_for_each(|hook| run_at(point, hook, state))
+}
+
+/// Runs all of `hooks` in order, also those after one that fails.
+///
+/// # Errors
+/// Which ones failed, and how.
+pub(crate) fn run_all_hooks(point: &str, hooks: &[Hook], state: &[u8]) -> Result<(), String> {
+    let failures = hooks.iter().filter_map(|hook| run_at(point, hook, state).err());
+    let failures: Vec<String> = failures.map(|failure| failure.to_string()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+/// How long hooks may take together.
+pub(crate) fn time_of<'a>(hooks: impl IntoIterator<Item = &'a Hook>) -> Duration {
+    hooks.into_iter().map(patience).fold(Duration::ZERO, Duration::saturating_add)
+}
+
+fn patience(hook: &Hook) -> Duration {
+    match hook.timeout {
+        Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(FOREVER),
+        None => LONGEST,
     }
-    Ok(())
+}
+
+fn run_at(point: &str, hook: &Hook, state: &[u8]) -> Result<(), Failure> {
+    run(hook, state).map_err(Failure::at(format!("the {point} hook {}", hook.path.display())))
 }
 
 fn run(hook: &Hook, state: &[u8]) -> io::Result<()> {
@@ -97,10 +122,7 @@ fn run(hook: &Hook, state: &[u8]) -> io::Result<()> {
         .stdout(Stdio::from(OwnedFd::from(said.try_clone()?)))
         .stderr(Stdio::from(OwnedFd::from(said.try_clone()?)))
         .spawn()?;
-    let patience = match hook.timeout {
-        Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
-        None => LONGEST,
-    };
+    let patience = patience(hook);
     let in_time = wait_until_ended(&child, patience);
     if !matches!(in_time, Ok(true)) {
         // All that it has started, too. The group's number is its own, which nobody has waited for.
@@ -180,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_ends_the_rest_and_tells_what_was_said() {
+    fn the_first_failure_ends_the_rest_where_it_counts_and_tells_what_was_said() {
         let dir = tempfile::tempdir().unwrap();
         let after = format!("touch {}/after", dir.path().display());
         let failing = hook(&["/bin/sh", "-c", "echo no such card >&2; exit 3"], None);
@@ -190,8 +212,18 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!dir.path().join("after").exists());
+        let error = run_all_hooks("poststop", &hooks, b"{}").unwrap_err();
+        assert!(error.contains("the poststop hook /bin/sh"), "{error}");
+        assert!(dir.path().join("after").exists(), "those after a failure run where nobody waits");
         let missing = run_hooks("poststop", &[hook(&["/no/such/hook"], None)], b"{}").unwrap_err();
         assert!(missing.to_string().contains("/no/such/hook"), "{missing}");
+    }
+
+    #[test]
+    fn no_time_is_too_long_to_be_counted() {
+        let hooks = [hook(&["/x"], Some(i64::MAX)), hook(&["/x"], None), hook(&["/x"], Some(5))];
+        assert_eq!(time_of(&hooks), FOREVER + LONGEST + Duration::from_secs(5));
+        run_hooks("poststart", &[hook(&["/bin/true"], Some(i64::MAX))], b"{}").unwrap();
     }
 
     #[test]

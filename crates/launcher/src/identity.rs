@@ -26,7 +26,7 @@ use sys::{HandOver, Namespaces, SingleThreaded};
 use crate::child::give_up;
 use crate::control::ChildControl;
 use crate::create::Tracers;
-use crate::error::{Failure, Phase};
+use crate::error::{Failure, LaunchError, Phase};
 use crate::hooks::run_hooks;
 use crate::plan::{
     CAPABILITY_COUNT, CapabilitySets, HookPlan, ProcessPlan, RlimitPlan, RlimitValues,
@@ -159,14 +159,18 @@ pub(crate) struct Last<'a> {
 
 impl Last<'_> {
     /// Becomes the program behind the filter. Returns only what went wrong.
-    pub(crate) fn become_program(self) -> Result<Infallible, Failure> {
-        begin_session(self.process)?;
-        let program = self.find()?;
-        install(self.filter)?;
-        if self.hooks.is_some() {
-            // Without any, execve takes the privilege away that the filter needed.
-            self.drop_privilege_for_filter()?;
-        }
+    pub(crate) fn become_program(self) -> Result<Infallible, LaunchError> {
+        let found = || {
+            begin_session(self.process)?;
+            let program = self.find()?;
+            install(self.filter)?;
+            if self.hooks.is_some() {
+                // Without any, execve takes the privilege away that the filter needed.
+                self.drop_privilege_for_filter()?;
+            }
+            Ok(program)
+        };
+        let program = found().map_err(of_exec)?;
         self.run_hooks()?;
         self.execute(&program)
     }
@@ -182,21 +186,26 @@ impl Last<'_> {
     }
 
     /// They are programs of the image, which see this process: it has nothing but what is the container's by now.
-    fn run_hooks(self) -> Result<(), Failure> {
+    fn run_hooks(self) -> Result<(), LaunchError> {
         let Some(hooks) = self.hooks else { return Ok(()) };
         let state = hooks.state.json("created", Some(rustix::process::getpid()));
         run_hooks("startContainer", &hooks.all.start_container, &state)
-            .map_err(Failure::at("run the hooks"))
+            .map_err(|failure| failure.during(Phase::Hooks))
     }
 
     fn find(self) -> Result<CString, Failure> {
         find(self.process)
     }
 
-    fn execute(self, program: &CStr) -> Result<Infallible, Failure> {
+    fn execute(self, program: &CStr) -> Result<Infallible, LaunchError> {
         let error = sys::exec(program, &self.process.args, &self.process.env);
-        Err(Failure { what: format!("execute {}", program.to_string_lossy()), source: error })
+        let what = format!("execute {}", program.to_string_lossy());
+        Err(of_exec(Failure { what, source: error }))
     }
+}
+
+fn of_exec(failure: Failure) -> LaunchError {
+    failure.during(Phase::Exec)
 }
 
 /// Hands the place of this process to a new one, which is born in the PID namespace that this one's
@@ -208,31 +217,30 @@ pub(crate) fn hand_over(
     last: Last<'_>,
     tracers: Tracers,
     control: &ChildControl,
-) -> Result<Infallible, Failure> {
+) -> Result<Infallible, LaunchError> {
     let must_be_first = tracers == Tracers::Possible
         && last.filter.is_some()
         && last.process.needs_admin_for_filter();
-    let give_up_there = |failure: Failure| give_up(control, failure.during(Phase::Exec));
     let made = if must_be_first {
         // The privilege to install the filter must not be seen there, so the filter comes before the birth.
         // It must allow capset(2), clone(2), madvise(2), the session and what hooks take (memfd_create(2),
         // pidfd_open(2), poll(2)), as every profile for containers without no_new_privs does.
-        let program = last.find()?;
-        install(last.filter)?;
-        last.drop_privilege_for_filter()?;
+        let program = last.find().map_err(of_exec)?;
+        install(last.filter).and_then(|()| last.drop_privilege_for_filter()).map_err(of_exec)?;
         sys::clone_sibling(proof, note, || {
-            let begun = begin_session(last.process).and_then(|()| last.run_hooks());
+            let begun = begin_session(last.process).map_err(of_exec);
             let unfiltered = Last { filter: None, ..last };
-            match begun.and_then(|()| unfiltered.execute(&program)) {
-                Err(failure) => give_up_there(failure),
+            let done = begun.and_then(|()| last.run_hooks());
+            match done.and_then(|()| unfiltered.execute(&program)) {
+                Err(error) => give_up(control, error),
             }
         })
     } else {
         sys::clone_sibling(proof, note, || match last.become_program() {
-            Err(failure) => give_up_there(failure),
+            Err(error) => give_up(control, error),
         })
     };
-    made.map_err(Failure::at("make the process in its PID namespace"))?;
+    made.map_err(|e| of_exec(Failure::at("make the process in its PID namespace")(e)))?;
     sys::exit_now(0)
 }
 

@@ -3,7 +3,7 @@
 //! Owns: everything between a parsed `config.json` and execve. Always: nothing in the root file system
 //! is trusted (each path in it is resolved with openat2 below a descriptor of its root); a process
 //! reports what it could not do through its control socket before it ends; `create` and `exec` give a
-//! process its identity by one and the same function. Callers: the monitor, which has one thread.
+//! process its identity by one and the same function. Callers: the monitor and `oci-cli`, which have one thread.
 
 mod attach;
 mod child;
@@ -11,6 +11,7 @@ mod control;
 mod copy_up;
 mod create;
 mod dev;
+mod errand;
 mod error;
 mod exec;
 mod hooks;
@@ -23,25 +24,30 @@ mod mounts;
 mod paths;
 mod pivot;
 mod plan;
+mod points;
 mod proc;
 mod rdt;
 mod rootfs;
 mod stdio;
 mod timeline;
+mod tree;
 mod users;
 
 pub use control::{Control, Report};
 pub use create::{Create, Launched, PidHome, ProcSource, RootSource, Seat, Tracers, create};
+pub use errand::Errand;
 pub use error::{Failure, LaunchError, Phase};
 pub use exec::{Exec, exec};
-pub use hooks::{HookState, LONGEST as LONGEST_HOOK, run_hooks};
+pub use hooks::HookState;
 pub use host_mounts::{HostTree, place_host_trees};
 pub use identity::Filter;
 pub use kernel::write_sysctls;
 pub use mounts::{CgroupView, LegacyView};
 pub use plan::{BadSpec, HookPlan, Plan, ProcessPlan};
+pub use points::{Point, RuntimeNamespaces};
 pub use rdt::{RESCTRL, RdtGroup};
 pub use rootfs::{mount_rootfs_at, mount_volume_at};
 pub use stdio::ChildStdio;
 pub use timeline::Span;
-pub use users::{OwnedNamespaces, Users, new_user_namespace};
+pub use tree::kill_tree;
+pub use users::{OwnedNamespaces, Users, join_user_namespace, new_user_namespace};

@@ -6,11 +6,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::IdMapping;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_dumpable_behavior,
+    waitid,
+};
 use sys::{Child, CloneFlags, Namespaces, SingleThreaded, clone_child};
 
 use crate::error::Failure;
@@ -108,22 +111,102 @@ pub fn new_user_namespace(
     made
 }
 
+/// The user namespace `users`, which is there, with its mappings of users and of groups, and of the `others` those that
+/// it is asked for: new ones, owned by it. This process stays where it is.
+///
+/// # Errors
+/// What failed, and why; no process is left then.
+pub fn join_user_namespace(
+    proof: &SingleThreaded,
+    users: BorrowedFd<'_>,
+    others: Namespaces,
+) -> Result<(OwnedNamespaces, [Vec<IdMapping>; 2]), Failure> {
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(Failure::at("make a pipe"))
+    };
+    let ((read, write), (answer, tell)) = (pipe()?, pipe()?);
+    let child = clone_child(proof, CloneFlags::default(), |in_child| {
+        let joined = in_child
+            .close_all_but(&[read.as_fd(), tell.as_fd(), users])
+            // What is in there must not look into it.
+            .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
+            .and_then(|()| sys::join_namespace(users, Namespaces::USER))
+            .and_then(|()| sys::unshare(others));
+        let errno = joined.err().map_or(0, |e| e.raw_os_error().unwrap_or(i32::MAX));
+        let _ = rustix::io::write(&tell, &errno.to_le_bytes());
+        // It lives until its parent closes the pipe or kills it.
+        let _ = rustix::io::read(&read, &mut [0]);
+        sys::exit_now(0)
+    })
+    .map_err(Failure::at("make a process for the user namespace"))?;
+    drop(tell);
+    let made = joined(&answer).and_then(|()| {
+        let proc = proc_of(&child);
+        let maps = [mappings_in(&proc.join("uid_map"))?, mappings_in(&proc.join("gid_map"))?];
+        Ok((open_owned(&proc, others)?, maps))
+    });
+    drop(write);
+    end(&child);
+    made
+}
+
+/// What the process in the namespace has told of the way there.
+fn joined(answer: &OwnedFd) -> Result<(), Failure> {
+    let at = || Failure::at("enter the user namespace");
+    let mut errno = [0; 4];
+    match rustix::io::read(answer, &mut errno).map_err(|e| at()(io::Error::from(e)))? {
+        4 => match i32::from_le_bytes(errno) {
+            0 => Ok(()),
+            errno => Err(at()(io::Error::from_raw_os_error(errno))),
+        },
+        _ => Err(at()(io::Error::other("its process has ended"))),
+    }
+}
+
+fn mappings_in(file: &Path) -> Result<Vec<IdMapping>, Failure> {
+    let what = || format!("read {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(Failure::at(what()))?;
+    parse(&text)
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| Failure::new(what(), "the user namespace has no mappings"))
+}
+
+/// The opposite of [`lines`].
+fn parse(text: &str) -> Option<Vec<IdMapping>> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some(IdMapping { container_id: next()?, host_id: next()?, length: next()? })
+    };
+    text.lines().map(line).collect()
+}
+
 fn map_and_open(
     child: &Child,
     uids: &[IdMapping],
     gids: &[IdMapping],
     others: Namespaces,
 ) -> Result<OwnedNamespaces, Failure> {
-    let proc = PathBuf::from(format!("/proc/{}", child.pid.as_raw_nonzero()));
+    let proc = proc_of(child);
     let set = |file: &str, map| {
         std::fs::write(proc.join(file), lines(map))
             .map_err(Failure::at(format!("set the user namespace's {file}")))
     };
     set("gid_map", gids)?;
     set("uid_map", uids)?;
+    open_owned(&proc, others)
+}
+
+fn proc_of(child: &Child) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", child.pid.as_raw_nonzero()))
+}
+
+/// The user namespace of the process with the directory `proc`, and those of the `others`.
+fn open_owned(proc: &Path, others: Namespaces) -> Result<OwnedNamespaces, Failure> {
     let open = |name: &str| {
         let file = File::open(proc.join("ns").join(name));
-        file.map(OwnedFd::from).map_err(Failure::at(format!("open the new {name} namespace")))
+        file.map(OwnedFd::from).map_err(Failure::at(format!("open the {name} namespace")))
     };
     let wanted = |kind, name| others.contains(kind).then(|| open(name)).transpose();
     Ok(OwnedNamespaces {
@@ -176,5 +259,10 @@ mod tests {
             assert_eq!(outside(&map, inside), expected, "{inside}");
         }
         assert_eq!(lines(&map), "0 100000 1000\n5000 7 1\n");
+        assert_eq!(
+            parse("         0     100000       1000\n      5000          7          1\n").unwrap(),
+            map
+        );
+        assert_eq!((parse("0 1"), parse("0 1 x\n"), parse("")), (None, None, Some(Vec::new())));
     }
 }

@@ -19,6 +19,15 @@ pub(crate) struct Bundle {
     pub(crate) rootfs: PathBuf,
 }
 
+/// A user namespace that a container asks for.
+#[derive(Debug)]
+pub(crate) enum WantedUsers {
+    /// A new one with these mappings.
+    New(Mappings),
+    /// The one at this path, which has mappings; if some are said here, these.
+    At(PathBuf, Mappings),
+}
+
 impl Bundle {
     /// Reads the bundle in the directory `path`.
     pub(crate) fn read(path: &Path) -> Result<Self, OciError> {
@@ -36,29 +45,26 @@ impl Bundle {
         Ok(Self { path, spec, rootfs })
     }
 
-    /// The mappings of the user namespace that it asks for.
-    pub(crate) fn users(&self) -> Result<Option<Mappings>, OciError> {
-        let Some(linux) = &self.spec.linux else { return Ok(None) };
-        let Some(users) = linux.namespaces.iter().find(|n| n.kind == NamespaceKind::User) else {
-            return Ok(None);
-        };
-        if users.path.is_some() {
-            return Err(launcher_refuses(
-                "linux.namespaces[User]",
-                "joining a user namespace is not supported",
-            ));
-        }
+    /// The user namespace that it asks for.
+    pub(crate) fn users(&self) -> Option<WantedUsers> {
+        let linux = self.spec.linux.as_ref()?;
+        let users = linux.namespaces.iter().find(|n| n.kind == NamespaceKind::User)?;
         let (uids, gids) = (mappings(&linux.uid_mappings), mappings(&linux.gid_mappings));
-        Ok(Some(Mappings { uids, gids }))
+        let mappings = Mappings { uids, gids };
+        Some(match &users.path {
+            None => WantedUsers::New(mappings),
+            Some(path) => WantedUsers::At(path.clone(), mappings),
+        })
     }
 
-    /// What the launcher is to do.
-    pub(crate) fn plan(&self) -> Result<Plan, OciError> {
-        let plan = Plan::read(&self.spec)?;
-        // Both take somebody who stays beside the container, and nobody does here.
-        if plan.hooks.is_some() {
-            return Err(launcher_refuses("hooks", "are not supported by this command line"));
+    /// What the launcher is to do for a container of this id.
+    pub(crate) fn plan(&self, id: &str) -> Result<Plan, OciError> {
+        let mut plan = Plan::read(&self.spec)?;
+        if let Some(hooks) = &mut plan.hooks {
+            hooks.state.id = id.to_owned();
+            hooks.state.bundle.clone_from(&self.path);
         }
+        // It takes somebody who stays beside the container, and nobody does here.
         if plan.rdt.is_some() {
             return Err(launcher_refuses(
                 "linux.intelRdt",
@@ -88,6 +94,6 @@ fn mappings(maps: &[IdMap]) -> Vec<IdMapping> {
     maps.iter().map(mapping).collect()
 }
 
-fn launcher_refuses(field: &str, problem: &str) -> OciError {
+pub(crate) fn launcher_refuses(field: &str, problem: &str) -> OciError {
     OciError::Usage(format!("config.json: {field} {problem}"))
 }

@@ -9,12 +9,12 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use launcher::{Control, LaunchError, Report};
+use launcher::{Control, LaunchError, Report, RuntimeNamespaces};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, unlinkat};
 use sys::{CloneFlags, SingleThreaded, clone_child};
@@ -45,17 +45,18 @@ impl Listener {
     }
 }
 
-/// Leaves a keeper for `control` behind. `host_mounts` is where it lives.
+/// Leaves a keeper for `control` behind. `runtime` is where it lives.
 pub(crate) fn leave(
     proof: &SingleThreaded,
     listener: &Listener,
     control: Control,
-    host_mounts: &OwnedFd,
+    runtime: &RuntimeNamespaces,
 ) -> Result<(), OciError> {
     let child = clone_child(proof, CloneFlags::default(), |in_child| {
         let Listener { socket, directory } = listener;
-        let kept = [control.as_fd(), socket.as_fd(), directory.as_fd(), host_mounts.as_fd()];
-        let settled = in_child.close_all_but(&kept).and_then(|()| settle(host_mounts));
+        let mut kept = runtime.descriptors();
+        kept.extend([control.as_fd(), socket.as_fd(), directory.as_fd()]);
+        let settled = in_child.close_all_but(&kept).and_then(|()| settle(runtime));
         match settled {
             Ok(()) => keep(&control, listener),
             Err(_) => sys::exit_now(1),
@@ -66,8 +67,8 @@ pub(crate) fn leave(
 }
 
 /// Lets go of everything that is the caller's.
-fn settle(host_mounts: &OwnedFd) -> io::Result<()> {
-    sys::join_namespace(host_mounts.as_fd(), sys::Namespaces::MOUNT)?;
+fn settle(runtime: &RuntimeNamespaces) -> io::Result<()> {
+    runtime.enter()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -112,19 +113,19 @@ pub(crate) fn start(control: &Control) -> Result<(), LaunchError> {
         match control.report() {
             Report::Executed => return Ok(()),
             Report::Failed(error) => return Err(error),
-            // Without hooks none is waited at.
+            // All that comes before it has been said.
             Report::Ready { .. } | Report::AtHooks => {}
         }
     }
 }
 
-/// Has the keeper of a created container start it.
-pub(crate) fn ask(directory: &Directory) -> Result<(), OciError> {
+/// Has the keeper of a created container start it, which takes `hooks` longer than without them.
+pub(crate) fn ask(directory: &Directory, hooks: Duration) -> Result<(), OciError> {
     let failed =
         || OciError::io::<io::Error>("reach the process that keeps the container's socket");
     let path = through(directory.path()).map_err(failed())?;
     let mut stream = UnixStream::connect(&path.1).map_err(failed())?;
-    stream.set_read_timeout(Some(STARTS_WITHIN)).map_err(failed())?;
+    stream.set_read_timeout(Some(STARTS_WITHIN.saturating_add(hooks))).map_err(failed())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(failed())?;
     if answer == STARTED {

@@ -1,25 +1,25 @@
 //! From a bundle to a process that waits for its start, with its record written.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use cgroups::Hierarchies;
 use launcher::{
-    ChildStdio, Control, Create, Filter, OwnedNamespaces, PidHome, Plan, Report, RootSource, Users,
+    ChildStdio, Control, Create, Filter, HookPlan, PidHome, Plan, Report, RootSource,
+    RuntimeNamespaces, Users,
 };
-use rustix::mount::{MountPropagationFlags, mount_change};
 use sys::{Child, Namespaces, SingleThreaded};
 
 use crate::args::Invocation;
 use crate::cgroup::{self, Place};
-use crate::config::Bundle;
+use crate::config::{Bundle, WantedUsers};
 use crate::error::OciError;
 use crate::keeper::Listener;
 use crate::record::{Directory, Mappings, Record, now};
+use crate::{end, hooks, namespaces};
 
 /// A container whose process waits for its start.
 #[derive(Debug)]
@@ -28,8 +28,9 @@ pub(crate) struct Created {
     pub(crate) control: Control,
     /// Where the order to start it is waited for, if somebody else gives it.
     pub(crate) listener: Option<Listener>,
-    /// Where this process was before it made a mount namespace of its own.
-    pub(crate) host_mounts: OwnedFd,
+    /// Where this process came from.
+    pub(crate) runtime: RuntimeNamespaces,
+    pub(crate) record: Record,
 }
 
 /// Who gives the order to start.
@@ -72,20 +73,27 @@ pub(crate) fn create(
     let directory = Directory::make(&line.root, id)?;
     let undo = || Undo { directory: &directory, cgroup: None };
     let made = prepare(&bundle, id, &directory).map_err(|e| undo().back(e))?;
-    let launched = launch(proof, &bundle, &directory, &made, console.as_deref());
     let undo = || Undo { directory: &directory, cgroup: Some(&made.cgroup) };
-    let (child, control, host_mounts) = launched.map_err(|e| undo().back(e))?;
-    // Whoever finds the record finds whether it waits: so the socket comes before it.
-    let listener = (starter == Starter::Later).then(|| Listener::bind(&directory)).transpose();
-    let recorded = listener.and_then(|listener| {
-        directory.write(&record(&bundle, id, &made, &child)?)?;
-        pid_file.map_or(Ok(()), |path| write_pid(&path, &child))?;
+    let begun = launch(proof, &bundle, id, &directory, &made, console.as_deref());
+    let begun = begun.map_err(|e| undo().back(e))?;
+    // From here on `delete` finds all there is, whatever happens to this process.
+    let recorded = record(&bundle, id, &made, &begun)
+        .and_then(|record| directory.write(&record).map(|()| record));
+    let mut record = recorded.map_err(|e| undo().back(e))?;
+    let done = begun.set_up(proof).and_then(|()| {
+        // Whoever finds the record finds whether it waits: so the socket comes before it.
+        let listener =
+            (starter == Starter::Later).then(|| Listener::bind(&directory)).transpose()?;
+        record.is_creating = false;
+        directory.write(&record)?;
+        pid_file.map_or(Ok(()), |path| write_pid(&path, &begun.child))?;
         Ok(listener)
     });
-    match recorded {
-        Ok(listener) => Ok(Created { child, control, listener, host_mounts }),
+    let Begun { child, control, runtime, .. } = begun;
+    match done {
+        Ok(listener) => Ok(Created { child, control, listener, runtime, record }),
         Err(error) => {
-            let error = undo().back(error);
+            end::clear(proof, line, &runtime, &child.pidfd);
             Err(error)
         }
     }
@@ -95,18 +103,17 @@ pub(crate) fn create(
 struct Made {
     hierarchies: Hierarchies,
     cgroup: Place,
-    users: Option<Mappings>,
+    users: Option<WantedUsers>,
 }
 
 fn prepare(bundle: &Bundle, id: &str, directory: &Directory) -> Result<Made, OciError> {
-    let users = bundle.users()?;
     // What the launcher cannot do is told before anything is made.
-    refuse_parameters_of_the_host(&bundle.plan()?)?;
+    refuse_parameters_of_the_host(&bundle.plan(id)?)?;
     bundle.write_filter(directory)?;
     let hierarchies = Hierarchies::detect()?;
     let path = cgroup::path_of(&bundle.spec, id)?;
     let cgroup = cgroup::create(&hierarchies, &path, &bundle.spec)?;
-    Ok(Made { hierarchies, cgroup, users })
+    Ok(Made { hierarchies, cgroup, users: bundle.users() })
 }
 
 /// A namespace that is joined by its path may be the host's own, and its parameters the host's.
@@ -136,39 +143,97 @@ fn refuse_parameters_of_the_host(plan: &Plan) -> Result<(), OciError> {
     Ok(())
 }
 
+/// A process that sets itself up, and what is beside it.
+struct Begun {
+    child: Child,
+    control: Control,
+    hooks: Option<Box<HookPlan>>,
+    users: Option<Mappings>,
+    runtime: RuntimeNamespaces,
+    console: Option<UnixStream>,
+}
+
+impl Begun {
+    /// Waits until it waits for its start; its hooks run on the way.
+    fn set_up(&self, proof: &SingleThreaded) -> Result<(), OciError> {
+        loop {
+            match self.control.report() {
+                Report::Ready { warnings, terminal, .. } => {
+                    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+                    if let Some((terminal, socket)) = terminal.zip(self.console.as_ref()) {
+                        send_terminal(socket, terminal.as_fd())?;
+                    }
+                    return Ok(());
+                }
+                Report::AtHooks => {
+                    if let Some(plan) = &self.hooks {
+                        hooks::prepare(proof, plan, &self.runtime, &self.child)?;
+                    }
+                    // If it is gone its last report tells why.
+                    let _ = self.control.hooks_run();
+                }
+                Report::Failed(error) => return Err(error.into()),
+                Report::Executed => {
+                    return Err(OciError::WrongState {
+                        what: "set the container up".to_owned(),
+                        problem: "its process ended without a word".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn connect(plan: &Plan, console: Option<&Path>) -> Result<Option<UnixStream>, OciError> {
+    match (plan.process.terminal.is_some(), console) {
+        (true, Some(path)) => {
+            let failed = OciError::io(format!("connect to the console socket {}", path.display()));
+            UnixStream::connect(path).map(Some).map_err(failed)
+        }
+        (true, None) => Err(OciError::Usage("process.terminal needs --console-socket".to_owned())),
+        (false, _) => Ok(None),
+    }
+}
+
+/// Where the root file system gets its place in the container's mount namespace. Hooks that run before it is the root
+/// look for it where the bundle has it, and may mount something there.
+fn place(plan: &Plan, bundle: &Bundle, directory: &Directory) -> Result<PathBuf, OciError> {
+    if !plan.hooks.as_ref().is_some_and(|hooks| hooks.before_pivot()) {
+        return Ok(directory.place());
+    }
+    let failed = OciError::io(format!("find the root file system {}", bundle.rootfs.display()));
+    // A mount does not follow a link to its place.
+    let rootfs = bundle.rootfs.canonicalize().map_err(failed)?;
+    // The host's own root cannot be covered.
+    Ok(if rootfs.parent().is_some() { rootfs } else { directory.place() })
+}
+
 fn launch(
     proof: &SingleThreaded,
     bundle: &Bundle,
+    id: &str,
     directory: &Directory,
     made: &Made,
     console: Option<&Path>,
-) -> Result<(Child, Control, OwnedFd), OciError> {
+) -> Result<Begun, OciError> {
     let filter = directory.filter()?;
-    let mut plan = bundle.plan()?;
-    let console =
-        match (plan.process.terminal.is_some(), console) {
-            (true, Some(path)) => Some(UnixStream::connect(path).map_err(OciError::io(
-                format!("connect to the console socket {}", path.display()),
-            ))?),
-            (true, None) => {
-                let text = "process.terminal needs --console-socket";
-                return Err(OciError::Usage(text.to_owned()));
-            }
-            (false, _) => None,
-        };
-    let host_mounts = own_mounts()?;
-    let owned = made.users.as_ref().map(|users| enter(proof, users, &mut plan)).transpose()?;
-    let users = owned.as_ref().zip(made.users.as_ref()).map(|(owned, ids)| Users {
+    let mut plan = bundle.plan(id)?;
+    let console = connect(&plan, console)?;
+    let runtime = RuntimeNamespaces::of_this().map_err(OciError::io("open the namespaces"))?;
+    namespaces::own_mounts()?;
+    let enter = |wanted| namespaces::enter(proof, wanted, &mut plan);
+    let owned = made.users.as_ref().map(enter).transpose()?;
+    let users = owned.as_ref().map(|(owned, ids)| Users {
         namespace: owned.users.as_fd(),
         uids: &ids.uids,
         gids: &ids.gids,
     });
     let view = cgroup::view(&made.hierarchies);
-    let place = directory.place();
+    let place = place(&plan, bundle, directory)?;
     let stdio = if console.is_some() { ChildStdio::Terminal } else { own_streams() };
     // Its numbers are those that callers have been told, so the process is born there, and seen there while it sets
     // itself up: whoever has CAP_SYS_PTRACE there is as good as the host's root, as with runc and crun.
-    let pids = join_pids(&mut plan)?;
+    let pids = namespaces::join_pids(&mut plan)?;
     let launched = cgroup::seated(Some(&made.cgroup.cgroup), |seat| {
         let order = Create {
             plan: &plan,
@@ -176,7 +241,7 @@ fn launch(
             place: &place,
             stdio,
             filter: filter.as_ref().map(|(flags, program)| Filter { program, flags: *flags }),
-            host_mounts: host_mounts.as_fd(),
+            host_mounts: runtime.mounts(),
             seat,
             cgroup_view: &view,
             pid_home: PidHome::Planned,
@@ -191,76 +256,9 @@ fn launch(
         sys::join_namespace(own.as_fd(), Namespaces::PID)
             .map_err(OciError::io("leave the PID namespace of the spec"))?;
     }
-    let launched = launched?;
-    match launched.control.report() {
-        Report::Ready { warnings, terminal, .. } => {
-            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            if let Some((terminal, socket)) = terminal.zip(console) {
-                send_terminal(&socket, terminal.as_fd())?;
-            }
-            Ok((launched.child, launched.control, host_mounts))
-        }
-        Report::Failed(error) => Err(error.into()),
-        // Hooks are refused before anything is launched.
-        Report::AtHooks | Report::Executed => Err(OciError::WrongState {
-            what: "set the container up".to_owned(),
-            problem: "its process ended without a word".to_owned(),
-        }),
-    }
-}
-
-/// Has this process's next children born in the PID namespace that the plan names by path, if it does; returns its
-/// own one.
-fn join_pids(plan: &mut Plan) -> Result<Option<File>, OciError> {
-    let Some(at) = plan.joined.iter().position(|(kind, _)| *kind == Namespaces::PID) else {
-        return Ok(None);
-    };
-    let (_, path) = plan.joined.remove(at);
-    let join = || -> io::Result<File> {
-        let own = File::open("/proc/self/ns/pid")?;
-        sys::join_namespace(File::open(&path)?.as_fd(), Namespaces::PID)?;
-        Ok(own)
-    };
-    join().map(Some).map_err(OciError::io(format!("enter the PID namespace {}", path.display())))
-}
-
-/// A mount namespace of this process's own, from which no mount reaches the host; returns the one before.
-fn own_mounts() -> Result<OwnedFd, OciError> {
-    let make = || -> io::Result<OwnedFd> {
-        let host = File::open("/proc/self/ns/mnt")?;
-        sys::unshare(Namespaces::MOUNT)?;
-        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
-        Ok(host.into())
-    };
-    make().map_err(OciError::io("make a mount namespace"))
-}
-
-/// Makes the user namespace and those of the plan's new ones that shall belong to it, and enters the latter.
-fn enter(
-    proof: &SingleThreaded,
-    users: &Mappings,
-    plan: &mut Plan,
-) -> Result<OwnedNamespaces, OciError> {
-    let kinds = [Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS];
-    let others = kinds.into_iter().filter(|kind| plan.new_namespaces.contains(*kind));
-    let others = others.fold(Namespaces::NONE, Namespaces::with);
-    let made = launcher::new_user_namespace(proof, &users.uids, &users.gids, others)?;
-    for (namespace, kind) in [
-        (&made.network, Namespaces::NETWORK),
-        (&made.ipc, Namespaces::IPC),
-        (&made.uts, Namespaces::UTS),
-    ] {
-        if let Some(namespace) = namespace {
-            sys::join_namespace(namespace.as_fd(), kind)
-                .map_err(OciError::io("enter the container's namespaces"))?;
-            plan.new_namespaces = plan.new_namespaces.without(kind);
-        }
-    }
-    if made.network.is_some() {
-        // It is not new any more to whoever sets the container up.
-        sys::bring_loopback_up().map_err(OciError::io("bring the loopback interface up"))?;
-    }
-    Ok(made)
+    let launcher::Launched { child, control, .. } = launched?;
+    let users = owned.map(|(_, ids)| ids);
+    Ok(Begun { child, control, hooks: plan.hooks, users, runtime, console })
 }
 
 /// This process's own standard streams.
@@ -279,7 +277,8 @@ pub(crate) fn send_terminal(socket: &UnixStream, terminal: BorrowedFd<'_>) -> Re
         .map_err(OciError::io("hand the terminal over"))
 }
 
-fn record(bundle: &Bundle, id: &str, made: &Made, child: &Child) -> Result<Record, OciError> {
+fn record(bundle: &Bundle, id: &str, made: &Made, begun: &Begun) -> Result<Record, OciError> {
+    let child = &begun.child;
     let start_time =
         sys::start_time(child.pid).map_err(OciError::io("look at the container's process"))?;
     Ok(Record {
@@ -294,7 +293,9 @@ fn record(bundle: &Bundle, id: &str, made: &Made, child: &Child) -> Result<Recor
         cgroup: Some(made.cgroup.cgroup.path().clone()),
         keeps_cgroup: !made.cgroup.is_new,
         process: bundle.spec.process.clone().unwrap_or_default(),
-        users: made.users.clone(),
+        users: begun.users.clone(),
+        hooks: bundle.spec.hooks.clone().unwrap_or_default(),
+        is_creating: true,
     })
 }
 

@@ -2,16 +2,20 @@
 //! of the OCI runtime specification, and of runc's own verbs those that podman and containerd call.
 //!
 //! Owns: the verbs, the records below the root directory, and the process that keeps a created container's
-//! control socket until somebody starts it. Always: one thread; a verb that fails leaves nothing of its own;
+//! control socket until somebody starts it. Always: one thread; a verb that fails leaves nothing of its own; one that
+//! was killed leaves what `delete` removes; no hook outlives the verb that it belongs to;
 //! a process is taken for a container's by its number and its start time together. Callers: the monitor's
 //! program, which is what `isopod oci` becomes (docs/decisions/0013-oci-command-line.md).
 
 mod args;
 mod cgroup;
 mod config;
+mod end;
 mod error;
+mod hooks;
 mod keeper;
 mod launch;
+mod namespaces;
 mod record;
 mod report;
 mod verbs;

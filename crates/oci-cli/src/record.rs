@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cgroups::{Cgroup, CgroupPath, Hierarchies};
+use launcher::{HookPlan, HookState};
 use model::IdMapping;
-use runtime_spec::Process;
+use runtime_spec::{Hooks, Process};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,12 @@ pub(crate) struct Record {
     pub(crate) process: Process,
     /// Its user namespace's mappings, if it has one.
     pub(crate) users: Option<Mappings>,
+    /// What of its hooks is still to come: config.json may be another by then.
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
+    /// Whether whoever makes it has not finished.
+    #[serde(default)]
+    pub(crate) is_creating: bool,
 }
 
 /// The mappings of a user namespace.
@@ -58,6 +65,7 @@ pub(crate) struct Mappings {
 /// What a container is at ("State" of the runtime specification).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
+    Creating,
     Created,
     Running,
     Paused,
@@ -67,6 +75,7 @@ pub(crate) enum Status {
 impl Status {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
@@ -106,13 +115,15 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Removes it with all in it; one that is gone is no error.
-    pub(crate) fn remove(&self) -> Result<(), OciError> {
+    /// Removes it with all in it; one that is gone is no error. Says whether it was this call that removed the record,
+    /// which of several at once only one does.
+    pub(crate) fn remove(&self) -> Result<bool, OciError> {
+        let had_record = std::fs::remove_file(self.0.join(FILE)).is_ok();
         match std::fs::remove_dir_all(&self.0) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
                 Err(OciError::io(format!("remove {}", self.0.display()))(e))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => Ok(had_record),
         }
     }
 
@@ -193,11 +204,24 @@ impl Record {
         if self.process().is_none() {
             return Status::Stopped;
         }
+        if self.is_creating {
+            return Status::Creating;
+        }
         if directory.start().exists() {
             return Status::Created;
         }
         let frozen = self.cgroup().ok().flatten().is_some_and(|c| c.is_frozen().unwrap_or(false));
         if frozen { Status::Paused } else { Status::Running }
+    }
+
+    /// Its hooks, with what they are told.
+    pub(crate) fn hooks(&self) -> HookPlan {
+        let state = HookState {
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            annotations: self.annotations.clone(),
+        };
+        HookPlan { all: self.hooks.clone(), state }
     }
 
     /// Its cgroup.
@@ -238,6 +262,8 @@ mod tests {
             keeps_cgroup: false,
             process: Process::default(),
             users: None,
+            hooks: Hooks::default(),
+            is_creating: false,
         }
     }
 
@@ -253,8 +279,8 @@ mod tests {
         assert!(directory.filter().unwrap().is_none());
         directory.write_filter(&[7, 0, 0, 0, 1, 2]).unwrap();
         assert_eq!(directory.filter().unwrap(), Some((7, vec![1, 2])));
-        directory.remove().unwrap();
-        directory.remove().unwrap();
+        assert!(directory.remove().unwrap());
+        assert!(!directory.remove().unwrap(), "another one has removed it");
     }
 
     #[test]
@@ -270,5 +296,8 @@ mod tests {
         std::fs::write(directory.start(), "").unwrap();
         assert_eq!(record(pid, begun).status(&directory), Status::Created);
         assert_eq!(record(pid, begun + 1).status(&directory), Status::Stopped);
+        let half = |begun| Record { is_creating: true, ..record(pid, begun) };
+        assert_eq!(half(begun).status(&directory), Status::Creating);
+        assert_eq!(half(begun + 1).status(&directory), Status::Stopped);
     }
 }

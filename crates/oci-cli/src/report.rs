@@ -10,12 +10,22 @@ use crate::error::OciError;
 pub(crate) fn report(invocation: &Invocation, error: &OciError) {
     let message = error.chain();
     eprintln!("{message}");
+    log(invocation, "error", &message);
+}
+
+/// The same for what went wrong and changes nothing.
+pub(crate) fn warn(invocation: &Invocation, message: &str) {
+    eprintln!("warning: {message}");
+    log(invocation, "warning", message);
+}
+
+fn log(invocation: &Invocation, level: &str, message: &str) {
     let Some(path) = &invocation.log else { return };
     let time = crate::record::now();
     let line = if invocation.log_is_json {
-        serde_json::json!({ "level": "error", "msg": message, "time": time }).to_string()
+        serde_json::json!({ "level": level, "msg": message, "time": time }).to_string()
     } else {
-        format!("time={time:?} level=error msg={message:?}")
+        format!("time={time:?} level={level} msg={message:?}")
     };
     // What cannot be told here has been told on standard error.
     let file = File::options().append(true).create(true).open(path);

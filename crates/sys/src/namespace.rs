@@ -24,6 +24,8 @@ impl Namespaces {
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
     /// Users.
     pub const USER: Self = Self(libc::CLONE_NEWUSER as u32);
+    /// Offsets of the monotonic and the boot-time clock.
+    pub const TIME: Self = Self(libc::CLONE_NEWTIME as u32);
 
     /// Both sets together.
     #[must_use]

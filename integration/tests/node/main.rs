@@ -62,6 +62,8 @@ mod oci;
 #[cfg(test)]
 mod oci_beside_others;
 #[cfg(test)]
+mod oci_hooks;
+#[cfg(test)]
 mod oci_podman;
 #[cfg(test)]
 mod own_metrics;

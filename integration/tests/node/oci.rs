@@ -193,7 +193,8 @@ fn a_terminal_is_handed_over_through_the_console_socket() {
 #[test]
 fn what_it_cannot_do_is_named_and_leaves_nothing() {
     for (change, word) in [
-        (json!({ "hooks": { "prestart": [{ "path": "/bin/true" }] } }), "hooks"),
+        (json!({ "hooks": { "prestart": [{ "path": "true" }] } }), "hooks.prestart"),
+        (json!({ "hooks": { "poststop": [{ "path": "/x", "timeout": 0 }] } }), "hooks.poststop"),
         (json!({ "root": { "path": "" } }), "root.path"),
         (
             json!({ "hostname": "", "linux": { "namespaces": [{ "type": "pid" }] } }),
@@ -227,6 +228,7 @@ fn its_features_and_a_config_to_begin_with_are_documents() {
     let bundle = Bundle::new();
     let features: Value = serde_json::from_str(&bundle.done(OWN, &["features"])).unwrap();
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+    assert_eq!(features["hooks"].as_array().map(Vec::len), Some(6));
     let empty = bundle.path().join("empty");
     fs::create_dir(&empty).unwrap();
     let _ = bundle.done(OWN, &["spec", "--bundle", "empty"]);

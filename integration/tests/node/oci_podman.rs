@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
+use serde_json::json;
 use testkit::Bundle;
 
 /// podman with everything of its own in the bundle's directory.
@@ -18,6 +19,16 @@ impl Podman {
         // Its locks would be in /dev/shm otherwise.
         fs::write(bundle.path().join("containers.conf"), "[engine]\nlock_type = \"file\"\n")
             .unwrap();
+        let hook = |point: &str| {
+            let script = format!("echo {point} >> {}", bundle.path().join("hooked").display());
+            let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+            let file = json!({ "version": "1.0.0", "hook": hook, "when": { "always": true }, "stages": [point] });
+            fs::write(bundle.path().join(format!("hooks/{point}.json")), file.to_string()).unwrap();
+        };
+        fs::create_dir(bundle.path().join("hooks")).unwrap();
+        for point in ["createRuntime", "poststart", "poststop"] {
+            hook(point);
+        }
         Self { bundle }
     }
 
@@ -30,6 +41,7 @@ impl Podman {
             ("--runroot", "state"),
             ("--tmpdir", "tmp"),
             ("--runtime", "isopod-oci"),
+            ("--hooks-dir", "hooks"),
         ] {
             command.arg(option).arg(at(name));
         }
@@ -70,6 +82,8 @@ fn podman_runs_looks_into_and_ends_containers() {
 
     let once = podman.run("run", &["--rm", "--rootfs", rootfs, "sh", "-c", "echo out; exit 3"]);
     assert_eq!((once.status.code(), once.stdout.as_slice()), (Some(3), b"out\n".as_slice()));
+    let hooked = fs::read_to_string(podman.bundle.path().join("hooked")).unwrap();
+    assert_eq!(hooked, "createRuntime\npoststart\npoststop\n");
     let absent = podman.run("run", &["--rm", "--rootfs", rootfs, "/nosuch"]);
     assert_eq!(absent.status.code(), Some(127), "what podman says of a program that is not there");
 

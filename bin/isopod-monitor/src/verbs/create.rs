@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use cri_log::Stream;
 use launcher::{
-    ChildStdio, LaunchError, Launched, PidHome, Plan, ProcSource, RdtGroup, Report, RootSource,
+    ChildStdio, LaunchError, Launched, PidHome, Plan, Point, ProcSource, RdtGroup, Report,
+    RootSource,
 };
 use model::{Class, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
@@ -23,7 +24,6 @@ use crate::container::{
     Container, Identity, Launcher, Process, ReplyTo, Stage, StoredFilter, Terminal, start_error,
 };
 use crate::dying::Then;
-use crate::errands::Point;
 use crate::external::ExternalContainer;
 use crate::monitor::{Monitor, kill};
 use crate::output::Output;
@@ -361,7 +361,7 @@ fn launch(
             place: &request.bundle.join("rootfs"),
             stdio: streams.childs(),
             filter: filter.map(StoredFilter::as_filter),
-            host_mounts: pod.host_mounts.as_fd(),
+            host_mounts: pod.host.mounts(),
             seat,
             cgroup_view: cgroup.view(),
             pid_home,

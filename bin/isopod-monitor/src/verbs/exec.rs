@@ -168,7 +168,7 @@ pub fn kill_exec(monitor: &mut Monitor, key: Key) {
         match exec.seat.cgroup() {
             Some(_) => kill(&process.pidfd),
             // Its runtime has put it among the container's other processes.
-            None => crate::tree::kill(process),
+            None => launcher::kill_tree(process.pid, &process.pidfd),
         }
     }
     monitor.dying.kill(exec.seat.cgroup(), Then::Keep);

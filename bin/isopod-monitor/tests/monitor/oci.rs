@@ -2,6 +2,7 @@
 //! and a pause are.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -202,6 +203,99 @@ fn a_container_with_users_of_its_own_has_its_loopback_and_its_parameters() {
     let said = bundle.done(&["run", "c"]);
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(words, ["1", "80", "0", "100000", "65536", "up"]);
+}
+
+#[test]
+fn a_user_namespace_by_path_is_entered_with_the_mappings_that_it_has() {
+    let mut first = Bundle::new("sleep 1000");
+    let linux = &mut first.config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    linux["uidMappings"] = ids.clone();
+    linux["gidMappings"] = ids;
+    first.started();
+    let pid = fs::read_to_string(first.path().join("pid")).unwrap();
+    let path = format!("/proc/{pid}/ns/user");
+    let namespace = fs::read_link(&path).unwrap();
+
+    let mut second = Bundle::new("sleep 1000");
+    second.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user", "path": path}));
+    second.config["hostname"] = json!("second");
+    second.started();
+    let look = "readlink /proc/self/ns/user; cat /proc/self/uid_map; id -u; hostname; \
+                grep -q 127.0.0.1 /proc/net/fib_trie && echo up";
+    let said = second.done(&["exec", "c", "sh", "-c", look]);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let expected = [namespace.to_str().unwrap(), "0", "100000", "65536", "0", "second", "up"];
+    assert_eq!(words, expected);
+    let second_pid = fs::read_to_string(second.path().join("pid")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{second_pid}/status")).unwrap();
+    assert!(status.contains("Uid:\t100000\t"), "{status}");
+
+    second.done(&["delete", "--force", "c"]);
+    second.config["linux"]["uidMappings"] =
+        json!([{"containerID": 0, "hostID": 200_000, "size": 65_536}]);
+    assert!(second.refused(&["create", "c"]).contains("other mappings"));
+    second.config["linux"]["uidMappings"] = json!([]);
+    let own = json!({"type": "user", "path": "/proc/self/ns/user"});
+    *second.config["linux"]["namespaces"].as_array_mut().unwrap().last_mut().unwrap() = own;
+    assert!(second.refused(&["create", "c"]).contains("the one that the runtime is in"));
+    assert_eq!(fs::read_dir(second.path().join("state")).unwrap().count(), 0);
+}
+
+/// A time namespace in which the boot was a day earlier, held by a process.
+struct Clocks {
+    holder: Child,
+    path: String,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--boottime", "86400", "--fork", "--kill-child"]);
+        command.args(["sh", "-c", "echo $$; exec sleep 1000"]).stdout(Stdio::piped());
+        let mut holder = command.spawn().unwrap();
+        let mut pid = String::new();
+        let _ = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        Self { holder, path: format!("/proc/{}/ns/time", pid.trim()) }
+    }
+}
+
+impl Drop for Clocks {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+#[test]
+fn a_time_namespace_by_path_has_its_clocks_for_the_container_and_its_execs() {
+    let clocks = Clocks::new();
+    let theirs = fs::read_link(&clocks.path).unwrap();
+    assert_ne!(theirs, fs::read_link("/proc/self/ns/time").unwrap());
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "time", "path": clocks.path}));
+    bundle.started();
+    let pid = fs::read_to_string(bundle.path().join("pid")).unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/ns/time")).unwrap(), theirs);
+    let look = "readlink /proc/self/ns/time; cat /proc/uptime";
+    let said = bundle.done(&["exec", "c", "sh", "-c", look]);
+    let (namespace, clock) = said.split_once('\n').unwrap();
+    assert_eq!(Some(namespace), theirs.to_str());
+    let host = fs::read_to_string("/proc/uptime").unwrap();
+    let seconds = |text: &str| text.split('.').next().unwrap().parse::<u64>().unwrap();
+    assert!(seconds(clock) + 3600 > seconds(&host) + 86_400, "{clock} where the host has {host}");
+    assert_eq!(bundle.status(), "running", "its start is known by the host's clock");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().last_mut().unwrap()["path"] =
+        Value::Null;
+    let refused = bundle.refused(&["create", "d"]);
+    assert!(refused.contains("linux.namespaces[Time]"), "{refused}");
 }
 
 #[test]

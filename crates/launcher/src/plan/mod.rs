@@ -101,7 +101,13 @@ impl HookPlan {
         }
         let annotations = spec.annotations.clone();
         let state = HookState { annotations, ..HookState::default() };
-        Ok(Some(Box::new(Self { all: all.clone(), state })))
+        let mut all = all.clone();
+        let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
+        // The specification leaves it open; with runc they have always had what the program has.
+        for hook in all.start_container.iter_mut().filter(|hook| hook.env.is_empty()) {
+            hook.env = env.to_vec();
+        }
+        Ok(Some(Box::new(Self { all, state })))
     }
 
     /// Whether something is to run before the process stands in its root.
@@ -180,9 +186,10 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<(Namespaces, PathBuf)>),
             NamespaceKind::Cgroup => Namespaces::CGROUP,
             // The pod's, whatever path is given: the launcher is told which.
             NamespaceKind::User => continue,
-            NamespaceKind::Time => {
-                return Err(BadSpec::new(field(), "is not supported by this launcher"));
+            NamespaceKind::Time if namespace.path.is_none() => {
+                return Err(BadSpec::new(field(), "a new one is not supported by this launcher"));
             }
+            NamespaceKind::Time => Namespaces::TIME,
         };
         let seen =
             new.contains(kind) || joined.iter().any(|(k, _): &(Namespaces, PathBuf)| *k == kind);
@@ -221,6 +228,8 @@ mod tests {
         assert!(plan.new_namespaces.contains(Namespaces::PID));
         assert!(!plan.new_namespaces.contains(Namespaces::NETWORK));
         assert_eq!(plan.joined, [(Namespaces::NETWORK, PathBuf::from("/run/netns/a"))]);
+        let plan = Plan::read(&linux(r#",{"type":"time","path":"/proc/1/ns/time"}]"#)).unwrap();
+        assert_eq!(plan.joined, [(Namespaces::TIME, PathBuf::from("/proc/1/ns/time"))]);
     }
 
     #[test]
@@ -228,6 +237,22 @@ mod tests {
         let rest = r#",{"type":"ipc"},{"type":"network","path":"/run/netns/a"}],
             "sysctl":{"net.ipv4.ip_forward":"1","kernel.shmmax":"5"}"#;
         assert_eq!(Plan::read(&linux(rest)).unwrap().sysctls.len(), 2);
+    }
+
+    #[test]
+    fn hooks_in_the_container_have_its_environment_where_they_have_none_of_their_own() {
+        let hooks = r#""hooks":{"startContainer":[{"path":"/a"},{"path":"/b","env":["C=d"]}],"poststop":[{"path":"/c"}]}"#;
+        let process = r#""process":{"args":["sh"],"cwd":"/","env":["A=b"]}"#;
+        let namespaces = r#""linux":{"namespaces":[{"type":"mount"}]}"#;
+        let plan = Plan::read(&spec(&format!("{{{hooks},{process},{namespaces}}}"))).unwrap();
+        let all = plan.hooks.unwrap().all;
+        let of = |hooks: &[runtime_spec::Hook]| -> Vec<String> {
+            hooks.iter().map(|hook| hook.env.join(" ")).collect()
+        };
+        assert_eq!(
+            (of(&all.start_container), of(&all.poststop)),
+            (vec!["A=b".into(), "C=d".into()], vec![String::new()])
+        );
     }
 
     #[test]

@@ -13,13 +13,13 @@ use sys::{Child, HandOver, SingleThreaded};
 use crate::args::Invocation;
 use crate::error::OciError;
 use crate::record::{Record, Status};
-use crate::{cgroup, launch};
+use crate::{cgroup, launch, namespaces};
 
 pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
     let (directory, record) = super::find(line)?;
     let container = match record.status(&directory) {
         Status::Running => record.process(),
-        Status::Created | Status::Paused | Status::Stopped => None,
+        Status::Creating | Status::Created | Status::Paused | Status::Stopped => None,
     };
     let container = container.ok_or_else(|| OciError::WrongState {
         what: format!("run a command in the container {}", record.id),
@@ -40,6 +40,7 @@ pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciE
         File::open(format!("/proc/{}/ns/user", record.pid)).map(|file| (OwnedFd::from(file), ids))
     });
     let users = users.transpose().map_err(OciError::io("open the container's user namespace"))?;
+    namespaces::join_time(record.pid)?;
     // Its number is its own as long as it lives, which its descriptor says.
     let beside = Pid::from_raw(record.pid);
     let cgroup = record.cgroup()?.zip(beside).map(|(cgroup, first)| cgroup.beside(first));

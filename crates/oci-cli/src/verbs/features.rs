@@ -11,7 +11,9 @@ pub(super) fn features() -> Result<u8, OciError> {
     let document = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
-        "hooks": [],
+        "hooks": [
+            "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"
+        ],
         "mountOptions": [
             "async", "atime", "bind", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime",
             "noexec", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind",
@@ -19,7 +21,7 @@ pub(super) fn features() -> Result<u8, OciError> {
             "strictatime", "suid", "sync"
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": null,
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "seccomp": {

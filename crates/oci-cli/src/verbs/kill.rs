@@ -8,9 +8,16 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::args::Invocation;
 use crate::error::OciError;
+use crate::record::Status;
 
 pub(super) fn kill(line: &Invocation) -> Result<u8, OciError> {
-    let (_, record) = super::find(line)?;
+    let (directory, record) = super::find(line)?;
+    if record.status(&directory) == Status::Creating {
+        return Err(OciError::WrongState {
+            what: format!("signal the container {}", record.id),
+            problem: "container not running: it is creating".to_owned(),
+        });
+    }
     let word = line.words.get(1).map_or("TERM", String::as_str);
     let signal = Signal::parse(word)
         .map_err(|bad| OciError::Usage(format!("{bad}: {word:?} is not a signal")))?;

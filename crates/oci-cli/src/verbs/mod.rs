@@ -27,10 +27,10 @@ pub(crate) fn perform(proof: &SingleThreaded, line: &Invocation) -> Result<u8, O
     line.refuse_unsupported()?;
     match line.verb.as_str() {
         "create" => create::create(proof, line),
-        "start" => start::start(line),
+        "start" => start::start(proof, line),
         "state" => state::state(line),
         "kill" => kill::kill(line),
-        "delete" => delete::delete(line),
+        "delete" => delete::delete(proof, line),
         "run" => run::run(proof, line),
         "exec" => exec::exec(proof, line),
         "ps" => ps::ps(line),

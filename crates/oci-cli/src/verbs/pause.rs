@@ -11,7 +11,7 @@ pub(super) fn pause(line: &Invocation) -> Result<u8, OciError> {
     match record.status(&directory) {
         Status::Running => cgroup(&record)?.freeze()?,
         // A created one waits already, and could not be started while it stands still.
-        status @ (Status::Created | Status::Paused | Status::Stopped) => {
+        status @ (Status::Creating | Status::Created | Status::Paused | Status::Stopped) => {
             return Err(wrong("pause", &record, status));
         }
     }
@@ -22,7 +22,7 @@ pub(super) fn resume(line: &Invocation) -> Result<u8, OciError> {
     let (directory, record) = super::find(line)?;
     match record.status(&directory) {
         Status::Paused => cgroup(&record)?.thaw()?,
-        status @ (Status::Created | Status::Running | Status::Stopped) => {
+        status @ (Status::Creating | Status::Created | Status::Running | Status::Stopped) => {
             return Err(wrong("resume", &record, status));
         }
     }

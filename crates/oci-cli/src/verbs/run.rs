@@ -7,22 +7,24 @@ use sys::SingleThreaded;
 
 use crate::args::Invocation;
 use crate::error::OciError;
-use crate::{keeper, launch};
+use crate::record::Directory;
+use crate::{end, hooks, keeper, launch};
 
 pub(super) fn run(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
-    let launch::Created { child, control, .. } =
+    let launch::Created { child, control, runtime, record, .. } =
         launch::create(proof, line, launch::Starter::Caller)?;
     if let Err(error) = keeper::start(&control) {
-        super::delete::clear(line, &child.pidfd);
+        end::clear(proof, line, &runtime, &child.pidfd);
         return Err(error.into());
     }
+    hooks::started(proof, line, Some(&runtime), &record);
     if line.has("detach") {
         return Ok(0);
     }
     let code = wait(&child.pidfd)?;
     if !line.has("keep") {
-        let (directory, record) = super::find(line)?;
-        super::delete::remove(&directory, &record)?;
+        let directory = Directory::of(&line.root, &record.id);
+        end::remove(proof, line, Some(&runtime), &directory, &record)?;
     }
     Ok(code)
 }

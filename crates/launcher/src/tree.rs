@@ -8,8 +8,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::container::Process;
-
 /// How often is looked for children that were born just before their parent was stopped.
 const ROUNDS: usize = 8;
 
@@ -21,30 +19,29 @@ struct Relations {
     session: i32,
 }
 
-/// Kills `root`, its descendants, and the session that it leads.
-pub fn kill(root: &Process) {
+/// Kills the process `root` that `pidfd` means, its descendants, and the session that it leads.
+pub fn kill_tree(root: Pid, pidfd: &OwnedFd) {
     let mut tree: Vec<(Pid, OwnedFd)> = Vec::new();
-    stop(&root.pidfd);
+    // Those that have ended already are as good.
+    let send = |pidfd: &OwnedFd, signal| {
+        let _ = pidfd_send_signal(pidfd.as_fd(), signal);
+    };
+    send(pidfd, Signal::STOP);
     for _ in 0..ROUNDS {
-        let new = descendants(root.pid, &tree);
+        let new = descendants(root, &tree);
         if new.is_empty() {
             break;
         }
         for (_, pidfd) in &new {
-            stop(pidfd);
+            send(pidfd, Signal::STOP);
         }
         tree.extend(new);
     }
     // Children first: a parent that ends early would tell of an end that is not whole.
     for (_, pidfd) in tree.iter().rev() {
-        crate::monitor::kill(pidfd);
+        send(pidfd, Signal::KILL);
     }
-    crate::monitor::kill(&root.pidfd);
-}
-
-fn stop(pidfd: &OwnedFd) {
-    // It may have ended.
-    let _ = pidfd_send_signal(pidfd.as_fd(), Signal::STOP);
+    send(pidfd, Signal::KILL);
 }
 
 /// Those that belong to the tree and are not known yet.
@@ -125,8 +122,7 @@ mod tests {
         let fds: Vec<OwnedFd> =
             pids.iter().map(|pid| pidfd_open(*pid, PidfdFlags::empty()).unwrap()).collect();
         let pid = Pid::from_child(&child);
-        let root = Process { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).unwrap() };
-        kill(&root);
+        kill_tree(pid, &pidfd_open(pid, PidfdFlags::empty()).unwrap());
         let status = child.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         for fd in &fds {
