@@ -13,6 +13,7 @@ use crate::error::{ImageStoreError, at};
 use crate::layout::{self, FS, SUMS};
 use crate::store::ImageStore;
 use crate::sums::{self, Sum};
+use crate::trash::Area;
 
 /// Problems of one layer that are told; the rest is only counted.
 const TOLD: usize = 20;
@@ -91,7 +92,7 @@ impl ImageStore {
             inner.forget_image(image)?;
         }
         if let Some(tree) = inner.free_layer(chain_id)? {
-            inner.delete(&[tree]);
+            inner.delete(Area::Images, &[tree]);
         }
         Ok(Condemned { images, is_in_use: inner.tables().layer(chain_id).is_some() })
     }

@@ -90,12 +90,8 @@ impl ImageStore {
         for chain_id in &idle {
             trees.extend(inner.free_layer(chain_id)?);
         }
-        if let Some(name) = tree {
-            let stuck = &inner.stuck;
-            let quotas = &inner.quotas;
-            trash::delete(&inner.layout, steps, stuck, quotas, Area::Containers, name.as_ref());
-        }
-        inner.delete(&trees);
+        inner.delete(Area::Containers, tree.as_slice());
+        inner.delete(Area::Images, &trees);
         Ok(())
     }
 

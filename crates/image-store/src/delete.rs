@@ -1,13 +1,14 @@
 //! Deletes trees that nobody trusts, by descriptor.
 //!
 //! Always: no link is followed, no mount is entered, the number of open descriptors is bounded
-//! whatever the depth, and one entry that cannot be deleted does not keep the others.
+//! whatever the depth, one entry that cannot be deleted does not keep the others, and what somebody else
+//! deletes meanwhile is deleted.
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 
 /// Directories that are open at the same time. What lies deeper is moved up and deleted from there.
@@ -19,92 +20,101 @@ struct Frame {
     fd: OwnedFd,
     name: CString,
     batch: Vec<(CString, FileType)>,
-    /// Entries that stay, so that the next batch is known to be the same.
+    /// Entries that have left since the batch was read, or that have come: there is something to read again.
+    changes: usize,
+    /// Entries of the batch that stay.
     stuck: usize,
 }
 
-/// Deletes `name` in `top` with everything below it. It is no error if it is gone already. Trees
-/// that are too deep are moved into `top` under names of their own on the way.
+impl Frame {
+    const fn new(fd: OwnedFd, name: CString) -> Self {
+        Self { fd, name, batch: Vec::new(), changes: 1, stuck: 0 }
+    }
+}
+
+/// Deletes `name` in `top` with everything below it. It is no error if it is gone already. Directories
+/// that are too deep are moved into `name` itself on the way.
 ///
 /// # Errors
 /// The first entry's that could not be deleted, after everything else was.
 pub(crate) fn delete_tree(top: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    let mut pending = vec![name.to_owned()];
-    let mut first_error = None;
-    let mut moved = 0_u64;
-    while let Some(next) = pending.pop() {
-        let mut sweep = Sweep { top, base: &next, pending: Vec::new(), moved: &mut moved };
-        if let Err(e) = sweep.run() {
-            first_error.get_or_insert(e);
-        }
-        let more = sweep.pending;
-        pending.extend(more);
+    match unlinkat(top, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(e) => return Err(e.into()),
     }
-    first_error.map_or(Ok(()), Err)
+    let Some(base) = unless_gone(open_inside(top, name))? else { return Ok(()) };
+    let stack = vec![Frame::new(base, name.to_owned())];
+    Sweep { top, stack, moved: 0, first_error: None }.run()
+}
+
+/// What somebody else has deleted is as good as deleted here.
+fn unless_gone<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Ok(there) => Ok(Some(there)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 struct Sweep<'a> {
     top: BorrowedFd<'a>,
-    base: &'a CStr,
-    pending: Vec<CString>,
-    moved: &'a mut u64,
+    /// The directories from the tree's own down to where the sweep is.
+    stack: Vec<Frame>,
+    moved: u64,
+    first_error: Option<Errno>,
 }
 
 impl Sweep<'_> {
-    fn run(&mut self) -> io::Result<()> {
-        let mut first_error: Option<Errno> = None;
-        match unlinkat(self.top, self.base, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let fd = open_inside(self.top, self.base)?;
-        let mut stack = vec![Frame { fd, name: self.base.to_owned(), batch: Vec::new(), stuck: 0 }];
-        loop {
-            let depth = stack.len();
-            let Some(frame) = stack.last_mut() else { break };
-            if frame.batch.is_empty() {
-                frame.batch = read_batch(frame)?;
+    fn run(mut self) -> io::Result<()> {
+        while let Some(frame) = self.stack.last_mut() {
+            if frame.batch.is_empty()
+                && let Err(e) = refill(frame)
+            {
+                self.first_error.get_or_insert(e);
             }
             let Some((name, kind)) = frame.batch.pop() else {
-                let Some(done) = stack.pop() else { break };
-                let parent = stack.last().map_or(self.top, |f| f.fd.as_fd());
-                let stays = match unlinkat(parent, &done.name, AtFlags::REMOVEDIR) {
-                    Ok(()) | Err(Errno::NOENT) => false,
-                    Err(e) => {
-                        first_error.get_or_insert(e);
-                        true
-                    }
-                };
-                if let (true, Some(parent)) = (stays, stack.last_mut()) {
-                    parent.stuck += 1;
-                }
+                self.leave();
                 continue;
             };
-            match self.entry(&frame.fd, &name, kind, depth) {
-                Ok(None) => {}
-                Ok(Some(fd)) => stack.push(Frame { fd, name, batch: Vec::new(), stuck: 0 }),
-                Err(e) => {
-                    if let Some(frame) = stack.last_mut() {
-                        frame.stuck += 1;
-                    }
-                    first_error.get_or_insert(e);
-                }
+            match self.entry(&name, kind) {
+                Ok(None) => self.went(),
+                Ok(Some(fd)) => self.stack.push(Frame::new(fd, name)),
+                Err(e) => self.stays(e),
             }
         }
-        first_error.map_or(Ok(()), |e| Err(e.into()))
+        self.first_error.map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    /// Removes the directory that the sweep is done with.
+    fn leave(&mut self) {
+        let Some(done) = self.stack.pop() else { return };
+        let parent = self.stack.last().map_or(self.top, |frame| frame.fd.as_fd());
+        match unless_gone(unlinkat(parent, &done.name, AtFlags::REMOVEDIR)) {
+            Ok(_) => self.went(),
+            Err(e) => self.stays(e),
+        }
+    }
+
+    fn went(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.changes += 1;
+        }
+    }
+
+    fn stays(&mut self, why: Errno) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.stuck += 1;
+        }
+        self.first_error.get_or_insert(why);
     }
 
     /// Deletes what is no directory; a directory is opened, or moved up where it lies too deep.
-    fn entry(
-        &mut self,
-        parent: &OwnedFd,
-        name: &CStr,
-        kind: FileType,
-        depth: usize,
-    ) -> Result<Option<OwnedFd>, Errno> {
+    fn entry(&mut self, name: &CStr, kind: FileType) -> Result<Option<OwnedFd>, Errno> {
+        let depth = self.stack.len();
+        let Some(frame) = self.stack.last() else { return Ok(None) };
         if kind != FileType::Directory {
-            match unlinkat(parent, name, AtFlags::empty()) {
+            match unlinkat(&frame.fd, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(None),
                 // A file system that does not tell the kind of an entry.
                 Err(Errno::ISDIR) if kind == FileType::Unknown => {}
@@ -112,36 +122,54 @@ impl Sweep<'_> {
             }
         }
         if depth < MAX_OPEN {
-            return open_inside(parent.as_fd(), name).map(Some);
+            return unless_gone(open_inside(frame.fd.as_fd(), name));
         }
-        *self.moved += 1;
-        let mut flat = self.base.to_bytes().to_vec();
-        flat.truncate(100);
-        flat.extend_from_slice(format!(".{}-{:x}", self.moved, crate::layout::now().0).as_bytes());
+        let (Some(base), moved) = (self.stack.first(), self.moved) else { return Ok(None) };
+        let flat = format!(".{moved}-{:x}", crate::layout::now().0);
         let flat = CString::new(flat).map_err(|_| Errno::INVAL)?;
-        rustix::fs::renameat(parent, name, self.top, &flat)?;
-        self.pending.push(flat);
+        let up = || unless_gone(renameat(&frame.fd, name, &base.fd, &flat));
+        match up() {
+            // It is in another project than the tree, whose directory takes nothing of others'.
+            Err(Errno::XDEV) => {
+                sys::stop_project_here(base.fd.as_fd()).map_err(errno)?;
+                up()?;
+            }
+            other => {
+                other?;
+            }
+        }
+        self.moved += 1;
+        if let Some(base) = self.stack.first_mut() {
+            base.changes += 1;
+        }
         Ok(None)
     }
 }
 
-/// Up to [`BATCH`] entries; none when only those that stay are left.
-fn read_batch(frame: &Frame) -> io::Result<Vec<(CString, FileType)>> {
-    let mut batch = Vec::new();
-    for entry in Dir::read_from(frame.fd.as_fd())? {
-        let entry = entry?;
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Reads up to [`BATCH`] entries beside those that stay; none where nothing has changed since the last time.
+fn refill(frame: &mut Frame) -> Result<(), Errno> {
+    if frame.changes == 0 {
+        return Ok(());
+    }
+    let most = BATCH + frame.stuck;
+    (frame.changes, frame.stuck) = (0, 0);
+    let Some(entries) = unless_gone(Dir::read_from(frame.fd.as_fd()))? else { return Ok(()) };
+    for entry in entries {
+        let Some(entry) = unless_gone(entry)? else { break };
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            batch.push((name.to_owned(), entry.file_type()));
-            if batch.len() >= BATCH + frame.stuck {
+            frame.batch.push((name.to_owned(), entry.file_type()));
+            if frame.batch.len() >= most {
                 break;
             }
         }
     }
-    if batch.len() <= frame.stuck {
-        batch.clear();
-    }
-    Ok(batch)
+    Ok(())
 }
 
 /// Opens the directory `name`, unless it is a link or a mount.
@@ -214,5 +242,45 @@ mod tests {
         assert!(outside.join("keep").exists(), "the mount was entered");
         assert_eq!(std::fs::read_dir(dir.path().join("tree")).unwrap().count(), 1);
         delete(dir.path(), c"tree").unwrap();
+    }
+
+    #[test]
+    fn two_that_delete_the_same_tree_both_succeed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in 0..40 {
+            std::fs::create_dir_all(dir.path().join(format!("tree/{name}/a/b/c"))).unwrap();
+            std::fs::write(dir.path().join(format!("tree/{name}/a/file")), "").unwrap();
+        }
+        let start = std::sync::Barrier::new(2);
+        let deletes = || {
+            start.wait();
+            delete(dir.path(), c"tree")
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(deletes);
+            deletes().unwrap();
+            other.join().unwrap().unwrap();
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_lies_too_deep_goes_also_beside_what_stays() {
+        use rustix::mount::{UnmountFlags, mount_bind, unmount};
+        let dir = tempfile::tempdir().unwrap();
+        let stays = dir.path().join("tree/a");
+        std::fs::create_dir_all(&stays).unwrap();
+        let mut deep = dir.path().join("tree/b");
+        for _ in 0..MAX_OPEN + 10 {
+            deep.push("d");
+        }
+        std::fs::create_dir_all(&deep).unwrap();
+        mount_bind(dir.path(), &stays).unwrap();
+        let failed = delete(dir.path(), c"tree");
+        unmount(&stays, UnmountFlags::DETACH).unwrap();
+        assert!(failed.is_err());
+        let left: Vec<_> = std::fs::read_dir(dir.path().join("tree")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing comes beside it");
     }
 }

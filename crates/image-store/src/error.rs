@@ -102,6 +102,17 @@ pub enum ImageStoreError {
         /// The last.
         last: u32,
     },
+    /// The image has more in its volumes than a container may write.
+    #[error(
+        "it has more in its volumes than the container may write: {used} bytes of {limit} were taken when \
+         this was noticed"
+    )]
+    OverLimit {
+        /// The limit, in bytes.
+        limit: u64,
+        /// What the container had when that was noticed, in bytes: it may be less, where there was more to come.
+        used: u64,
+    },
     /// The text is no image reference.
     #[error("{given:?} is not an image reference: {reason}")]
     BadReference {
@@ -225,7 +236,9 @@ impl Classified for ImageStoreError {
             Self::NoLayer { .. } => Class::Internal,
             Self::NoImage { .. } | Self::NoContainer { .. } => Class::NotFound,
             Self::BadReference { .. } | Self::Ambiguous { .. } => Class::InvalidArgument,
-            Self::TooLong { .. } | Self::NoProject { .. } => Class::ResourceExhausted,
+            Self::TooLong { .. } | Self::NoProject { .. } | Self::OverLimit { .. } => {
+                Class::ResourceExhausted
+            }
         }
     }
 }

@@ -1,25 +1,25 @@
 //! What a container may take of the disk: each has a project of its own where the file system knows them.
 //!
 //! Always: an id is in nobody's hands before the directory that has it is on disk, and not free before the
-//! last tree that has it is deleted; limits are set before anything can be written under them. What is on
-//! disk says who has which: nothing of it is recorded.
+//! last tree that has it is deleted and its limit is taken away; limits are set before anything can be written
+//! under them. What is on disk says who has which: nothing of it is recorded. A directory that somebody else
+//! has put into a project stays there, with the limit that this may have, unless one of our own is wanted. The
+//! trash is in no project, so that trees of all of them can be moved there.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ContainerId;
-use sys::ProjectQuotas;
+use sys::{ProjectQuotas, ProjectUsage};
 
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, CONTAINERS_TRASH, Layout};
 use crate::projects::Projects;
 use crate::types::{Finding, Usage};
-
-/// How many ids are passed over, because something lies under them already, before that is an error.
-const PASSED_OVER: usize = 1024;
 
 /// The projects of a store's containers.
 #[derive(Debug)]
@@ -54,6 +54,13 @@ impl Quotas {
             });
             ProjectQuotas::Absent
         });
+        // Its own and not its parents': where those are in a project, what is in others could not come here.
+        if let Err(e) = sys::leave_project(layout.containers_trash_fd.as_fd()) {
+            findings.push(Finding {
+                object: path.join(CONTAINERS_TRASH).display().to_string(),
+                problem: format!("cannot be taken out of its project: {e}"),
+            });
+        }
         let mut state = State { projects: Projects::new(range), of: HashMap::new() };
         if known != ProjectQuotas::Absent {
             state.read(layout, findings)?;
@@ -67,7 +74,7 @@ impl Quotas {
     }
 
     /// Puts the directory of a container, with all that is made in it, under a limit of `bytes`; without one it
-    /// is counted where that is possible.
+    /// is counted where that is possible, and where it is in no project of somebody else's.
     pub fn assign(
         &self,
         container: &ContainerId,
@@ -99,10 +106,14 @@ impl Quotas {
     ) -> Result<(), ImageStoreError> {
         let place = || self.path.join(container.as_str());
         let current = sys::project_of(dir.as_fd()).map_err(at("read the project of", place()))?;
+        if bytes.is_none() && self.state().projects.is_anothers(current) {
+            // A limit for all containers together may be there, which leaving it would pass.
+            return Ok(());
+        }
         let mine = self.state().of.get(container).copied().filter(|mine| *mine == current);
         let id = match mine {
             Some(id) => id,
-            None => self.take()?,
+            None => self.take(|id| sys::project_usage(self.on.as_fd(), id))?,
         };
         let set = self.limit(id, bytes).and_then(|()| {
             sys::set_project(dir.as_fd(), id).map_err(at("set the project of", place()))
@@ -121,16 +132,16 @@ impl Quotas {
         }
     }
 
-    /// An id that nobody has, and that nothing is counted under.
-    fn take(&self) -> Result<u32, ImageStoreError> {
-        for _ in 0..PASSED_OVER {
-            let (taken, range) = {
-                let mut state = self.state();
-                (state.projects.take(), state.projects.range().clone())
-            };
-            let none = || ImageStoreError::NoProject { first: *range.start(), last: *range.end() };
-            let id = taken.ok_or_else(none)?;
-            let used = sys::project_usage(self.on.as_fd(), id);
+    /// An id that nobody has, and that nothing is counted under. The whole range is looked at before that is an
+    /// error, an id at a time: others get theirs meanwhile, and the next search begins where this one ends.
+    fn take(
+        &self,
+        usage: impl Fn(u32) -> io::Result<ProjectUsage>,
+    ) -> Result<u32, ImageStoreError> {
+        let range = self.state().projects.range().clone();
+        for _ in range.clone() {
+            let Some(id) = self.state().projects.take() else { break };
+            let used = usage(id);
             if used.as_ref().is_ok_and(|used| used.inodes == 0 && used.bytes == 0) {
                 return Ok(id);
             }
@@ -138,7 +149,6 @@ impl Quotas {
             self.state().projects.gone(id);
             used.map_err(at("read a quota of", self.path.clone()))?;
         }
-        let range = self.state().projects.range().clone();
         Err(ImageStoreError::NoProject { first: *range.start(), last: *range.end() })
     }
 
@@ -157,6 +167,34 @@ impl Quotas {
         Some(Usage { bytes: used.bytes, inodes: used.inodes })
     }
 
+    /// Fails where a container has more than its limit: the daemon's own privileges can pass it.
+    pub fn check(&self, container: &ContainerId) -> Result<(), ImageStoreError> {
+        match self.limited(container)? {
+            Some((limit, used)) if used > limit => Err(ImageStoreError::OverLimit { limit, used }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The failure of a write for a container, if it is its limit's: the file system may say that there is no
+    /// room, though it has some.
+    pub fn is_limit(&self, container: &ContainerId, error: &io::Error) -> Option<ImageStoreError> {
+        let room = || rustix::fs::fstatvfs(&self.on);
+        let has_room = || room().is_ok_and(|fs| fs.f_bavail > 0 && fs.f_favail > 0);
+        let may_be = error.kind() == io::ErrorKind::QuotaExceeded
+            || (error.kind() == io::ErrorKind::StorageFull && has_room());
+        let limited = may_be.then(|| self.limited(container).ok()).flatten().flatten();
+        limited.map(|(limit, used)| ImageStoreError::OverLimit { limit, used })
+    }
+
+    /// The limit of a container and what it has, in bytes, if it has a limit.
+    fn limited(&self, container: &ContainerId) -> Result<Option<(u64, u64)>, ImageStoreError> {
+        let id = self.state().of.get(container).copied();
+        let (Some(id), ProjectQuotas::Enforced) = (id, self.known) else { return Ok(None) };
+        let used = sys::project_usage(self.on.as_fd(), id)
+            .map_err(at("read a quota of", self.path.clone()))?;
+        Ok(used.limit.map(|limit| (limit, used.bytes)))
+    }
+
     /// The container's directory is out of sight; what lies in it still has its project.
     pub fn forget(&self, container: &ContainerId) {
         self.state().of.remove(container);
@@ -171,15 +209,15 @@ impl Quotas {
         self.state().projects.has(id).then_some(id)
     }
 
-    /// A tree with this project is gone.
+    /// A tree with this project is gone; to be told once of each.
     pub fn gone(&self, id: u32) {
-        if !self.state().projects.gone(id) {
-            return;
-        }
-        // Whoever gets the id next sets a limit anew.
-        if let Err(error) = self.limit(id, None) {
+        // Before anybody else can have the id, and a limit with it.
+        let is_last = self.state().projects.is_last(id);
+        if is_last && let Err(error) = self.limit(id, None) {
+            // Whoever gets the id next sets a limit anew.
             tracing::debug!(id, %error, "the limit of a project that nobody has stays");
         }
+        self.state().projects.gone(id);
     }
 }
 
@@ -212,4 +250,28 @@ impl State {
 
 fn project(parent: &Path, name: &OsStr, dir: &OwnedFd) -> Result<u32, ImageStoreError> {
     sys::project_of(dir.as_fd()).map_err(at("read the project of", parent.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_ids_others_use_the_next_one_that_is_free_is_found() {
+        let state = State { projects: Projects::new(1..=5000), of: HashMap::new() };
+        let quotas = Quotas {
+            known: ProjectQuotas::Counted,
+            on: layout::open_host_dir(Path::new("/")).unwrap(),
+            path: PathBuf::from("/"),
+            state: Mutex::new(state),
+        };
+        let theirs = |last: u32| {
+            move |id| Ok(ProjectUsage { inodes: u64::from(id <= last), ..ProjectUsage::default() })
+        };
+        assert_eq!(quotas.take(theirs(3000)).unwrap(), 3001);
+        assert_eq!(quotas.take(theirs(3000)).unwrap(), 3002, "it goes on from there");
+        let none = quotas.take(theirs(5000)).unwrap_err();
+        assert!(matches!(none, ImageStoreError::NoProject { first: 1, last: 5000 }), "{none}");
+        assert!(quotas.take(theirs(0)).is_ok(), "none is lost by a search in vain");
+    }
 }

@@ -29,7 +29,7 @@ impl ImageStore {
                 trees.push(tree);
             }
         }
-        inner.delete(&trees);
+        inner.delete(Area::Images, &trees);
         Ok(Some(Removed { id: id.clone(), names, layers_freed, layers_in_use: kept }))
     }
 
@@ -61,13 +61,7 @@ impl ImageStore {
                 done.bytes += size;
             }
         }
-        let emptied = trash::empty(
-            &inner.layout,
-            &*inner.options.steps,
-            &inner.stuck,
-            &inner.quotas,
-            budget,
-        )?;
+        let emptied = inner.empty_trash(budget)?;
         done.deleted = emptied.deleted;
         done.undeletable = emptied.stuck;
         done.more = emptied.more || idle.len() >= budget;
@@ -119,14 +113,5 @@ impl Inner {
         let layers = &self.layout.layers_fd;
         let steps = &*self.options.steps;
         trash::trash(&self.layout, steps, Area::Images, layers, chain_id.hex().as_ref())
-    }
-
-    /// Deletes trees of the trash; those that cannot be deleted are tried again later.
-    pub fn delete(&self, trees: &[String]) {
-        for tree in trees {
-            let steps = &*self.options.steps;
-            let (stuck, quotas) = (&self.stuck, &self.quotas);
-            trash::delete(&self.layout, steps, stuck, quotas, Area::Images, tree.as_ref());
-        }
     }
 }

@@ -17,7 +17,7 @@ use crate::quotas::Quotas;
 use crate::steps::Step;
 use crate::sync::Syncer;
 use crate::tables::Tables;
-use crate::trash::Stuck;
+use crate::trash::Trees;
 use crate::types::{Finding, LayerInfo};
 
 /// The store of one daemon. Cheap to clone.
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub busy_containers: Keyed<model::ContainerId>,
     /// Whoever changes records of images and names; readers and containers never wait for it.
     pub writer: Mutex<()>,
-    pub stuck: Stuck,
+    pub trees: Trees,
     pub quotas: Quotas,
     pub findings: Vec<Finding>,
     /// Keeps other processes out.
@@ -80,7 +80,7 @@ impl ImageStore {
             chains: Keyed::default(),
             busy_containers: Keyed::default(),
             writer: Mutex::new(()),
-            stuck: Stuck::default(),
+            trees: Trees::default(),
             quotas: opened.quotas,
             findings: opened.findings,
             _lock: opened.lock,

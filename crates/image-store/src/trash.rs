@@ -1,4 +1,6 @@
 //! Out of sight first, deleted later.
+//!
+//! Always: a tree is deleted by one at a time, whoever that is.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -12,8 +14,8 @@ use rustix::io::Errno;
 use crate::delete::delete_tree;
 use crate::error::{ImageStoreError, at};
 use crate::layout::{self, Layout};
-use crate::quotas::Quotas;
 use crate::steps::{Step, Steps};
+use crate::store::Inner;
 
 /// How long a tree that could not be deleted is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -36,15 +38,71 @@ impl Area {
     }
 }
 
-/// Trees that could not be deleted, and when that was.
+/// What is known of trees in the trash. Of those that are not here nothing is: anybody may delete them.
 #[derive(Debug, Default)]
-pub(crate) struct Stuck(Mutex<HashMap<(Area, OsString), Instant>>);
+pub(crate) struct Trees(Mutex<HashMap<(Area, OsString), Tree>>);
 
-impl Stuck {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Area, OsString), Instant>> {
+#[derive(Debug, Clone, Copy)]
+enum Tree {
+    /// Somebody deletes it now.
+    Busy,
+    /// It could not be deleted, at this time.
+    Stuck(Instant),
+}
+
+impl Trees {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Area, OsString), Tree>> {
         // The map is whole between any two statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn get(&self, area: Area, name: &OsStr) -> Option<Tree> {
+        self.lock().get(&(area, name.to_owned())).copied()
+    }
+
+    /// The right to delete a tree; `None` while somebody has it.
+    fn claim(&self, area: Area, name: &OsStr) -> Option<Claim<'_>> {
+        let tree = (area, name.to_owned());
+        match self.lock().insert(tree.clone(), Tree::Busy) {
+            Some(Tree::Busy) => None,
+            Some(Tree::Stuck(_)) | None => Some(Claim { trees: self, tree, stuck: None }),
+        }
+    }
+
+    /// Forgets which trees of `area` could not be deleted, but for `names`.
+    fn only(&self, area: Area, names: &[OsString]) {
+        self.lock().retain(|(of, name), tree| {
+            *of != area || matches!(tree, Tree::Busy) || names.binary_search(name).is_ok()
+        });
+    }
+}
+
+/// The right to delete a tree, which ends with this value.
+struct Claim<'a> {
+    trees: &'a Trees,
+    tree: (Area, OsString),
+    stuck: Option<Instant>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut trees = self.trees.lock();
+        match self.stuck {
+            Some(at) => trees.insert(self.tree.clone(), Tree::Stuck(at)),
+            None => trees.remove(&self.tree),
+        };
+    }
+}
+
+/// What became of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is gone.
+    Deleted,
+    /// It cannot be deleted now, which is logged.
+    Stuck,
+    /// Somebody else deletes it.
+    Others,
 }
 
 /// What emptying the trash did.
@@ -66,69 +124,111 @@ pub(crate) fn trash(
     let fail = || layout.root.join(name);
     steps.before(Step::Trash).map_err(at("move to the trash", fail()))?;
     let unique = layout.unique();
-    match rustix::fs::renameat(from, name, area.trash(layout), &unique) {
+    let there = || rustix::fs::renameat(from, name, area.trash(layout), &unique);
+    let moved = match there() {
+        // The trash was put into a project after it was opened: it takes nothing of others' then.
+        Err(Errno::XDEV) => {
+            let out = sys::leave_project(area.trash(layout).as_fd());
+            out.map_err(at("take the trash out of its project for", fail()))?;
+            there()
+        }
+        other => other,
+    };
+    match moved {
         Ok(()) => Ok(Some(unique)),
         Err(Errno::NOENT) => Ok(None),
         Err(e) => Err(at("move to the trash", fail())(e)),
     }
 }
 
-/// Deletes one tree of the trash; `false` if it cannot be deleted now, which is logged.
-pub(crate) fn delete(
-    layout: &Layout,
-    steps: &dyn Steps,
-    stuck: &Stuck,
-    quotas: &Quotas,
-    area: Area,
-    name: &OsStr,
-) -> bool {
-    let Ok(text) = CString::new(name.as_bytes()) else { return false };
-    let project = match area {
-        Area::Images => None,
-        Area::Containers => quotas.of_tree(area.trash(layout), name),
-    };
-    let done =
-        steps.before(Step::Delete).and_then(|()| delete_tree(area.trash(layout).as_fd(), &text));
-    match done {
-        Ok(()) => {
-            stuck.lock().remove(&(area, name.to_owned()));
-            if let Some(project) = project {
-                quotas.gone(project);
+impl Inner {
+    /// Deletes trees of the trash, but those that somebody else deletes now; those that cannot be deleted are
+    /// logged, and tried again later.
+    pub fn delete(&self, area: Area, trees: &[String]) {
+        for tree in trees {
+            self.delete_one(area, tree.as_ref());
+        }
+    }
+
+    fn delete_one(&self, area: Area, name: &OsStr) -> Fate {
+        let Ok(text) = CString::new(name.as_bytes()) else { return Fate::Stuck };
+        let Some(mut claim) = self.trees.claim(area, name) else { return Fate::Others };
+        let trash = area.trash(&self.layout);
+        // Read by whoever has the claim, so that each tree gives its project back once.
+        let project = match area {
+            Area::Images => None,
+            Area::Containers => self.quotas.of_tree(trash, name),
+        };
+        let begun = self.options.steps.before(Step::Delete);
+        match begun.and_then(|()| delete_tree(trash.as_fd(), &text)) {
+            Ok(()) => {
+                if let Some(project) = project {
+                    self.quotas.gone(project);
+                }
+                Fate::Deleted
             }
-            true
+            Err(error) => {
+                tracing::warn!(?area, ?name, %error, "a tree in the trash cannot be deleted now");
+                claim.stuck = Some(Instant::now());
+                Fate::Stuck
+            }
         }
-        Err(error) => {
-            tracing::warn!(?area, ?name, %error, "a tree in the trash cannot be deleted now");
-            stuck.lock().insert((area, name.to_owned()), Instant::now());
-            false
+    }
+
+    /// Deletes at most `budget` trees.
+    pub fn empty_trash(&self, budget: usize) -> Result<Emptied, ImageStoreError> {
+        let mut sum = Emptied::default();
+        for area in [Area::Images, Area::Containers] {
+            let names = layout::names(area.trash(&self.layout))
+                .map_err(at("read the trash of", self.layout.root.clone()))?;
+            self.trees.only(area, &names);
+            for name in names {
+                match self.trees.get(area, &name) {
+                    Some(Tree::Busy) => continue,
+                    Some(Tree::Stuck(since)) if since.elapsed() < RETRY_AFTER => {
+                        sum.stuck += 1;
+                        continue;
+                    }
+                    Some(Tree::Stuck(_)) | None => {}
+                }
+                if sum.deleted >= budget {
+                    sum.more = true;
+                    continue;
+                }
+                match self.delete_one(area, &name) {
+                    Fate::Deleted => sum.deleted += 1,
+                    Fate::Stuck => sum.stuck += 1,
+                    Fate::Others => {}
+                }
+            }
         }
+        Ok(sum)
     }
 }
 
-/// Deletes at most `budget` trees.
-pub(crate) fn empty(
-    layout: &Layout,
-    steps: &dyn Steps,
-    stuck: &Stuck,
-    quotas: &Quotas,
-    budget: usize,
-) -> Result<Emptied, ImageStoreError> {
-    let mut sum = Emptied::default();
-    for area in [Area::Images, Area::Containers] {
-        let names = layout::names(area.trash(layout))
-            .map_err(at("read the trash of", layout.root.clone()))?;
-        for name in names {
-            let since = stuck.lock().get(&(area, name.clone())).copied();
-            if since.is_some_and(|s| s.elapsed() < RETRY_AFTER) {
-                sum.stuck += 1;
-            } else if sum.deleted >= budget {
-                sum.more = true;
-            } else if delete(layout, steps, stuck, quotas, area, &name) {
-                sum.deleted += 1;
-            } else {
-                sum.stuck += 1;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_a_tree_and_what_is_stuck_is_forgotten_with_it() {
+        let trees = Trees::default();
+        let (a, b) = (OsStr::new("a"), OsStr::new("b"));
+        let mut claim = trees.claim(Area::Images, a).unwrap();
+        assert!(trees.claim(Area::Images, a).is_none());
+        assert!(
+            trees.claim(Area::Containers, a).is_some() && trees.claim(Area::Images, b).is_some()
+        );
+        // Nobody takes it away from whoever has it.
+        trees.only(Area::Images, &[]);
+        assert!(trees.claim(Area::Images, a).is_none());
+        claim.stuck = Some(Instant::now());
+        drop(claim);
+        trees.only(Area::Images, &[a.to_owned(), b.to_owned()]);
+        assert!(matches!(trees.get(Area::Images, a), Some(Tree::Stuck(_))));
+        trees.only(Area::Containers, &[]);
+        assert!(trees.get(Area::Images, a).is_some(), "it is in another trash");
+        trees.only(Area::Images, &[b.to_owned()]);
+        assert!(trees.lock().is_empty());
     }
-    Ok(sum)
 }

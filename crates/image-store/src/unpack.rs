@@ -374,10 +374,7 @@ impl Drop for Staging<'_> {
         let layout = &self.inner.layout;
         let steps = &*self.inner.options.steps;
         match trash::trash(layout, steps, Area::Images, &layout.staging_fd, self.name.as_ref()) {
-            Ok(Some(name)) => {
-                let (stuck, quotas) = (&self.inner.stuck, &self.inner.quotas);
-                trash::delete(layout, steps, stuck, quotas, Area::Images, name.as_ref());
-            }
+            Ok(Some(name)) => self.inner.delete(Area::Images, &[name]),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a staging directory stays until the next start"),
         }

@@ -19,8 +19,17 @@ impl ImageStore {
     #[must_use]
     pub fn usage(&self, container: &ContainerId) -> Option<Measured> {
         if let Some(usage) = self.inner.quotas.usage(container) {
-            return Some(Measured { usage, at: layout::now() });
+            let measured = Measured { usage, at: layout::now() };
+            self.inner.tables().measured(container, measured);
+            return Some(measured);
         }
+        self.last_usage(container)
+    }
+
+    /// The last answer of [`ImageStore::usage`] or [`ImageStore::measure`]. Nothing is asked, so that it never
+    /// takes long.
+    #[must_use]
+    pub fn last_usage(&self, container: &ContainerId) -> Option<Measured> {
         self.inner.tables().container(container).and_then(|c| c.measured)
     }
 

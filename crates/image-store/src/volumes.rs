@@ -1,15 +1,18 @@
 //! Files and directories out of root file systems.
 
+use std::ffi::CString;
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use model::{ContainerId, Rootfs};
+use model::{ContainerId, Digest, Rootfs};
 
 use crate::copy::copy_merged;
+use crate::delete::delete_tree;
 use crate::error::{ImageStoreError, at};
 use crate::layout;
 use crate::merged::{MergedDir, Node, open_file};
-use crate::store::ImageStore;
+use crate::store::{ImageStore, Inner};
 
 const VOLUMES: &str = "volumes";
 
@@ -18,7 +21,8 @@ impl ImageStore {
     /// content, the mode and the owner that the image has there. Called again, it is the same one.
     ///
     /// # Errors
-    /// [`ImageStoreError::NoContainer`] before `prepare`; what cannot be made.
+    /// [`ImageStoreError::NoContainer`] before `prepare`; [`ImageStoreError::OverLimit`] where the container
+    /// has more than it may with the content; what cannot be made. Nothing of the volume is there then.
     pub fn volume(&self, container: &ContainerId, path: &Path) -> Result<PathBuf, ImageStoreError> {
         use std::os::unix::ffi::OsStrExt as _;
         let inner = &self.inner;
@@ -38,16 +42,9 @@ impl ImageStore {
         }
         // Filled under another name: a volume that is there is whole.
         let unfinished = format!("new-{}", inner.layout.unique());
-        let fd = layout::ensure_dir(&volumes, &unfinished).map_err(fail)?;
-        rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o755)).map_err(fail)?;
-        let merged =
-            MergedDir::open(&inner.lower(&layers)).map_err(|(path, e)| at("open", path)(e))?;
-        match merged.resolve(path) {
-            Ok(Some(Node::Directory(source))) => {
-                copy_merged(&source, &fd).map_err(at("fill", place.clone()))?;
-            }
-            Ok(Some(Node::Other { .. }) | None) => {}
-            Err(e) => return Err(at("read the image's content of", path)(e)),
+        if let Err(e) = inner.fill(container, &layers, path, &volumes, &unfinished, &place) {
+            undo(&volumes, &unfinished);
+            return Err(e);
         }
         rustix::fs::renameat(&volumes, &unfinished, &volumes, digest.hex()).map_err(fail)?;
         Ok(place)
@@ -83,5 +80,43 @@ impl ImageStore {
             return Err(ImageStoreError::TooLong { path: path.to_owned(), max });
         }
         Ok(Some(bytes))
+    }
+}
+
+impl Inner {
+    /// Makes the directory `name` in `volumes` with what the image of `layers` has at `path`.
+    fn fill(
+        &self,
+        container: &ContainerId,
+        layers: &[Digest],
+        path: &Path,
+        volumes: &OwnedFd,
+        name: &str,
+        place: &Path,
+    ) -> Result<(), ImageStoreError> {
+        let fail = |e: rustix::io::Errno| at("make", place)(e);
+        let fd = layout::ensure_dir(volumes, name).map_err(fail)?;
+        rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o755)).map_err(fail)?;
+        let merged =
+            MergedDir::open(&self.lower(layers)).map_err(|(path, e)| at("open", path)(e))?;
+        match merged.resolve(path) {
+            Ok(Some(Node::Directory(source))) => {
+                let copied = copy_merged(&source, &fd);
+                copied.map_err(|e| {
+                    self.quotas.is_limit(container, &e).unwrap_or_else(|| at("fill", place)(e))
+                })?;
+            }
+            Ok(Some(Node::Other { .. }) | None) => {}
+            Err(e) => return Err(at("read the image's content of", path)(e)),
+        }
+        self.quotas.check(container)
+    }
+}
+
+/// Takes an unfinished volume away; what cannot be deleted goes with its container.
+fn undo(volumes: &OwnedFd, name: &str) {
+    let deleted = CString::new(name).map_err(std::io::Error::from);
+    if let Err(error) = deleted.and_then(|name| delete_tree(volumes.as_fd(), &name)) {
+        tracing::warn!(name, %error, "an unfinished volume cannot be deleted now");
     }
 }

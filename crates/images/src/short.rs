@@ -24,6 +24,7 @@ impl Images {
             | ImageStoreError::NoContainer { .. }
             | ImageStoreError::NoQuota { .. }
             | ImageStoreError::NoProject { .. }
+            | ImageStoreError::OverLimit { .. }
             | ImageStoreError::Ambiguous { .. }
             | ImageStoreError::TooLong { .. } => ImagesError::Store(error),
         })

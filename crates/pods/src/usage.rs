@@ -3,6 +3,7 @@
 //! Always: nothing here waits for a pod to be taken up after a restart, and each object is read within a bound,
 //! because lists of all of them are made from this; an object is read once for all who ask at about the same time.
 
+use std::future::Future;
 use std::time::Duration;
 
 use cgroups::{Cgroup, CgroupPath, Stats};
@@ -28,10 +29,8 @@ pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage,
     let record = inner.table.container(id).filter(|r| r.stage != ContainerStage::Making);
     let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
     let used = async {
-        let cgroup = read(inner, &record.cgroup).await;
-        let failed = |f: Failure| f.of("ContainerStats", &name(inner, &record));
-        let cgroup = cgroup.map_err(failed)?;
-        let writable = writable(inner, id).await.map_err(failed)?;
+        let (cgroup, writable) = tokio::join!(read(inner, &record.cgroup), writable(inner, id));
+        let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
         let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None };
         Ok::<_, PodsError>(Sample { usage, interfaces: Vec::new() })
     };
@@ -66,15 +65,32 @@ pub(crate) async fn of_sandbox(
     Ok((sample.usage.clone(), sample.interfaces.clone()))
 }
 
-/// What the writable layer of a container takes. A file system that counts it is asked, and may be slow.
-async fn writable(inner: &Inner, id: &ContainerId) -> Result<Option<Measured>, Failure> {
-    let images = inner.services.images.clone();
+/// What the writable layer of a container takes. A file system that counts it is asked.
+async fn writable(inner: &Inner, id: &ContainerId) -> Option<Measured> {
+    let images = &inner.services.images;
     if !images.counts_writable() {
-        return Ok(images.usage(id));
+        return images.usage(id);
     }
-    let id = id.clone();
-    let ask = move || Ok::<_, Cause>(images.usage(&id));
-    blocking_step(&Phases::begin(), "writable layer", PATIENCE, ask).await
+    let (counts, of) = (images.clone(), id.clone());
+    let asked = inner.may_hang.run(move || Ok(counts.usage(&of)));
+    asked_or_last(PATIENCE, asked, || images.last_usage(id)).await
+}
+
+/// What `asked` gives; the `last` one known where that fails or takes longer than `patience`: what else is known
+/// of the container does not wait for a file system.
+async fn asked_or_last<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, Cause>>,
+    last: impl FnOnce() -> T,
+) -> T {
+    match step(&Phases::begin(), "writable layer", patience, asked).await {
+        Ok(now) => now,
+        Err(failure) => {
+            let error: &dyn std::error::Error = &*failure.cause;
+            tracing::debug!(error, "what a writable layer takes is told as it was last known");
+            last()
+        }
+    }
 }
 
 /// What a cgroup uses; `None` once it is gone.
@@ -82,4 +98,26 @@ async fn read(inner: &Inner, path: &CgroupPath) -> Result<Option<Stats>, Failure
     let cgroup = Cgroup::at(&inner.hierarchies, path);
     let read = move || if cgroup.exists() { cgroup.stats().map(Some) } else { Ok(None) };
     blocking_step(&Phases::begin(), "cgroup", PATIENCE, read).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::MayHang;
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_takes_nothing_with_it_but_what_it_counts() {
+        let may_hang = MayHang::new();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let hung = may_hang.run(move || {
+            let _ = gate.recv();
+            Ok(2)
+        });
+        assert_eq!(asked_or_last(Duration::from_millis(1), hung, || 1).await, 1);
+        let broken = async { Err(Cause::other(model::Class::Internal, "no")) };
+        assert_eq!(asked_or_last(PATIENCE, broken, || 1).await, 1);
+        let fine = may_hang.run(|| Ok(2));
+        assert_eq!(asked_or_last(PATIENCE, fine, || 1).await, 2);
+        drop(go);
+    }
 }

@@ -20,15 +20,17 @@ use crate::source::{Body, Wanted};
 
 /// Parts that are on their way.
 ///
-/// Bounds: `ranges_per_blob` parts of `range_size` bytes for one blob. Each needs one of the `ranges_ahead`
-/// places that all blobs share, and has it until its last byte is handed out: so much is in memory at most,
-/// of all blobs together. A blob that gets no place has one part at a time, handed out as it comes.
+/// Bounds: `ranges_per_blob` parts of `range_size` bytes for one blob. Each but the open one needs one of the
+/// `ranges_ahead` places that all blobs share, and has it until its last byte is handed out: so much is in
+/// memory at most, of all blobs together. A blob that gets no place has one part at a time, handed out as it
+/// comes, until there is a place again.
 pub(crate) struct Ahead {
     wanted: Wanted,
     endpoint: Arc<Endpoint>,
-    /// The part that is handed out as it comes.
+    /// The part that is handed out as it comes: the first one, alone, and later one for which no place was
+    /// free.
     open: Option<Open>,
-    /// Those behind it.
+    /// Those behind it, or behind what was handed out.
     parts: VecDeque<Part>,
     /// Where the next part to ask for begins.
     next: u64,
@@ -96,6 +98,9 @@ impl Ahead {
     /// The next bytes; `None` after the last part.
     pub(crate) async fn next(&mut self, received: u64) -> Result<Option<Bytes>, Failure> {
         loop {
+            if self.pace == Pace::Slow {
+                self.fill();
+            }
             if let Some(open) = &mut self.open {
                 let came = open.next(&self.wanted).await;
                 let bytes = came.map_err(|failure| soften(failure, received))?;
@@ -109,7 +114,6 @@ impl Ahead {
             if self.pace == Pace::Fast {
                 return Ok(None);
             }
-            self.fill();
             let Some(part) = self.parts.front_mut() else {
                 if self.next >= self.wanted.descriptor.size {
                     return Ok(None);
@@ -138,7 +142,8 @@ impl Ahead {
     /// Asks for parts as long as there is room.
     fn fill(&mut self) {
         let most = self.wanted.inner.config.limits.ranges_per_blob;
-        while self.next < self.wanted.descriptor.size && self.parts.len() < most {
+        let open = usize::from(self.open.is_some());
+        while self.next < self.wanted.descriptor.size && open + self.parts.len() < most {
             let Ok(place) = Arc::clone(&self.wanted.inner.ahead).try_acquire_owned() else {
                 return;
             };

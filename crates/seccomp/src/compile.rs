@@ -7,7 +7,7 @@ use runtime_spec::Seccomp;
 use crate::arch::Arch;
 use crate::bpf::{Jump, Label, MAX_INSTRUCTIONS, Program, Target};
 use crate::error::BadProfile;
-use crate::rules::{Compare, Condition, Decision, NO_SUCH_CALL, Rules, WRONG_ARCHITECTURE};
+use crate::rules::{Compare, Condition, Decision, NO_SUCH_CALL, Rules, WRONG_ARCHITECTURE, Width};
 use crate::table::ARM_PRIVATE;
 
 // Offsets in struct seccomp_data.
@@ -38,6 +38,8 @@ impl CompiledFilter {
 }
 
 /// Compiles `profile` for the machine `host`.
+///
+/// An argument of which the kernel takes 32 bits is compared in those, whatever its register has above.
 ///
 /// Of rules for one call the first whose conditions hold decides, and one without conditions alone. Names
 /// that the tables do not know are passed over. Numbers above all that the profile names answer ENOSYS,
@@ -196,6 +198,11 @@ fn conditional(program: &mut Program, decision: &Decision, arch: Arch) -> Target
     next
 }
 
+/// Whether the upper half of a condition's argument counts.
+const fn has_upper_half(condition: &Condition, arch: Arch) -> bool {
+    arch.is_64_bit() && matches!(condition.width, Width::Register)
+}
+
 /// Goes on with `yes` if the condition holds. The accumulator is lost.
 fn check(
     program: &mut Program,
@@ -217,7 +224,7 @@ fn check(
     };
     program.jump(how, low, yes, no);
     let low_half = program.load(offset);
-    if !arch.is_64_bit() {
+    if !has_upper_half(condition, arch) {
         return Target::At(low_half);
     }
     // The halves are words in the host's byte order, which is little-endian on all of these.
@@ -245,7 +252,7 @@ fn masked(
     program.jump(Jump::Equal, low, yes, no);
     program.and(mask_low);
     let low_half = Target::At(program.load(offset));
-    if !arch.is_64_bit() {
+    if !has_upper_half(condition, arch) {
         return low_half;
     }
     match (mask_high, high) {

@@ -90,10 +90,14 @@ const WITH: [(&str, &[&str]); 13] = [
             "clone",
             "clone3",
             "fanotify_init",
+            // Among what it sets is a file's project: it would be another one's quota that it is counted under.
+            "file_setattr",
             "fsconfig",
             "fsmount",
             "fsopen",
             "fspick",
+            // Below, with a condition.
+            "ioctl",
             "listmount",
             "lookup_dcookie",
             "lsm_set_self_attr",
@@ -138,6 +142,11 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Argument of clone that has the flags on all of these architectures.
 const CLONE_FLAGS: u32 = 0;
+/// FS_IOC_FSSETXATTR, which moves a file into another project (ioctl_xfs_fsgetxattr(2)), the same for 32 bit programs.
+/// Whoever owns the file may do that, and containers are kept apart and to their sizes by projects.
+const SET_PROJECT: u64 = 0x401c_5820;
+/// Argument of ioctl that has the request.
+const REQUEST: u32 = 1;
 
 const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
@@ -163,11 +172,13 @@ pub fn default_profile(target: &Target<'_>) -> Seccomp {
     if !has("CAP_SYS_ADMIN") {
         let no_namespaces = condition(CLONE_FLAGS, "SCMP_CMP_MASKED_EQ", NEW_NAMESPACES, 0);
         rules.push(one("clone", no_namespaces));
-        // Its flags lie in memory, where a filter cannot look. Programs fall back to clone.
+        rules.push(one("ioctl", condition(REQUEST, "SCMP_CMP_NE", SET_PROJECT, 0)));
+        // What they are asked for lies in memory, where a filter cannot look. Programs fall back to clone, and to
+        // the ioctl.
         rules.push(SeccompSyscall {
             action: "SCMP_ACT_ERRNO".to_owned(),
             errno_ret: Some(ENOSYS),
-            ..allow(["clone3"].into_iter(), Vec::new())
+            ..allow(["clone3", "file_setattr"].into_iter(), Vec::new())
         });
     }
     Seccomp {
@@ -234,7 +245,9 @@ mod tests {
             (&[], "ptrace", ALLOWED),
             (&[], "clone3", ABSENT),
             (&["CAP_SYS_ADMIN"], "clone3", ALLOWED),
-            (&[], "file_setattr", ALLOWED),
+            (&[], "file_setattr", ABSENT),
+            (&["CAP_SYS_ADMIN"], "file_setattr", ALLOWED),
+            (&[], "file_getattr", ALLOWED),
         ] {
             assert_eq!(answer(capabilities, Arch::X86_64, name, [0; 6]), expected, "{name}");
             assert_eq!(answer(capabilities, Arch::Aarch64, name, [0; 6]), expected, "{name}");
@@ -257,6 +270,30 @@ mod tests {
         ] {
             let args = [first, 0, 0, 0, 0, 0];
             assert_eq!(answer(&[], arch, name, args), expected, "{arch:?} {name} {first:#x}");
+        }
+    }
+
+    #[test]
+    fn a_file_cannot_be_moved_into_another_project_and_bits_that_the_kernel_does_not_see_do_not_help()
+     {
+        let above = 0x1_0000_0000;
+        for arch in [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm] {
+            for (request, expected) in [
+                (SET_PROJECT, REFUSED),
+                // FS_IOC_FSGETXATTR, TCGETS, FS_IOC_SETFLAGS, and a request that musl extends with its sign.
+                (0x801c_581f, ALLOWED),
+                (0x5401, ALLOWED),
+                (0x4008_6602, ALLOWED),
+                (0xffff_ffff_8004_5430, ALLOWED),
+                (SET_PROJECT | above, REFUSED),
+                (SET_PROJECT | 0xffff_ffff_0000_0000, REFUSED),
+            ] {
+                let args = [3, request, 0, 0, 0, 0];
+                assert_eq!(answer(&[], arch, "ioctl", args), expected, "{arch:?} {request:#x}");
+                assert_eq!(answer(&["CAP_SYS_ADMIN"], arch, "ioctl", args), ALLOWED, "{arch:?}");
+            }
+            let args = [VSOCK | above, 1, 0, 0, 0, 0];
+            assert_eq!(answer(&[], arch, "socket", args), REFUSED, "{arch:?}");
         }
     }
 

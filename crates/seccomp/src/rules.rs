@@ -43,12 +43,43 @@ pub(crate) enum Compare {
     Masked(u64),
 }
 
+/// How many bits of an argument count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// As many as a register has.
+    Register,
+    /// 32: the kernel looks at no more.
+    Word,
+}
+
 /// A condition on an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Condition {
     pub(crate) argument: u32,
+    pub(crate) width: Width,
     pub(crate) compare: Compare,
     pub(crate) value: u64,
+}
+
+/// Arguments that the kernel takes as 32 bits of a register, whatever else is in it, of calls that profiles
+/// say something of: `SYSCALL_DEFINE` has them as `int` or `unsigned int`. Compared as a whole, a bit above
+/// would turn a number that is refused into one that is not.
+const WORDS: [(&str, &[u32]); 10] = [
+    ("bpf", &[0]),
+    ("fcntl", &[1]),
+    ("ioctl", &[1]),
+    ("keyctl", &[0]),
+    ("personality", &[0]),
+    ("prctl", &[0]),
+    ("setsockopt", &[1, 2]),
+    ("socket", &[0, 1, 2]),
+    ("socketcall", &[0]),
+    ("socketpair", &[0, 1, 2]),
+];
+
+fn width(name: &str, argument: u32) -> Width {
+    let is_word = WORDS.iter().any(|(call, words)| *call == name && words.contains(&argument));
+    if is_word { Width::Word } else { Width::Register }
 }
 
 /// What one system call is answered.
@@ -113,14 +144,17 @@ fn decisions(
         if answer == default {
             continue;
         }
-        for number in rule.names.iter().filter_map(|name| table::number(arch, name)) {
+        for name in &rule.names {
+            let Some(number) = table::number(arch, name) else { continue };
             let decision = all
                 .entry(number)
                 .or_insert_with(|| Decision { rules: Vec::new(), otherwise: default });
             if alternatives.is_empty() {
                 decided.entry(number).or_insert(answer);
             }
-            decision.rules.extend(alternatives.iter().map(|all_of| (all_of.clone(), answer)));
+            let with_width = |c: &Condition| Condition { width: width(name, c.argument), ..*c };
+            let of_call = |all_of: &Vec<Condition>| all_of.iter().map(with_width).collect();
+            decision.rules.extend(alternatives.iter().map(|all_of| (of_call(all_of), answer)));
         }
     }
     for (number, answer) in decided {
@@ -158,7 +192,7 @@ fn condition(field: &str, arg: &SeccompArg) -> Result<Condition, BadProfile> {
         "SCMP_CMP_MASKED_EQ" => (Compare::Masked(arg.value), arg.value_two),
         other => return Err(unknown(&format!("{field}.op"), other)),
     };
-    Ok(Condition { argument: arg.index, compare, value })
+    Ok(Condition { argument: arg.index, width: Width::Register, compare, value })
 }
 
 fn action(field: &str, name: &str, errno: Option<u32>) -> Result<u32, BadProfile> {

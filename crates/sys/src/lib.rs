@@ -35,8 +35,8 @@ pub use net::bring_loopback_up;
 pub use netlink::netlink_errors_with_words;
 pub use process::{end_with_parent, send_signal, start_time, wait_any_exited, wait_exit};
 pub use quota::{
-    ProjectQuotas, ProjectUsage, project_of, project_quotas, project_usage, set_project,
-    set_project_limit,
+    ProjectQuotas, ProjectUsage, leave_project, project_of, project_quotas, project_usage,
+    set_project, set_project_limit, stop_project_here,
 };
 pub use scm::{MAX_PASSED_FDS, receive, send};
 pub use seal::sealed_memfd;

@@ -21,6 +21,8 @@ pub struct ProjectUsage {
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+    /// The most bytes that it may take; what has CAP_SYS_RESOURCE in the first user namespace takes more on ext4.
+    pub limit: Option<u64>,
 }
 
 /// The kind of quota: projects.
@@ -121,7 +123,11 @@ pub fn project_usage(file: BorrowedFd<'_>, project: u32) -> io::Result<ProjectUs
     let mut quota = Dqblk::default();
     // SAFETY: `quota` has the layout of struct if_dqblk, which this command fills in, and lives for the call.
     match unsafe { quotactl(file, Q_GETQUOTA, project, (&raw mut quota).cast()) } {
-        Ok(()) => Ok(ProjectUsage { bytes: quota.bytes, inodes: quota.inodes }),
+        Ok(()) => {
+            let limit = Some(quota.bytes_hard).filter(|hard| *hard > 0);
+            let limit = limit.map(|hard| hard.saturating_mul(LIMIT_UNIT));
+            Ok(ProjectUsage { bytes: quota.bytes, inodes: quota.inodes, limit })
+        }
         // Nothing was ever counted for it (xfs).
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(ProjectUsage::default()),
         Err(e) => Err(e),
@@ -135,10 +141,8 @@ pub fn project_usage(file: BorrowedFd<'_>, project: u32) -> io::Result<ProjectUs
 pub fn project_of(file: BorrowedFd<'_>) -> io::Result<u32> {
     match attributes(file) {
         Ok(attributes) => Ok(attributes.project),
-        Err(e) => match e.raw_os_error() {
-            Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL) => Ok(0),
-            Some(_) | None => Err(e),
-        },
+        Err(e) if has_none(&e) => Ok(0),
+        Err(e) => Err(e),
     }
 }
 
@@ -147,12 +151,52 @@ pub fn project_of(file: BorrowedFd<'_>) -> io::Result<u32> {
 /// # Errors
 /// What ioctl(2) says: `EOPNOTSUPP` or `ENOTTY` where there are no projects.
 pub fn set_project(directory: BorrowedFd<'_>, project: u32) -> io::Result<()> {
-    let mut wanted = attributes(directory)?;
-    wanted.project = project;
-    wanted.xflags |= PROJECT_INHERIT;
+    let found = attributes(directory)?;
+    set(directory, &Fsxattr { project, xflags: found.xflags | PROJECT_INHERIT, ..found })
+}
+
+/// Takes a directory out of its project. What is made in it from now on is in none, and what is in one can be
+/// renamed into it. Nothing is done where there are no projects.
+///
+/// # Errors
+/// What ioctl(2) says: `EINVAL` in a user namespace.
+pub fn leave_project(directory: BorrowedFd<'_>) -> io::Result<()> {
+    leave(directory, |found| Fsxattr { project: 0, ..found })
+}
+
+/// Leaves a directory in its project, but what is made in it from now on is in none, and what is in another
+/// can be renamed into it. Nothing is done where there are no projects.
+///
+/// # Errors
+/// What ioctl(2) says: `EINVAL` in a user namespace.
+pub fn stop_project_here(directory: BorrowedFd<'_>) -> io::Result<()> {
+    leave(directory, |found| found)
+}
+
+fn leave(directory: BorrowedFd<'_>, change: impl Fn(Fsxattr) -> Fsxattr) -> io::Result<()> {
+    let found = match attributes(directory) {
+        Ok(found) => found,
+        Err(e) if has_none(&e) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let (project, xflags) = (found.project, found.xflags);
+    let wanted = change(Fsxattr { xflags: xflags & !PROJECT_INHERIT, ..found });
+    if (wanted.project, wanted.xflags) == (project, xflags) {
+        return Ok(());
+    }
+    set(directory, &wanted)
+}
+
+/// Whether an error says that a file system knows no projects.
+fn has_none(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL))
+}
+
+fn set(file: BorrowedFd<'_>, wanted: &Fsxattr) -> io::Result<()> {
     // SAFETY: `wanted` has the layout of struct fsxattr, which this request reads, and lives for the call.
-    let result =
-        unsafe { libc::ioctl(directory.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const wanted) };
+    let result = unsafe {
+        libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR as _, std::ptr::from_ref(wanted))
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -197,6 +241,8 @@ mod tests {
         assert_eq!(project_quotas(kernel.as_fd()).unwrap(), ProjectQuotas::Absent);
         assert_eq!(project_of(kernel.as_fd()).unwrap(), 0);
         assert!(set_project(kernel.as_fd(), 7).is_err());
+        assert!(leave_project(kernel.as_fd()).is_ok());
+        assert!(stop_project_here(kernel.as_fd()).is_ok());
         assert!(set_project_limit(kernel.as_fd(), 7, Some(1)).is_err());
         assert!(project_usage(kernel.as_fd(), 7).is_err());
     }

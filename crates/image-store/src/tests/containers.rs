@@ -2,10 +2,14 @@
 
 use std::os::unix::fs::{MetadataExt as _, symlink as make_symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use model::{Class, Classified as _};
 
 use super::support::*;
+use crate::{Step, Steps};
 
 #[test]
 fn an_image_that_is_removed_stays_for_the_container_that_uses_it() {
@@ -72,6 +76,48 @@ fn orphans_are_listed_also_without_a_record() {
     store.release(&container(7)).unwrap();
     assert!(store.containers().unwrap().is_empty());
     assert_eq!(place.count("containers/.trash"), 0);
+}
+
+/// Whoever deletes first waits until it is told to go on.
+#[derive(Debug)]
+struct Gate {
+    is_closed: AtomicBool,
+    reached: Sender<()>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Steps for Gate {
+    fn before(&self, step: Step) -> std::io::Result<()> {
+        if step == Step::Delete && self.is_closed.swap(false, Ordering::SeqCst) {
+            self.reached.send(()).unwrap();
+            let _ = self.go.lock().unwrap().recv();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn collection_leaves_a_tree_to_whoever_deletes_it() {
+    let place = Place::quick();
+    let ((reached, hears), (go, told)) = (channel(), channel());
+    let gate = Gate { is_closed: AtomicBool::new(true), reached, go: Mutex::new(told) };
+    let store = place.open_with(Arc::new(gate)).unwrap();
+    let image = commit(&store, &[archive(&[file("a", "")])], "a", &[]).unwrap();
+    store.prepare(&image, &container(1), None).unwrap();
+    std::thread::scope(|scope| {
+        // Gone with this closure, also where it panics.
+        let go = go;
+        let release = scope.spawn(|| store.release(&container(1)));
+        hears.recv().unwrap();
+        let collected = store.collect(100).unwrap();
+        assert_eq!((collected.deleted, collected.undeletable, collected.more), (0, 0, false));
+        assert_eq!(place.count("containers/.trash"), 1);
+        go.send(()).unwrap();
+        release.join().unwrap().unwrap();
+    });
+    assert_eq!(place.count("containers/.trash"), 0);
+    let collected = store.collect(100).unwrap();
+    assert_eq!((collected.deleted, collected.undeletable), (0, 0));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use image_store::{Image, ImageStore};
+use image_store::{Image, ImageStore, ImageStoreError};
 use model::{
     Access, Class, ContainerConfig, ContainerId, Digest, Mount, MountSource, Propagation, Rootfs,
 };
@@ -104,7 +104,7 @@ fn own_volumes(
 ) -> Result<Vec<ResolvedMount>, Cause> {
     let mut mounts = Vec::new();
     for path in volumes_to_make(&image.config.volumes, &config.mounts) {
-        let source = images.volume(id, &path)?;
+        let source = images.volume(id, &path).map_err(|e| named(e, config))?;
         mounts.push(ResolvedMount {
             destination: path,
             source,
@@ -116,6 +116,15 @@ fn own_volumes(
         });
     }
     Ok(mounts)
+}
+
+/// Says which image it is that has too much for its container.
+fn named(error: ImageStoreError, config: &ContainerConfig) -> Cause {
+    if let ImageStoreError::OverLimit { .. } = error {
+        let message = format!("image {:?}: {error}", config.image.image);
+        return Cause::other(Class::ResourceExhausted, message);
+    }
+    error.into()
 }
 
 /// The volumes of an image that are to be made, each once; the image is not trusted to name sane paths.

@@ -139,3 +139,38 @@ async fn a_blob_that_gets_no_place_in_memory_comes_part_by_part() {
     got.extend_from_slice(&drain(&mut first).await.unwrap());
     assert_eq!(got, layer);
 }
+
+#[tokio::test]
+async fn parts_are_fetched_behind_an_open_one_as_soon_as_there_are_places() {
+    let layer = content(PART * 6);
+    let (served, slow) = (layer.clone(), layer.clone());
+    let server = Server::start(move |r| Reply::part(r, &served)).await;
+    // The second part stays open.
+    let second = Server::start(move |r| match (r.from() / PART, r.to()) {
+        (1, Some(_)) => Reply::part(r, &slow).hang(10),
+        _ => Reply::part(r, &slow),
+    })
+    .await;
+    let limits = Limits { range_size: PART as u64, ranges_ahead: 2, ..limits() };
+    let client = client_with(limits);
+    let wanted = descriptor(&layer);
+    let mut first = client.blob(&server.reference("a:b"), &wanted, 0, None).await.unwrap();
+    let mut other = client.blob(&second.reference("a:b"), &wanted, 0, None).await.unwrap();
+    for (blob, name) in [(&mut first, "it holds both places"), (&mut other, "it has none")] {
+        let mut got = 0;
+        while got <= PART {
+            got += blob.next().await.unwrap().expect(name).len();
+        }
+    }
+    assert_eq!(second.requests().len(), 2);
+    drop(first);
+    let asked = async {
+        while !second.requests().iter().any(|r| r.from() == PART * 2) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        came = other.next() => panic!("the open part goes on: {came:?}"),
+        () = asked => {}
+    }
+}

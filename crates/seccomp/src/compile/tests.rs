@@ -43,8 +43,21 @@ fn meaning_of_action(action: &str, errno: Option<u32>) -> u32 {
     }
 }
 
-fn holds(condition: &SeccompArg, args: [u64; 6], is_64_bit: bool) -> bool {
-    let cut = |value: u64| if is_64_bit { value } else { value & 0xffff_ffff };
+/// Whether the kernel looks at 32 bits of an argument and no more, of calls that are said something of here.
+fn is_word(arch: Arch, number: u32, argument: u32) -> bool {
+    let is = |name: &str| table::number(arch, name) == Some(number);
+    match argument {
+        0 => ["bpf", "keyctl", "personality", "prctl", "socket", "socketcall", "socketpair"]
+            .into_iter()
+            .any(is),
+        1 => ["fcntl", "ioctl", "setsockopt", "socket", "socketpair"].into_iter().any(is),
+        2 => ["setsockopt", "socket", "socketpair"].into_iter().any(is),
+        _ => false,
+    }
+}
+
+fn holds(condition: &SeccompArg, args: [u64; 6], is_wide: bool) -> bool {
+    let cut = |value: u64| if is_wide { value } else { value & 0xffff_ffff };
     let given = cut(args[condition.index as usize]);
     let value = cut(condition.value);
     match condition.op.as_str() {
@@ -83,7 +96,8 @@ fn meaning(profile: &Seccomp, arch: Arch, number: u32, args: [u64; 6]) -> u32 {
         let mut indexes: Vec<u32> = rule.args.iter().map(|arg| arg.index).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        let is_met = |arg: &SeccompArg| holds(arg, args, is_64_bit);
+        let is_met =
+            |arg: &SeccompArg| holds(arg, args, is_64_bit && !is_word(arch, number, arg.index));
         let applies = if indexes.len() < rule.args.len() {
             rule.args.iter().any(is_met)
         } else {
