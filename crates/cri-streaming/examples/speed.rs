@@ -1,7 +1,7 @@
 //! How fast a program's output and a forwarded port are carried, beside what one core carries by plain copying.
 //!
-//! Run it with `cargo run --release -p cri-streaming --example speed`; a number after `--` is how many MiB each
-//! way carries.
+//! Run it with `cargo run --release -p cri-streaming --example speed`; behind `--` may come how many MiB each way
+//! carries, which ways (`proxy,fw-ws`), and how often. The ways take turns.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
 
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 const OUTPUT: Streams = Streams { tty: false, stdin: false, stdout: true, stderr: false };
 const CHUNK: usize = 256 << 10;
 const ROUNDS: usize = 3;
+const WAYS: [&str; 6] = ["relay", "ws", "spdy", "proxy", "fw-ws", "fw-spdy"];
 
 struct Programs;
 
@@ -156,18 +157,22 @@ async fn forward(server: &Server<Programs>, port: u16, transport: Transport) -> 
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let mib = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2048);
-    let only = std::env::args().nth(2).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let mib = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2048);
+    let ways = arguments.next().unwrap_or_else(|| WAYS.join(","));
+    let rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let server = server();
     let port = serve_bytes(mib);
     let by_proxy = proxy(port);
-    for _ in 0..ROUNDS {
-        for way in ["relay", "ws", "spdy", "proxy", "fw-ws", "fw-spdy"] {
-            if !only.is_empty() && only != way {
-                continue;
-            }
+    let mut speeds: Vec<(&str, Vec<f64>)> = WAYS
+        .into_iter()
+        .filter(|way| ways.split(',').any(|w| w == *way))
+        .map(|way| (way, vec![]))
+        .collect();
+    for _ in 0..rounds {
+        for (way, speeds) in &mut speeds {
             let begun = Instant::now();
-            let came = match way {
+            let came = match *way {
                 "relay" => relay(mib).await,
                 "ws" => exec(&server, mib, Transport::WebSocket).await,
                 "spdy" => exec(&server, mib, Transport::Spdy).await,
@@ -179,7 +184,12 @@ async fn main() {
                 _ => forward(&server, port, Transport::Spdy).await,
             };
             assert_eq!(came, mib << 20, "{way}");
-            println!("{way:8} {:6.0} MB/s", came as f64 / 1e6 / begun.elapsed().as_secs_f64());
+            speeds.push(came as f64 / 1e6 / begun.elapsed().as_secs_f64());
         }
+    }
+    for (way, speeds) in &mut speeds {
+        speeds.sort_by(f64::total_cmp);
+        let all: Vec<String> = speeds.iter().map(|speed| format!("{speed:.0}")).collect();
+        println!("{way:8} {:6.0} MB/s, the middle of {}", speeds[speeds.len() / 2], all.join(" "));
     }
 }

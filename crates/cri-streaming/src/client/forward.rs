@@ -4,7 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, copy_bidirectional_with_sizes, join};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
+    AsyncWriteExt as _, BufReader, split,
+};
+use tokio::try_join;
 
 use super::connect::{ClientError, ClientTls, Transport, upgrade};
 use crate::protocol::{PORT_FORWARD, TUNNELLED_PORT_FORWARD};
@@ -62,7 +66,7 @@ impl Forwarder {
         };
         let mut error = self.opener.open(headers("error")).await?;
         // Nothing is said on it from here.
-        tokio::io::AsyncWriteExt::shutdown(&mut error.writer).await?;
+        error.writer.shutdown().await?;
         let Stream { reader, writer, .. } = self.opener.open(headers("data")).await?;
         Ok(Forwarded { reader, writer, failure: Failure(error) })
     }
@@ -75,10 +79,11 @@ impl Forwarder {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Forwarded { reader, writer, failure } = self.open(port).await?;
-        let mut far = join(reader, writer);
+        let Forwarded { mut reader, mut writer, failure } = self.open(port).await?;
+        let (from, mut to) = split(socket);
+        let mut from = BufReader::with_capacity(BUFFER, from);
         let copy = async {
-            copy_bidirectional_with_sizes(socket, &mut far, BUFFER, BUFFER).await?;
+            try_join!(hand_on(&mut from, &mut writer), hand_on(&mut reader, &mut to))?;
             Ok(())
         };
         let watch = failure.told();
@@ -100,6 +105,23 @@ impl Forwarder {
     /// Waits for the connection's end.
     pub async fn ended(&self) {
         self.opener.ended().await;
+    }
+}
+
+/// Hands all that comes from `from` on, and the end of it.
+async fn hand_on(
+    from: &mut (impl AsyncBufRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    loop {
+        let bytes = from.fill_buf().await?;
+        let count = bytes.len();
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(bytes).await?;
+        from.consume(count);
+        to.flush().await?;
     }
 }
 

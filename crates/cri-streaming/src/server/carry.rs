@@ -106,7 +106,7 @@ impl AsyncWrite for Output {
 
 /// Carries bytes from a source to a client, one step after the other.
 ///
-/// At most 256 KiB are on their way: a client that does not read stops the source.
+/// At most 512 KiB are on their way: a client that does not read stops the source.
 #[derive(Debug)]
 pub struct Carry {
     source: Source,

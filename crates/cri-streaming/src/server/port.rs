@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -68,10 +68,13 @@ impl FromClient {
     async fn hand_on(&mut self, to: &mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<bool> {
         match self {
             Self::Spdy(reader) => {
-                let Some(bytes) = reader.piece().await? else { return Ok(false) };
+                let bytes = reader.fill_buf().await?;
                 let count = bytes.len();
+                if count == 0 {
+                    return Ok(false);
+                }
                 to.write_all(bytes).await?;
-                reader.wrote(count);
+                reader.consume(count);
             }
             Self::WebSocket(channel) => {
                 let Some(bytes) = channel.receive().await else { return Ok(false) };

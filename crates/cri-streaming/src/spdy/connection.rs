@@ -1,7 +1,8 @@
 //! A connection: one task that reads, one that writes what is queued, and the table of streams between them.
 //!
 //! Always: what waits to be written is bounded by [`COMMANDS_AHEAD`] frames, what waits to be read on a
-//! stream by [`UNREAD`] bytes; past that the socket is not read, so a slow reader stops the peer.
+//! stream by [`UNREAD`] bytes (on a client whose reader keeps up, by what its window has grown more); past that the
+//! socket is not read, so a slow reader stops the peer.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +19,7 @@ use super::frame::Frame;
 use super::headers::Headers;
 use super::reading::{Incoming, Reading};
 use super::stream::{Reader, Stream, StreamState, Writer};
-use super::window::{INITIAL, Window};
+use super::window::{INITIAL, OFFERED, Window};
 use super::writing::{Line, Outgoing, fin, write_queue};
 use crate::websocket as ws;
 use crate::wire::Wire;
@@ -26,7 +27,7 @@ use crate::wire::Wire;
 /// Frames that wait to be written; who has one more waits himself.
 pub const COMMANDS_AHEAD: usize = 16;
 /// Bytes that wait for the reader of a stream, with what it costs to keep them. It is more than the window that a
-/// peer is given, so one that counts never comes here; past it the socket is not read.
+/// peer is given, with which it grows, so one that counts never comes here; past it the socket is not read.
 pub const UNREAD: usize = 1 << 20;
 /// Streams that the peer has opened and nobody has taken yet. Past that the socket is not read.
 const STREAMS_AHEAD: usize = 64;
@@ -81,7 +82,7 @@ pub(super) enum Command {
 }
 
 /// A piece of data, and the room that it takes until it has been read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
     pub(super) _room: Option<OwnedSemaphorePermit>,
@@ -93,7 +94,6 @@ pub(super) struct Entry {
     pub(super) inbound: Option<mpsc::UnboundedSender<Piece>>,
     pub(super) replied: Option<oneshot::Sender<()>>,
     pub(super) is_write_open: bool,
-    pub(super) room: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -112,6 +112,7 @@ pub(super) struct Shared {
     pub(super) table: Mutex<Table>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) line: Turns<Line>,
+    pub(super) role: Role,
     /// Whether pages that are held can be handed on.
     pub(super) splices: bool,
     /// Something was queued, or is to be told.
@@ -192,6 +193,7 @@ impl Connection {
                 is_over: false,
             }),
             commands,
+            role,
             splices: outgoing.splices(),
             line: Turns::new(Line::new(outgoing, to_write)),
             has_work: Notify::new(),
@@ -216,7 +218,7 @@ impl Connection {
                 }
             }
         });
-        let mut reading = Reading::new(Arc::clone(&shared), role, limits, streams);
+        let mut reading = Reading::new(Arc::clone(&shared), limits, streams);
         let reader = tokio::spawn(async move {
             if let Err(error) = reading.run(incoming).await {
                 tracing::debug!(%error, "a SPDY connection has ended");
@@ -316,19 +318,19 @@ impl Shared {
             window,
             is_broken: AtomicBool::new(false),
             is_whole: AtomicBool::new(peer_is_done),
+            unread: Arc::new(Semaphore::new(UNREAD)),
         });
         let (inbound, pieces) = mpsc::unbounded_channel();
         let inbound = (!peer_is_done).then_some(inbound);
-        let room = Arc::new(Semaphore::new(UNREAD));
-        let entry =
-            Entry { state: Arc::clone(&state), inbound, replied, is_write_open: true, room };
+        let entry = Entry { state: Arc::clone(&state), inbound, replied, is_write_open: true };
         table.streams.insert(id, entry);
         let reader = Reader {
             state: Arc::clone(&state),
             shared: Arc::clone(self),
             pieces,
-            piece: Piece { bytes: Bytes::new(), _room: None },
+            piece: Piece::default(),
             untold: 0,
+            offered: OFFERED,
         };
         let commands = PollSender::new(self.commands.clone());
         let writer = Writer {

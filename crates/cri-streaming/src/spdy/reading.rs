@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::{Command, Limits, Piece, Role, Shared, UNREAD};
@@ -73,7 +74,6 @@ pub(super) enum Broken {
 /// What the reading task knows.
 pub(super) struct Reading {
     shared: Arc<Shared>,
-    role: Role,
     limits: Limits,
     streams: mpsc::Sender<Stream>,
     decompressor: Decompressor,
@@ -83,13 +83,8 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        role: Role,
-        limits: Limits,
-        streams: mpsc::Sender<Stream>,
-    ) -> Self {
-        Self { shared, role, limits, streams, decompressor: Decompressor::default(), untold: 0 }
+    pub(super) fn new(shared: Arc<Shared>, limits: Limits, streams: mpsc::Sender<Stream>) -> Self {
+        Self { shared, limits, streams, decompressor: Decompressor::default(), untold: 0 }
     }
 
     /// Nothing comes and nothing goes any more.
@@ -142,7 +137,7 @@ impl Reading {
                     return Err(Broken::Dead);
                 }
                 unanswered += 1;
-                let id = if self.role == Role::Client { 1 } else { 2 };
+                let id = if self.shared.role == Role::Client { 1 } else { 2 };
                 let _ = self.shared.commands.try_send(Command::Frame(Frame::Ping { id }));
                 self.shared.has_work.notify_one();
             }
@@ -176,7 +171,7 @@ impl Reading {
             Frame::RstStream { stream, .. } => {
                 // Kubernetes' server ends what it has said all of by resetting it, and its client takes that for
                 // the end. What is missing then is told, or not told, on the error stream.
-                if self.role == Role::Client {
+                if self.shared.role == Role::Client {
                     self.shared.read_closed(stream);
                 }
                 self.shared.break_stream(stream);
@@ -184,7 +179,7 @@ impl Reading {
             Frame::Settings { initial_window } => self.settings(initial_window),
             Frame::WindowUpdate { stream, delta } => self.window_update(stream, delta),
             Frame::Ping { id } => {
-                let is_ours = (id % 2 == 1) == (self.role == Role::Client);
+                let is_ours = (id % 2 == 1) == (self.shared.role == Role::Client);
                 if !is_ours {
                     self.shared.command(Command::Frame(Frame::Ping { id })).await?;
                 }
@@ -197,7 +192,7 @@ impl Reading {
     async fn opened(&mut self, id: u32, fin: bool, headers: Headers) -> Result<(), Broken> {
         let stream = {
             let mut table = self.shared.table();
-            let is_peers = (id % 2 == 1) == (self.role == Role::Server);
+            let is_peers = (id % 2 == 1) == (self.shared.role == Role::Server);
             if !is_peers || id <= table.last_peer_id || table.streams.len() >= self.limits.streams {
                 None
             } else {
@@ -225,12 +220,12 @@ impl Reading {
             table
                 .streams
                 .get(&id)
-                .map(|entry| entry.inbound.clone().map(|i| (i, Arc::clone(&entry.room))))
+                .map(|entry| entry.inbound.clone().map(|i| (i, Arc::clone(&entry.state.unread))))
         };
         match inbound {
             // The rest of one that was reset is passed over; one that never was is told so.
             None if id > self.shared.table().last_peer_id
-                && (id % 2 == 1) == (self.role == Role::Server) =>
+                && (id % 2 == 1) == (self.shared.role == Role::Server) =>
             {
                 let unknown = Frame::RstStream { stream: id, status: INVALID_STREAM };
                 let _ = self.shared.commands.try_send(Command::Frame(unknown));
@@ -249,8 +244,13 @@ impl Reading {
                     };
                     let bytes =
                         if bytes.len() <= SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
+                    let is_large = bytes.len() > SMALL;
                     // If nobody reads it any more, it is passed over.
                     let _ = inbound.send(Piece { bytes, _room: room });
+                    if is_large {
+                        // Read right away, it is still in the processor's cache, and its memory is used again.
+                        yield_now().await;
+                    }
                 }
                 if fin {
                     drop(inbound);

@@ -8,21 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::PollSender;
 
-use super::connection::{Command, Piece, Shared};
+use super::connection::{Command, Piece, Role, Shared};
 use super::frame::{MAX_DATA, data_head};
 use super::headers::Headers;
-use super::window::Window;
+use super::window::{OFFERED_MOST, Window};
 use super::writing::{Head, fin};
 use crate::wire::{Body, Held};
 
 /// RST_STREAM's status for a stream that nobody wants any more.
 pub(super) const CANCEL: u32 = 5;
-/// So many bytes are read before the peer is told that there is room for them.
-pub(super) const TELL_AFTER: u32 = 256 << 10;
 
 /// What both halves of a stream and its connection know of it.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub(super) struct StreamState {
     pub(super) is_broken: AtomicBool,
     /// The peer has ended its direction: what was read is all there is.
     pub(super) is_whole: AtomicBool,
+    /// Room for what waits to be read.
+    pub(super) unread: Arc<Semaphore>,
 }
 
 /// A stream of a connection.
@@ -65,6 +65,8 @@ pub struct Reader {
     pub(super) pieces: mpsc::UnboundedReceiver<Piece>,
     pub(super) piece: Piece,
     pub(super) untold: u32,
+    /// What the peer may send before any of it is read.
+    pub(super) offered: u32,
 }
 
 impl Reader {
@@ -87,26 +89,29 @@ impl Reader {
         Poll::Ready(Ok(true))
     }
 
+    /// What a reader that keeps up has its peer given beyond what it has read.
+    fn grown(&mut self) -> u32 {
+        if self.shared.role == Role::Server
+            || self.offered >= OFFERED_MOST
+            || !self.pieces.is_empty()
+        {
+            return 0;
+        }
+        let more = self.offered.min(OFFERED_MOST - self.offered);
+        self.state.unread.add_permits(more as usize);
+        self.offered += more;
+        more
+    }
+
     /// The peer is told of so much room, sooner or later.
     fn has_read(&mut self, bytes: usize) {
         self.untold = self.untold.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        if self.untold >= TELL_AFTER {
-            let told = std::mem::take(&mut self.untold);
-            self.shared.tell_room(self.state.id, told);
+        if self.untold < self.offered / 2 {
+            return;
         }
-    }
-
-    /// The next bytes as they lie in memory; `None` at the end. To be told with [`Self::wrote`] once they have
-    /// been handed on: until then they take the peer's room.
-    pub(crate) async fn piece(&mut self) -> io::Result<Option<&[u8]>> {
-        let is_there = poll_fn(|cx| self.poll_piece(cx)).await?;
-        Ok(is_there.then_some(&self.piece.bytes))
-    }
-
-    /// The first `count` bytes of the piece have been handed on.
-    pub(crate) fn wrote(&mut self, count: usize) {
-        self.piece.bytes.advance(count);
-        self.has_read(count);
+        let more = self.grown();
+        let told = std::mem::take(&mut self.untold).saturating_add(more);
+        self.shared.tell_room(self.state.id, told);
     }
 }
 
@@ -121,9 +126,28 @@ impl AsyncRead for Reader {
         }
         let now = out.remaining().min(self.piece.bytes.len());
         out.put_slice(&self.piece.bytes[..now]);
-        self.piece.bytes.advance(now);
-        self.has_read(now);
+        self.consume(now);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes as they lie in memory: whoever hands them on copies none. Until they are consumed they take the peer's
+/// room.
+impl AsyncBufRead for Reader {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let reader = self.get_mut();
+        let is_there = ready!(reader.poll_piece(cx))?;
+        Poll::Ready(Ok(if is_there { &reader.piece.bytes } else { &[] }))
+    }
+
+    fn consume(self: Pin<&mut Self>, count: usize) {
+        let reader = self.get_mut();
+        reader.piece.bytes.advance(count);
+        if reader.piece.bytes.is_empty() {
+            // Its memory can be read into again.
+            reader.piece = Piece::default();
+        }
+        reader.has_read(count);
     }
 }
 

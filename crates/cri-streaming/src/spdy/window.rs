@@ -11,8 +11,11 @@ use std::task::{Context, Poll, Waker};
 pub(super) const INITIAL: i64 = 64 << 10;
 /// What the peer may send on a stream before any of it is read, in bytes; so much fits into what may wait there.
 pub(super) const OFFERED: u32 = 512 << 10;
+/// What that grows to on a client, where the reader keeps up: a peer that must wait to be told of room stands still
+/// for as long as it takes to be told. A server's memory is its clients', and stays at [`OFFERED`].
+pub(super) const OFFERED_MOST: u32 = 4 << 20;
 /// What is added for the peer to the [`INITIAL`] of the connection, whose bytes are counted as they come.
-pub(super) const MORE: u32 = 4 << 20;
+pub(super) const MORE: u32 = 16 << 20;
 
 #[derive(Debug, Default)]
 struct State {

@@ -251,7 +251,8 @@ impl Decoder {
         if now == 0 && open.left > 0 {
             return Ok(None);
         }
-        let mut bytes = from.split_to(now);
+        // All of it, if it may: what is split keeps the memory, even where nothing is left.
+        let mut bytes = if now == from.len() { std::mem::take(from) } else { from.split_to(now) };
         if let Some(mut key) = head.mask {
             // The key goes round with the frame, not with its pieces.
             key.rotate_left((head.length - open.left) % 4);

@@ -8,8 +8,8 @@ use rustix::pipe::{
 };
 
 /// The most that is taken at once.
-pub(crate) const MOST: usize = 256 << 10;
-/// What a pipe of ours, and one that is busy, is to hold. More than [`MOST`]: a writer goes on meanwhile.
+pub(crate) const MOST: usize = 512 << 10;
+/// What a pipe of ours, and one that is busy, is to hold. Ours is empty before [`MOST`] are taken into it.
 pub(super) const PIPE: usize = 512 << 10;
 
 /// A pipe that nobody else has, so that what was counted into it is what comes out: a container could take bytes
