@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 const KIB: usize = 1 << 10;
 /// What a stream begins with.
 const OFFERED: usize = 512 * KIB;
+/// A frame whose bytes are kept as they came.
+const LARGE: usize = 16 * KIB;
 
 /// Speaks frames, and no more.
 struct Peer {
@@ -36,12 +38,14 @@ impl Peer {
         }
     }
 
-    /// Sends `count` bytes, and returns when all of them have been dealt out.
-    async fn sends(&mut self, stream: u32, count: usize, ping: u32) {
-        for _ in 0..count / (16 * KIB) {
-            let bytes = Bytes::from_static(&[7; 16 * KIB]);
-            self.say(&Frame::Data { stream, fin: false, bytes }).await;
+    /// Sends `count` bytes in frames of `each`, and returns when all of them have been dealt out.
+    async fn sends(&mut self, stream: u32, count: usize, each: usize, ping: u32) {
+        let bytes = Bytes::from(vec![7; each]);
+        let mut out = BytesMut::new();
+        for _ in 0..count / each {
+            Frame::Data { stream, fin: false, bytes: bytes.clone() }.encode(&mut out);
         }
+        self.socket.write_all(&out).await.unwrap();
         self.say(&Frame::Ping { id: ping }).await;
         while self.hears().await != (Frame::Ping { id: ping }) {}
     }
@@ -92,7 +96,7 @@ async fn reads(reader: &mut Reader, count: usize) {
 async fn a_server_gives_back_what_was_read() {
     let (mut peer, _connection, mut stream) = joined(Role::Server).await;
     for round in 0..6 {
-        peer.sends(stream.id, OFFERED / 2, 2 * round + 1).await;
+        peer.sends(stream.id, OFFERED / 2, LARGE, 2 * round + 1).await;
         reads(&mut stream.reader, OFFERED / 2).await;
         assert_eq!(peer.is_told(stream.id).await, OFFERED / 2);
     }
@@ -103,24 +107,24 @@ async fn a_client_that_keeps_up_offers_more_up_to_an_end() {
     let (mut peer, _connection, mut stream) = joined(Role::Client).await;
     let mut offered = OFFERED;
     for round in 0..6 {
-        peer.sends(stream.id, offered / 2, 2 * round + 2).await;
+        peer.sends(stream.id, offered / 2, LARGE, 2 * round + 2).await;
         reads(&mut stream.reader, offered / 2).await;
         let more = offered.min(4096 * KIB - offered);
         assert_eq!(peer.is_told(stream.id).await, offered / 2 + more, "round {round}");
         offered += more;
     }
     assert_eq!(offered, 4096 * KIB);
-    // Nobody reads: all that was offered finds its place, and the connection goes on.
-    peer.sends(stream.id, offered, 20).await;
+    // Nobody reads: all that was offered finds its place, also in small frames, and the connection goes on.
+    peer.sends(stream.id, offered, 128, 20).await;
 }
 
 #[tokio::test]
 async fn a_client_that_lags_offers_what_it_has_read() {
     let (mut peer, _connection, mut stream) = joined(Role::Client).await;
-    peer.sends(stream.id, OFFERED, 2).await;
+    peer.sends(stream.id, OFFERED, LARGE, 2).await;
     for round in 0..6 {
         reads(&mut stream.reader, OFFERED / 2).await;
         assert_eq!(peer.is_told(stream.id).await, OFFERED / 2, "round {round}");
-        peer.sends(stream.id, OFFERED / 2, 2 * round + 4).await;
+        peer.sends(stream.id, OFFERED / 2, LARGE, 2 * round + 4).await;
     }
 }

@@ -1,8 +1,8 @@
 //! A connection: one task that reads, one that writes what is queued, and the table of streams between them.
 //!
 //! Always: what waits to be written is bounded by [`COMMANDS_AHEAD`] frames, what waits to be read on a
-//! stream by [`UNREAD`] bytes (on a client whose reader keeps up, by what its window has grown more); past that the
-//! socket is not read, so a slow reader stops the peer.
+//! stream by [`UNREAD`] bytes, twice the window that the peer is given, and they grow together; past that the socket
+//! is not read, so a slow reader stops the peer.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,8 +26,9 @@ use crate::wire::Wire;
 
 /// Frames that wait to be written; who has one more waits himself.
 pub const COMMANDS_AHEAD: usize = 16;
-/// Bytes that wait for the reader of a stream, with what it costs to keep them. It is more than the window that a
-/// peer is given, with which it grows, so one that counts never comes here; past it the socket is not read.
+/// Bytes that wait for the reader of a stream, with what it costs to keep them. It is twice the window that a peer is
+/// given, with which it grows, so one that counts and sends more than crumbs never comes here; past it the socket is
+/// not read.
 pub const UNREAD: usize = 1 << 20;
 /// Streams that the peer has opened and nobody has taken yet. Past that the socket is not read.
 const STREAMS_AHEAD: usize = 64;

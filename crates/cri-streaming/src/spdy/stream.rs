@@ -98,7 +98,8 @@ impl Reader {
             return 0;
         }
         let more = self.offered.min(OFFERED_MOST - self.offered);
-        self.state.unread.add_permits(more as usize);
+        // As much again for what it costs to keep the pieces: see UNREAD.
+        self.state.unread.add_permits(2 * more as usize);
         self.offered += more;
         more
     }
