@@ -114,8 +114,9 @@ pub fn hosts(data: &[u8]) {
     }
 }
 
-/// Policies, and the keys in them.
+/// Policies and the keys in them; signatures in bundles.
 pub fn policy(data: &[u8]) {
+    let _ = trust::Bundle::parse(data);
     let read = |_: &std::path::Path| Ok(data.to_vec());
     let _ = trust::Policy::parse(data, &read);
     let key = br#"{"default":[{"type":"sigstoreSigned","keyPath":"/k"}]}"#;

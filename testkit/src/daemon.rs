@@ -127,6 +127,12 @@ impl Setup {
         self
     }
 
+    /// Where the `hosts.toml` for a registry's host is.
+    #[must_use]
+    pub fn hosts_file(&self, host: &str) -> PathBuf {
+        self.directory.path().join("certs.d").join(host).join("hosts.toml")
+    }
+
     /// With its images in another directory.
     #[must_use]
     pub fn root(mut self, root: &Path) -> Self {

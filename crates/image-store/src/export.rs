@@ -8,12 +8,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use model::Digest;
-use oci_image::{OPAQUE_MARKER, WHITEOUT_PREFIX};
-use rustix::fs::{AtFlags, FileType, Stat, fstat, major, minor, readlinkat, statat};
+use oci_image::{Hasher, OPAQUE_MARKER, WHITEOUT_PREFIX};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat,
+};
 
 use crate::copy::xattrs;
 use crate::error::{ImageStoreError, at};
-use crate::layout::{self, FS};
+use crate::frame::{self, Stop};
+use crate::layout::{self, FRAME, FS};
 use crate::merged::open_file;
 use crate::overlay;
 use crate::store::ImageStore;
@@ -23,9 +26,40 @@ use crate::tar::{Entry, Kind, Writer};
 const MAX_DEPTH: usize = 512;
 
 impl ImageStore {
+    /// Writes the archive that a layer came in, without compression and byte for byte, and returns `out`;
+    /// `None` where the layer does not give it any more. `out` has a part of something then.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::NoLayer`]; what cannot be written.
+    pub fn rebuild_layer<W: Write>(
+        &self,
+        chain_id: &Digest,
+        out: W,
+    ) -> Result<Option<W>, ImageStoreError> {
+        let Some(held) = self.hold_layer(chain_id) else {
+            let needed_by = "an export".to_owned();
+            return Err(ImageStoreError::NoLayer { chain_id: chain_id.clone(), needed_by });
+        };
+        let layout = &self.inner.layout;
+        let path = layout.root.join("layers").join(chain_id.hex());
+        let dir = layout::open_dir(&layout.layers_fd, chain_id.hex())
+            .map_err(at("open", path.clone()))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A layer of an older daemon has no frame.
+        let Ok(frame) = openat(&dir, FRAME, flags, Mode::empty()) else { return Ok(None) };
+        let root = layout::open_dir(&dir, FS).map_err(at("open", path.join(FS)))?;
+        let diff_id = &held.info().diff_id;
+        let mut out = Hashed { inner: out, hasher: Hasher::like(diff_id) };
+        match frame::write(frame.into(), &root, &mut out) {
+            Ok(()) if out.hasher.finish() == *diff_id => Ok(Some(out.inner)),
+            Ok(()) | Err(Stop::Useless) => Ok(None),
+            Err(Stop::Write(e)) => Err(at("export", path)(e)),
+        }
+    }
+
     /// Writes a layer as a new tar archive without compression, names sorted, and returns `out`. Its
-    /// digest is not the one that the layer came with: the order and the padding of the first
-    /// archive are not kept.
+    /// digest is not the one that the layer came with, unless it was packed like that: the order and the
+    /// padding of the first archive are not in it.
     ///
     /// # Errors
     /// [`ImageStoreError::NoLayer`]; what cannot be read or written.
@@ -44,6 +78,24 @@ impl ImageStore {
             .directory(&root, Path::new(""), 0)
             .and_then(|()| export.writer.finish())
             .map_err(at("export", path))
+    }
+}
+
+/// Hashes what is written.
+struct Hashed<W> {
+    inner: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) const FS: &str = "fs";
 pub(crate) const IMPLIED: &str = "implied";
 /// Sizes and checksums of the layer's files, beside them.
 pub(crate) const SUMS: &str = "sums";
+/// What of the layer's archive is not in its files, beside them.
+pub(crate) const FRAME: &str = "frame";
 /// The trash of the containers' directory, which may be on another file system.
 pub(crate) const CONTAINERS_TRASH: &str = ".trash";
 

@@ -17,6 +17,7 @@ mod delete;
 mod error;
 mod export;
 mod find;
+mod frame;
 mod keyed;
 mod layout;
 mod measure;

@@ -2,6 +2,7 @@
 //! another, so that a single large layer keeps two processors busy.
 
 use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -10,6 +11,7 @@ use model::Digest;
 use oci_image::{Compression, Descriptor, Hasher};
 
 use crate::error::LayerError;
+use crate::frame::Recorder;
 use crate::tar::{Entry, Kind, Writer};
 use crate::types::{Check, Form};
 
@@ -252,20 +254,29 @@ pub(crate) struct LayerStream {
     piece: Vec<u8>,
     at: usize,
     hasher: Option<Hasher>,
+    frame: Option<Recorder>,
     count: u64,
     limit: u64,
 }
 
 impl LayerStream {
     /// The archive whose pieces come from `pieces`, of `limit` bytes at most, to be compared with
-    /// `diff_id` where there is one.
+    /// `diff_id` where there is one; what is no file's goes to `frame`.
     pub fn new(
         (pieces, used): (Receiver<Piece>, SyncSender<Vec<u8>>),
         diff_id: Option<&Digest>,
+        frame: Option<Recorder>,
         limit: u64,
     ) -> Self {
         let hasher = diff_id.map(Hasher::like);
-        Self { pieces, used, piece: Vec::new(), at: 0, hasher, count: 0, limit }
+        Self { pieces, used, piece: Vec::new(), at: 0, hasher, frame, count: 0, limit }
+    }
+
+    /// The next `size` bytes are those of the layer's file `path`.
+    pub fn is_file(&mut self, path: &Path, size: u64) {
+        if let Some(frame) = &mut self.frame {
+            frame.file(path, size);
+        }
     }
 
     /// Whether reading failed because there is more than the limit.
@@ -286,7 +297,12 @@ impl LayerStream {
         }
         match self.hasher.map(Hasher::finish) {
             Some(found) if found != *diff_id => Err(StreamEnd::Other(found)),
-            Some(_) | None => Ok(()),
+            Some(_) | None => {
+                if let Some(frame) = self.frame {
+                    frame.finish();
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -327,6 +343,9 @@ impl Read for LayerStream {
         let n = buffer.len().min(self.piece.len() - self.at);
         buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
         self.at += n;
+        if let Some(frame) = &mut self.frame {
+            frame.pass(&buffer[..n]);
+        }
         Ok(n)
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use oci_image::Compression;
+use oci_image::{Compression, LayerEntry, layer_entry};
 use rustix::fs::{Mode, OFlags, fchmod, fsync, openat, renameat, renameat_with};
 
 use crate::error::{ImageStoreError, LayerError};
-use crate::layout::{self, FS, IMPLIED, SUMS};
+use crate::frame::Recorder;
+use crate::layout::{self, FRAME, FS, IMPLIED, SUMS};
 use crate::measure::measure;
 use crate::options::Limits;
 use crate::pending::Pending;
@@ -20,7 +21,7 @@ use crate::steps::Step;
 use crate::store::{HeldLayer, ImageStore, Inner};
 use crate::stream::{LayerStream, PIECES_AHEAD, StreamEnd, decompress};
 use crate::sums::Sums;
-use crate::tar::{BadArchive, Reader, TarError, shown};
+use crate::tar::{BadArchive, Kind, Reader, TarError, shown};
 use crate::trash::{self, Area};
 use crate::tree::{Below, Fault, Tree};
 use crate::types::{Check, Form, LayerInfo, LayerJob};
@@ -99,7 +100,10 @@ impl Inner {
         let staging = Staging::make(self)?;
         let below = if job.parent.is_some() { Below::Something } else { Below::Nothing };
         let tree = Tree::new(staging.fs()?, below, Sums::new(staging.file(SUMS)?));
-        let pending = self.pass(job, blob, reader, progress, tree)?;
+        // Where there can be none, the layer is as good without.
+        let frame = matches!(blob.0, Form::Archive(_)).then(|| staging.file(FRAME)).transpose()?;
+        let frame = frame.and_then(|file| Recorder::new(file).ok());
+        let pending = self.pass(job, blob, reader, progress, (tree, frame))?;
         let is_settled = job.parent.is_none() || pending.is_empty();
         staging.write_pending(&pending)?;
         self.hook(Step::Sync, "bring the layer to the disk")?;
@@ -152,7 +156,7 @@ impl Inner {
         blob: (&Form, Check),
         reader: impl Read + Send,
         progress: &AtomicU64,
-        tree: Tree,
+        (tree, frame): (Tree, Option<Recorder>),
     ) -> Result<Pending, LayerError> {
         let (sender, pieces) = sync_channel(PIECES_AHEAD);
         let (give_back, used) = sync_channel(PIECES_AHEAD + 2);
@@ -162,7 +166,7 @@ impl Inner {
             Form::Archive(_) => Some(&job.diff_id),
             Form::File(_) => None,
         };
-        let stream = LayerStream::new((pieces, give_back), diff_id, limit);
+        let stream = LayerStream::new((pieces, give_back), diff_id, frame, limit);
         let descriptor = &job.descriptor;
         let (blob, unpacked) = std::thread::scope(|scope| {
             let other = scope.spawn(move || {
@@ -216,6 +220,12 @@ impl Inner {
                 return Err(LayerError::TooBig { what: "entries", limit: most }.into());
             }
             self.hook(Step::Entry, "write an entry")?;
+            if let (Kind::File, None) = (entry.kind, &entry.segments)
+                && entry.size > 0
+                && let Ok(LayerEntry::Content(path)) = layer_entry(&entry.path)
+            {
+                reader.inner_mut().is_file(&path, entry.size);
+            }
             match tree.apply(&entry, &mut reader) {
                 Ok(()) => {}
                 Err(Fault::Source(e)) => break Some(TarError::Io(e)),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use model::{Class, Classified as _, Digest};
 use oci_image::{Descriptor, Manifest, Reference};
-use trust::{Policy, Requirement, Signature, Signed, signature_tag, signatures};
+use trust::{Policy, Requirement, Signature, Signed, Unsigned, signature_tag, signatures};
 
 use crate::layout;
 use crate::source::{Origin, Top};
@@ -12,8 +12,11 @@ use crate::{Images, ImagesError};
 
 /// The largest policy, and the largest key that it names, in bytes.
 const MAX_POLICY: u64 = 4 << 20;
-/// The largest payload of a signature, in bytes.
-const MAX_PAYLOAD: u64 = 1 << 20;
+/// The largest payload of a signature, and the largest bundle, in bytes.
+pub(crate) const MAX_PAYLOAD: u64 = 1 << 20;
+
+/// The most reasons that a refusal tells.
+const MOST_REASONS: usize = 8;
 
 /// Signatures that an image needs. None where the policy lets it pass as it is.
 #[derive(Debug, Clone, Default)]
@@ -69,29 +72,24 @@ impl Images {
         }
         let reference = &origin.reference;
         let mut left: Vec<&Signed> = demands.0.iter().collect();
-        let mut refusal = String::new();
+        let mut refusal = Unsigned { reasons: Vec::new() };
         for digest in digests {
-            let found = match self.signatures_of(origin, digest).await {
-                Ok(found) => found,
-                // That nobody can say anything about the signatures now says nothing about the image.
-                Err(e) if is_about_the_registry(e.class()) => return Err(e),
-                Err(e) => {
-                    let problem = format!("its signatures cannot be read: {e}");
-                    return Err(untrusted(reference, problem));
-                }
-            };
-            left.retain(|signed| match signed.check(&found, reference, digest) {
-                Ok(()) => false,
-                Err(unsigned) => {
-                    refusal = unsigned.to_string();
-                    true
-                }
-            });
+            let found = self.signatures_of(origin, digest).await;
+            let found = found.map_err(|e| unreadable(reference, e))?;
+            left.retain(|s| is_refused(s.check(&found, reference, digest), &mut refusal));
+            if left.is_empty() {
+                return Ok(());
+            }
+            let found = self.bundles_of(origin, digest).await;
+            let found = found.map_err(|e| unreadable(reference, e))?;
+            is_refused(Err(Unsigned { reasons: found.unusable }), &mut refusal);
+            let bundles = &found.found;
+            left.retain(|s| is_refused(s.check_bundles(bundles, reference, digest), &mut refusal));
             if left.is_empty() {
                 return Ok(());
             }
         }
-        Err(untrusted(reference, refusal))
+        Err(untrusted(reference, refusal.to_string()))
     }
 
     /// The signatures beside the image with this digest.
@@ -146,8 +144,28 @@ impl Images {
     }
 }
 
+/// Whether nothing was good enough; why, is added to `refusal`.
+fn is_refused(checked: Result<(), Unsigned>, refusal: &mut Unsigned) -> bool {
+    let Err(unsigned) = checked else { return false };
+    for reason in unsigned.reasons {
+        if !refusal.reasons.contains(&reason) && refusal.reasons.len() < MOST_REASONS {
+            refusal.reasons.push(reason);
+        }
+    }
+    true
+}
+
+/// Why an image is not pulled whose signatures cannot be read.
+fn unreadable(reference: &Reference, error: ImagesError) -> ImagesError {
+    // That nobody can say anything about the signatures now says nothing about the image.
+    if is_about_the_registry(error.class()) {
+        return error;
+    }
+    untrusted(reference, format!("its signatures cannot be read: {error}"))
+}
+
 /// Whether a failure is the registry's or the caller's, and none of the image.
-fn is_about_the_registry(class: Class) -> bool {
+pub(crate) fn is_about_the_registry(class: Class) -> bool {
     matches!(class, Class::Unavailable | Class::DeadlineExceeded | Class::Unauthenticated)
 }
 

@@ -7,6 +7,7 @@
 //! before it counts; credentials are in no error and no log.
 //! Callers: `cri-server` (ImageService, Admin) and the daemon's wiring.
 
+mod bundles;
 mod check;
 mod collect;
 mod credentials;

@@ -13,7 +13,7 @@ use registry::{AuthParts, Credentials};
 
 use crate::credentials::{are_for, credentials};
 use crate::manifest::unusable;
-use crate::save::{Hashing, Packed, with_diff_ids};
+use crate::save::{Hashing, Packed, unpacked, with_diff_ids};
 use crate::{Images, ImagesError};
 
 /// An image that a registry has now.
@@ -163,10 +163,11 @@ fn pack(
     number: usize,
 ) -> Result<Packed, ImagesError> {
     let path = scratch.path().join(number.to_string());
-    let file = File::create_new(&path).map_err(ImagesError::Write)?;
-    let compressed =
-        GzEncoder::new(Hashing::new(io::BufWriter::new(file)), flate2::Compression::fast());
-    let done = store.export_layer(chain_id, Hashing::new(compressed))?;
+    let done = unpacked(store, chain_id, || {
+        let file = File::create(&path).map_err(ImagesError::Write)?;
+        let file = Hashing::new(io::BufWriter::new(file));
+        Ok(Hashing::new(GzEncoder::new(file, flate2::Compression::fast())))
+    })?;
     let (gzip, diff_id) = done.finish();
     let mut file = gzip.finish().map_err(ImagesError::Write)?;
     file.flush().map_err(ImagesError::Write)?;

@@ -19,9 +19,10 @@ use crate::{Images, ImagesError};
 
 impl Images {
     /// Writes the images that `texts` name to `out` as a tar of an OCI layout, which `docker load`
-    /// reads too. Where all its blobs are kept, an image is written as it came, and keeps its id. Else
-    /// its layers are packed anew from what was unpacked: their digests, and with them the image's id,
-    /// are others then, unless it was packed like that before.
+    /// reads too. Where all its blobs are kept, an image is written as it came. Else its layers are written
+    /// without compression: the image keeps its id, and gets another manifest. A layer that does not give
+    /// its archive any more (one that an older daemon unpacked) is packed anew from what was unpacked;
+    /// then the image's id is another too.
     ///
     /// # Errors
     /// [`ImagesError::NoImage`] before anything is written; [`ImagesError::Write`].
@@ -162,6 +163,19 @@ fn entries(
     names.iter().map(named).collect()
 }
 
+/// A layer's archive, without compression, in what `begin` makes, empty each time: as it came where the
+/// layer gives it, else packed anew.
+pub(crate) fn unpacked<W: Write>(
+    store: &ImageStore,
+    chain_id: &Digest,
+    begin: impl Fn() -> Result<W, ImagesError>,
+) -> Result<W, ImagesError> {
+    if let Some(whole) = store.rebuild_layer(chain_id, begin()?)? {
+        return Ok(whole);
+    }
+    Ok(store.export_layer(chain_id, begin()?)?)
+}
+
 /// Packs a layer into the scratch space: its size and digest must be known before it is written.
 fn pack(
     store: &ImageStore,
@@ -170,8 +184,10 @@ fn pack(
     number: usize,
 ) -> Result<Packed, ImagesError> {
     let path = scratch.path().join(number.to_string());
-    let file = File::create_new(&path).map_err(ImagesError::Write)?;
-    let done = store.export_layer(chain_id, Hashing::new(io::BufWriter::new(file)))?;
+    let done = unpacked(store, chain_id, || {
+        let file = File::create(&path).map_err(ImagesError::Write)?;
+        Ok(Hashing::new(io::BufWriter::new(file)))
+    })?;
     let size = done.size();
     let (_, digest) = done.finish();
     let descriptor = Descriptor::new(types::OCI_LAYER, digest.clone(), size);

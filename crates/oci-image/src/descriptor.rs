@@ -31,6 +31,9 @@ pub struct Descriptor {
     /// The platform that it is for, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// What an artifact is, in a list of artifacts; empty where it does not say.
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
 }
 
 impl Descriptor {
@@ -44,6 +47,7 @@ impl Descriptor {
             urls: Vec::new(),
             annotations: BTreeMap::new(),
             platform: None,
+            artifact_type: String::new(),
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::hosts_dir;
 use crate::hosts_file::{Base, Capabilities, HostEntry};
 use crate::tls::{TlsSettings, client_config};
 
-/// How long what was read from a hosts directory is used before it is read again.
+/// How long certificates and credential files are used before they are read again, while the hosts stay
+/// what they are.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long a credential helper's answer is used before it is asked again.
 const HELPED: Duration = Duration::from_secs(60);
@@ -97,10 +98,18 @@ pub(crate) type Plan = Arc<[Arc<Endpoint>]>;
 /// What each helper said of each server, and when.
 type Helped = HashMap<(String, String), (Instant, Option<Credentials>)>;
 
+/// What a registry's hosts were made of, and when.
+#[derive(Debug)]
+struct Planned {
+    at: Instant,
+    entries: Vec<HostEntry>,
+    plan: Plan,
+}
+
 /// Makes endpoints from the configuration, and keeps what is costly to make.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    plans: Mutex<HashMap<String, (Instant, Plan)>>,
+    plans: Mutex<HashMap<String, Planned>>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
     permits: Mutex<HashMap<String, Permits>>,
     helped: Mutex<Helped>,
@@ -119,31 +128,34 @@ impl Endpoints {
     /// # Errors
     /// What is wrong with the configuration, in words.
     pub(crate) fn of(&self, registry: &str, config: &RegistryConfig) -> Result<Plan, String> {
-        if let Some((read, plan)) = lock(&self.plans).get(registry)
-            && read.elapsed() < FRESH
+        // Whoever changes a file means the next request; a small file costs nothing beside that.
+        let entries = hosts_dir::hosts_for(&config.hosts_dirs, registry)?;
+        if let Some(known) = lock(&self.plans).get(registry)
+            && known.at.elapsed() < FRESH
+            && known.entries == entries
         {
-            return Ok(Arc::clone(plan));
+            return Ok(Arc::clone(&known.plan));
         }
-        let mut entries = hosts_dir::hosts_for(&config.hosts_dirs, registry)?;
         let own = entries.len().saturating_sub(1);
         let node = Arc::new(self.node_credentials(registry, &entries, config)?);
         let mut all = Vec::with_capacity(entries.len());
-        for (i, entry) in entries.drain(..).enumerate() {
+        for (i, entry) in entries.iter().enumerate() {
             all.push(Arc::new(self.endpoint(registry, entry, (i == own, &node), config)?));
         }
         let plan: Plan = all.into();
-        insert(&self.plans, registry.to_owned(), (Instant::now(), Arc::clone(&plan)));
+        let planned = Planned { at: Instant::now(), entries, plan: Arc::clone(&plan) };
+        insert(&self.plans, registry.to_owned(), planned);
         Ok(plan)
     }
 
     fn endpoint(
         &self,
         registry: &str,
-        entry: HostEntry,
+        entry: &HostEntry,
         (own, node): (bool, &Arc<NodeCredentials>),
         config: &RegistryConfig,
     ) -> Result<Endpoint, String> {
-        let placed = place(registry, &entry);
+        let placed = place(registry, entry);
         let tls = TlsSettings {
             ca: read_all(&entry.ca)?,
             client: read_pairs(&entry.client)?,

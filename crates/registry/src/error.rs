@@ -19,6 +19,8 @@ pub enum Phase {
     Authorize,
     /// Fetching a manifest by its digest.
     Manifest,
+    /// Asking what refers to a manifest.
+    Referrers,
     /// Fetching a configuration or a layer.
     Blob,
     /// Sending content.
@@ -32,6 +34,7 @@ impl fmt::Display for Phase {
             Self::Resolve => "resolve",
             Self::Authorize => "authorize",
             Self::Manifest => "manifest",
+            Self::Referrers => "referrers",
             Self::Blob => "blob",
             Self::Push => "push",
         })

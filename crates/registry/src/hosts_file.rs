@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::Secret;
 use reqwest::Url;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::{Spanned, Value};
 
 /// What one host may be asked for. Pushing is not done here.
@@ -63,8 +64,7 @@ impl HostEntry {
 
 #[derive(Deserialize)]
 struct RawRoot {
-    #[serde(default)]
-    server: String,
+    server: Option<Spanned<String>>,
     #[serde(default)]
     host: BTreeMap<Spanned<String>, RawHost>,
 }
@@ -72,61 +72,97 @@ struct RawRoot {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawHost {
-    capabilities: Vec<String>,
-    ca: Option<Value>,
-    client: Option<Value>,
+    capabilities: Option<Spanned<Vec<String>>>,
+    ca: Option<Spanned<Value>>,
+    client: Option<Spanned<Value>>,
     skip_verify: Option<bool>,
-    header: BTreeMap<String, Value>,
+    header: BTreeMap<String, Spanned<Value>>,
     override_path: bool,
-    dial_timeout: Option<String>,
+    dial_timeout: Option<Spanned<String>>,
+}
+
+/// A mistake, and the byte of the file that it is at.
+#[derive(Debug)]
+struct Mistake {
+    at: usize,
+    words: String,
+}
+
+/// What `check` says of a value, with its place.
+fn placed<T, U>(
+    value: &Spanned<T>,
+    check: impl FnOnce(&T) -> Result<U, String>,
+) -> Result<U, Mistake> {
+    check(value.get_ref()).map_err(|words| Mistake { at: value.span().start, words })
 }
 
 /// The hosts of a `hosts.toml`, in the order in which they are asked; the last is the registry's
 /// own. Relative paths are below `directory`.
 ///
 /// # Errors
-/// What is wrong, in words. A file that is half understood would send requests to the wrong host.
+/// The line, and what is wrong with it, in words. A file that is half understood would send requests to
+/// the wrong host.
 pub(crate) fn parse(text: &str, directory: &Path) -> Result<Vec<HostEntry>, String> {
-    let root: RawRoot = toml::from_str(text).map_err(|e| e.message().to_owned())?;
-    let own: RawHost = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    entries(text, directory).map_err(|Mistake { at, words }| {
+        let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        format!("line {line}: {words}")
+    })
+}
+
+fn entries(text: &str, directory: &Path) -> Result<Vec<HostEntry>, Mistake> {
+    let root: RawRoot = read(text)?;
+    let own: RawHost = read(text)?;
     // The order of the tables in the file is the order of the hosts.
     let mut mirrors: Vec<_> = root.host.into_iter().collect();
     mirrors.sort_by_key(|(name, _)| name.span().start);
     let mut all = Vec::with_capacity(mirrors.len() + 1);
     for (name, raw) in mirrors {
-        let name = name.into_inner();
-        if name.is_empty() {
-            return Err("a [host] table without a name".into());
+        if name.get_ref().is_empty() {
+            let words = "a [host] table without a name".to_owned();
+            return Err(Mistake { at: name.span().start, words });
         }
-        let entry = host_entry(&name, raw, directory);
-        all.push(entry.map_err(|e| format!("host {name:?}: {e}"))?);
+        let entry = host_entry(Some(&name), raw, directory);
+        all.push(entry.map_err(|e| Mistake {
+            words: format!("host {:?}: {}", name.get_ref(), e.words),
+            ..e
+        })?);
     }
-    all.push(host_entry(&root.server, own, directory)?);
+    let server = root.server.filter(|s| !s.get_ref().is_empty());
+    all.push(host_entry(server.as_ref(), own, directory)?);
     Ok(all)
 }
 
-fn host_entry(server: &str, raw: RawHost, directory: &Path) -> Result<HostEntry, String> {
-    let base = if server.is_empty() { None } else { Some(base(server, raw.override_path)?) };
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
+    toml::from_str(text).map_err(|e| Mistake {
+        at: e.span().map_or(0, |span| span.start),
+        words: e.message().to_owned(),
+    })
+}
+
+fn host_entry(
+    server: Option<&Spanned<String>>,
+    raw: RawHost,
+    directory: &Path,
+) -> Result<HostEntry, Mistake> {
+    let place = |s: &Spanned<String>| placed(s, |s| base(s, raw.override_path));
+    let files =
+        |ca: &Value| Ok(strings(ca, "ca")?.into_iter().map(|p| directory.join(p)).collect());
+    let timeout = |text: &String| {
+        let parsed = duration(text).filter(|d| !d.is_zero());
+        parsed.ok_or_else(|| format!("dial_timeout {text:?} is not a duration"))
+    };
+    let capabilities = raw.capabilities.as_ref().map(|names| placed(names, |n| capabilities(n)));
+    let ca = raw.ca.as_ref().map(|value| placed(value, files));
+    let client = raw.client.as_ref().map(|value| placed(value, |v| client(v, directory)));
     Ok(HostEntry {
-        base,
-        capabilities: capabilities(&raw.capabilities)?,
-        ca: match &raw.ca {
-            Some(value) => strings(value, "ca")?.into_iter().map(|p| directory.join(p)).collect(),
-            None => Vec::new(),
-        },
-        client: match &raw.client {
-            Some(value) => client(value, directory)?,
-            None => Vec::new(),
-        },
+        base: server.map(place).transpose()?,
+        capabilities: capabilities.transpose()?.unwrap_or(Capabilities::ALL),
+        ca: ca.transpose()?.unwrap_or_default(),
+        client: client.transpose()?.unwrap_or_default(),
         skip_verify: raw.skip_verify,
         headers: headers(&raw.header)?,
-        dial_timeout: match raw.dial_timeout {
-            Some(text) => {
-                let parsed = duration(&text).filter(|d| !d.is_zero());
-                Some(parsed.ok_or_else(|| format!("dial_timeout {text:?} is not a duration"))?)
-            }
-            None => None,
-        },
+        dial_timeout: raw.dial_timeout.as_ref().map(|t| placed(t, timeout)).transpose()?,
     })
 }
 
@@ -206,10 +242,12 @@ fn client(value: &Value, directory: &Path) -> Result<Vec<(PathBuf, Option<PathBu
     Ok(all)
 }
 
-fn headers(raw: &BTreeMap<String, Value>) -> Result<Vec<(String, Secret<String>)>, String> {
+fn headers(
+    raw: &BTreeMap<String, Spanned<Value>>,
+) -> Result<Vec<(String, Secret<String>)>, Mistake> {
     let mut all = Vec::new();
     for (name, value) in raw {
-        for text in strings(value, &format!("header {name:?}"))? {
+        for text in placed(value, |v| strings(v, &format!("header {name:?}")))? {
             all.push((name.clone(), Secret::new(text)));
         }
     }

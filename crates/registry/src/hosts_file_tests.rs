@@ -67,19 +67,27 @@ fn a_file_without_a_server_keeps_the_usual_host_with_the_settings_of_the_file() 
 }
 
 #[test]
-fn mistakes_are_named() {
-    for (text, says) in [
-        ("server = 'ftp://x'", "not an http"),
-        ("server = 'https://u:p@x'", "password"),
-        ("[host.'https://m']\ncapabilities = ['fly']", "\"fly\""),
-        ("[host.'https://m']\nca = 5", "ca is neither"),
-        ("[host.'https://m']\nclient = [['a','b','c']]", "client is neither"),
-        ("[host.'https://m']\ndial_timeout = 'soon'", "dial_timeout"),
-        ("[host.'https://m'.header]\nx = {a = 1}", "header"),
-        ("server = ", ""),
+fn mistakes_are_named_with_their_line() {
+    for (text, line, says) in [
+        ("\nserver = 'ftp://x'", 2, "not an http"),
+        ("server = 'https://u:p@x'", 1, "password"),
+        (
+            "[host.'https://m']\ncapabilities = ['fly']",
+            2,
+            "host \"https://m\": the capability \"fly\"",
+        ),
+        ("# mirror\n\n[host.'https://m']\nca = 5", 4, "ca is neither"),
+        ("[host.'https://m']\nclient = [['a','b','c']]", 2, "client is neither"),
+        ("[host.'https://m']\ndial_timeout = 'soon'", 2, "dial_timeout"),
+        ("[host.'https://m'.header]\nx = {a = 1}", 2, "header"),
+        ("[host.'https://a']\n[host.'ftp://m']", 2, "not an http"),
+        ("[host.'']", 1, "without a name"),
+        ("server = 'https://x'\ncapabilities = 'pull'", 2, "invalid type"),
+        ("server = ", 1, ""),
+        ("server = 'https://x'\n\n[host", 3, ""),
     ] {
         let e = parse_in_etc(text).unwrap_err();
-        assert!(e.contains(says), "{text}: {e}");
+        assert!(e.starts_with(&format!("line {line}: ")) && e.contains(says), "{text}: {e}");
     }
 }
 

@@ -26,6 +26,7 @@ mod manifests;
 mod push;
 mod range;
 mod reader;
+mod referrers;
 mod registry;
 mod request;
 mod schedule;
@@ -40,5 +41,6 @@ pub use credentials::{AuthParts, BadCredentials, Credentials, NodeCredentials, s
 pub use error::{Cause, Phase, RegistryError};
 pub use hosts_file::check_hosts_file;
 pub use reader::BlobReader;
+pub use referrers::{MAX_REFERRERS, referrers_tag};
 pub use registry::{Head, Registry, Resolved};
 pub use tls::client_tls;

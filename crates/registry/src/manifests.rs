@@ -129,7 +129,7 @@ impl Inner {
 }
 
 /// A place among the requests to this host, given back when dropped.
-async fn acquire(endpoint: &Endpoint) -> Option<tokio::sync::OwnedSemaphorePermit> {
+pub(crate) async fn acquire(endpoint: &Endpoint) -> Option<tokio::sync::OwnedSemaphorePermit> {
     // It fails only if the semaphore is closed, which nobody does.
     std::sync::Arc::clone(&endpoint.permits.requests).acquire_owned().await.ok()
 }
@@ -167,6 +167,6 @@ fn digest_of(headers: &HeaderMap) -> Option<Digest> {
     text(headers, &DIGEST).and_then(|d| Digest::parse(d.trim()).ok())
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }

@@ -238,7 +238,7 @@ impl Registry {
         BlobStream::open(wanted, course, offset).await
     }
 
-    async fn course(
+    pub(crate) async fn course(
         &self,
         reference: &Reference,
         phase: Phase,

@@ -36,14 +36,13 @@ impl Authorities {
         if all.is_empty() { Err("it has no certificate") } else { Ok(Self(all)) }
     }
 
-    /// The certificate `leaf` (DER), if it leads to one of these over `chain` (PEM) and was valid at
-    /// `at`, in seconds since 1970.
+    /// The certificate `leaf` (DER), if it leads to one of these over those in `between` (DER) and was
+    /// valid at `at`, in seconds since 1970.
     ///
     /// # Errors
     /// In words.
-    pub fn verify(&self, leaf: &[u8], chain: &[u8], at: u64) -> Result<Leaf, String> {
+    pub fn verify(&self, leaf: &[u8], between: Vec<Vec<u8>>, at: u64) -> Result<Leaf, String> {
         let bad = || "its certificate cannot be read".to_owned();
-        let between = pem::blocks(chain, "CERTIFICATE").ok_or_else(bad)?;
         let between: Vec<_> = between.into_iter().map(CertificateDer::from).collect();
         let anchors: Vec<TrustAnchor<'static>> = self.0.iter().filter_map(|d| anchor(d)).collect();
         let der = CertificateDer::from(leaf);

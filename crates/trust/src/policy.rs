@@ -117,6 +117,8 @@ enum SignedIdentity {
     MatchRepoDigestOrExact(Plain),
     MatchExact(Plain),
     MatchRepository(Plain),
+    /// Ours: containers-policy.json(5) has no word for it.
+    MatchDigest(Plain),
     ExactReference(ExactReference),
     ExactRepository(ExactRepository),
     RemapIdentity(RemapIdentity),
@@ -269,6 +271,7 @@ impl Builder<'_> {
             }
             Some(SignedIdentity::MatchExact(Plain {})) => Identity::Exact,
             Some(SignedIdentity::MatchRepository(Plain {})) => Identity::Repository,
+            Some(SignedIdentity::MatchDigest(Plain {})) => Identity::Any,
             Some(SignedIdentity::ExactReference(of)) => {
                 Identity::ExactReference(of.docker_reference)
             }
@@ -440,6 +443,7 @@ mod tests {
             (signed(r#"{"type":"matchExact","dockerReference":"x"}"#), "dockerReference"),
             (signed(r#"{"type":"matchRepository","prefix":"x"}"#), "prefix"),
             (signed(r#"{"type":"matchRepoDigestOrExact","a":1}"#), "unknown field"),
+            (signed(r#"{"type":"matchDigest","prefix":"x"}"#), "prefix"),
             (signed(r#"{"type":"exactReference","dockerReference":"x","a":1}"#), "unknown field"),
             (signed(r#"{"type":"exactRepository","dockerRepository":"x","a":1}"#), "unknown"),
             (

@@ -1,9 +1,16 @@
-//! Signatures as cosign stores them beside an image.
+//! Signatures as cosign 2 stores them beside an image.
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::Digest;
 use oci_image::{Descriptor, ImageManifest};
+
+use crate::claim::{Claim, Signer};
+use crate::key::PublicKey;
+use crate::pem;
+use crate::rekor::{Kind, Logged, Promise};
 
 /// The type of a layer that is a signature's payload.
 const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -43,6 +50,42 @@ impl Signature {
             chain: take("dev.sigstore.cosign/chain"),
             bundle: take("dev.sigstore.cosign/bundle"),
         })
+    }
+}
+
+impl Claim for Signature {
+    fn message(&self) -> &[u8] {
+        &self.payload
+    }
+
+    fn signature(&self) -> Result<Vec<u8>, String> {
+        let bytes = STANDARD.decode(self.signature.trim());
+        bytes.map_err(|_| "its signature is not base64".to_owned())
+    }
+
+    fn certificate(&self) -> Result<Vec<u8>, String> {
+        let none = || "it has no certificate".to_owned();
+        let text = self.certificate.as_ref().ok_or_else(none)?.as_bytes();
+        pem::only(text, "CERTIFICATE")
+            .ok_or_else(|| "it has not one certificate that can be read".to_owned())
+    }
+
+    fn between(&self) -> Result<Vec<Vec<u8>>, String> {
+        let chain = self.chain.as_deref().unwrap_or_default();
+        pem::blocks(chain.as_bytes(), "CERTIFICATE")
+            .ok_or_else(|| "its certificate cannot be read".to_owned())
+    }
+
+    fn logged(&self, logs: &[PublicKey], signer: Signer<'_>) -> Result<u64, String> {
+        let bundle = self.bundle.as_ref();
+        let bundle = bundle.ok_or_else(|| "it has no promise of a transparency log".to_owned())?;
+        let entry = Logged {
+            kind: Kind::Record,
+            message: &self.payload,
+            signature: self.signature.trim(),
+            signer,
+        };
+        Promise::of_annotation(bundle)?.verify(logs, &entry)
     }
 }
 

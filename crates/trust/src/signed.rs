@@ -1,25 +1,28 @@
 //! What a signature must be to count.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use model::Digest;
 use oci_image::Reference;
 use serde::Deserialize;
 
+use crate::bundle::Bundle;
 use crate::certificate::Authorities;
+use crate::claim::{Claim, Signer};
 use crate::key::PublicKey;
-use crate::pem;
-use crate::rekor::{self, Logged};
 use crate::signature::Signature;
+use crate::statement;
 
 const PAYLOAD_KIND: &str = "cosign container image signature";
 
 /// An image that nobody signed as is asked. Says why no signature counts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no signature is accepted: {}", reasons.join("; "))]
+#[error("no signature is accepted: {}", told(reasons))]
 pub struct Unsigned {
-    /// One for each signature, without repetitions.
+    /// One for each signature, without repetitions; none where there is no signature.
     pub reasons: Vec<String>,
+}
+
+fn told(reasons: &[String]) -> String {
+    if reasons.is_empty() { "there is none".to_owned() } else { reasons.join("; ") }
 }
 
 /// A demand for a signature.
@@ -53,6 +56,8 @@ pub(crate) enum Identity {
     ExactReference(String),
     /// This repository, whatever is pulled.
     ExactRepository(String),
+    /// No name at all: the signature is for the manifest, wherever it is pulled from.
+    Any,
     /// As [`Self::RepositoryOrExact`], for the pulled name with another beginning.
     Remapped { prefix: String, signed_prefix: String },
 }
@@ -93,73 +98,66 @@ impl Signed {
         wanted: &Reference,
         digest: &Digest,
     ) -> Result<(), Unsigned> {
-        let mut reasons: Vec<String> = Vec::new();
-        for signature in signatures {
-            match self.check_one(signature, wanted, digest) {
-                Ok(()) => return Ok(()),
-                Err(reason) if reasons.contains(&reason) => {}
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        if reasons.is_empty() {
-            reasons.push("there is none".to_owned());
-        }
-        Err(Unsigned { reasons })
+        any(signatures, |signature| {
+            self.check_signer(signature)?;
+            self.check_payload(&signature.payload, wanted, digest)
+        })
     }
 
-    fn check_one(
+    /// As [`Self::check`], for signatures in bundles.
+    ///
+    /// # Errors
+    /// [`Unsigned`] unless one is good.
+    pub fn check_bundles(
         &self,
-        given: &Signature,
+        bundles: &[Bundle],
         wanted: &Reference,
         digest: &Digest,
-    ) -> Result<(), String> {
-        let bytes = STANDARD
-            .decode(given.signature.trim())
-            .map_err(|_| "its signature is not base64".to_owned())?;
+    ) -> Result<(), Unsigned> {
+        any(bundles, |bundle| {
+            self.check_signer(bundle)?;
+            match statement::signed_name(bundle.payload(), digest)? {
+                Some(name) => self.check_name(&name, wanted),
+                None if self.identity == Identity::Any => Ok(()),
+                None => Err(
+                    "it signs the image under no name, as cosign 3 does, and the policy wants one \
+                     (signedIdentity; matchDigest wants none)"
+                        .to_owned(),
+                ),
+            }
+        })
+    }
+
+    /// Whether what is claimed to be signed is, by whom the policy says.
+    fn check_signer(&self, claim: &impl Claim) -> Result<(), String> {
+        let signature = claim.signature()?;
         match &self.by {
             By::Keys(keys) => {
-                let key = keys.iter().find(|k| k.verifies(&given.payload, &bytes));
+                let key = keys.iter().find(|k| k.verifies(claim.message(), &signature));
                 let key =
                     key.ok_or_else(|| "it is not signed by a key of the policy".to_owned())?;
                 if !self.logs.is_empty() {
-                    self.logged(given, None, Some(key))?;
+                    claim.logged(&self.logs, Signer::Key(key))?;
                 }
             }
             By::Identity { authorities, issuer, subject } => {
-                let none = || "it has no certificate".to_owned();
-                let text = given.certificate.as_ref().ok_or_else(none)?.as_bytes();
                 // Read once: the certificate that the log has is the one that the authority gave.
-                let certificate = pem::only(text, "CERTIFICATE")
-                    .ok_or_else(|| "it has not one certificate that can be read".to_owned())?;
+                let certificate = claim.certificate()?;
                 // A certificate is good for minutes; the log says that it was used within them.
-                let at = self.logged(given, Some(&certificate), None)?;
-                let chain = given.chain.as_deref().unwrap_or_default();
-                let leaf = authorities.verify(&certificate, chain.as_bytes(), at)?;
+                let at = claim.logged(&self.logs, Signer::Certificate(&certificate))?;
+                let leaf = authorities.verify(&certificate, claim.between()?, at)?;
                 if leaf.issuer.as_ref() != Some(issuer) {
                     return Err(format!("its signer was not known to {issuer}"));
                 }
                 if !leaf.names.contains(subject) {
                     return Err(format!("it is signed by {:?}, not by {subject}", leaf.names));
                 }
-                if !leaf.key.verifies(&given.payload, &bytes) {
+                if !leaf.key.verifies(claim.message(), &signature) {
                     return Err("it is not signed by the key of its certificate".to_owned());
                 }
             }
         }
-        self.check_payload(&given.payload, wanted, digest)
-    }
-
-    fn logged(
-        &self,
-        given: &Signature,
-        certificate: Option<&[u8]>,
-        key: Option<&PublicKey>,
-    ) -> Result<u64, String> {
-        let bundle = given.bundle.as_ref();
-        let bundle = bundle.ok_or_else(|| "it has no promise of a transparency log".to_owned())?;
-        let entry =
-            Logged { message: &given.payload, signature: given.signature.trim(), certificate, key };
-        rekor::verify(bundle, &self.logs, &entry)
+        Ok(())
     }
 
     fn check_payload(
@@ -176,7 +174,10 @@ impl Signed {
         if critical.image.digest != digest.as_str() {
             return Err("it is for another image".to_owned());
         }
-        let name = &critical.identity.reference;
+        self.check_name(&critical.identity.reference, wanted)
+    }
+
+    fn check_name(&self, name: &str, wanted: &Reference) -> Result<(), String> {
         if self.identity.fits(name, wanted) {
             Ok(())
         } else {
@@ -185,8 +186,24 @@ impl Signed {
     }
 }
 
+/// Whether `check` takes one of `all`.
+fn any<T>(all: &[T], check: impl Fn(&T) -> Result<(), String>) -> Result<(), Unsigned> {
+    let mut reasons: Vec<String> = Vec::new();
+    for one in all {
+        match check(one) {
+            Ok(()) => return Ok(()),
+            Err(reason) if reasons.contains(&reason) => {}
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(Unsigned { reasons })
+}
+
 impl Identity {
     fn fits(&self, signed: &str, wanted: &Reference) -> bool {
+        if *self == Self::Any {
+            return true;
+        }
         let Some((repository, version)) = split(signed) else { return false };
         let exact = |reference: &Reference| {
             repository == reference.name() && version.as_deref() == Some(reference.version())
@@ -200,6 +217,7 @@ impl Identity {
                     .is_some_and(|v| wanted.digest().is_some() || v == wanted.version())
         };
         match self {
+            Self::Any => true,
             Self::RepositoryOrExact => repository_or_exact(wanted.name()),
             Self::Exact => exact(wanted),
             Self::Repository => repository == wanted.name(),

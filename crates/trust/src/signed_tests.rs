@@ -1,34 +1,9 @@
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, SanType,
-};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
 
 use super::*;
-use crate::{Policy, Requirement};
-
-fn pem(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
-}
-
-fn public(key: &KeyPair) -> String {
-    pem("PUBLIC KEY", &rcgen::PublicKeyData::subject_public_key_info(key))
-}
-
-fn sign(key: &KeyPair, message: &[u8]) -> String {
-    let random = SystemRandom::new();
-    let pair =
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.serialized_der(), &random);
-    STANDARD.encode(pair.unwrap().sign(&random, message).unwrap())
-}
-
-fn digest() -> Digest {
-    oci_image::sha256(b"manifest")
-}
+use crate::testing::{Sigstore, WITHIN, by_key, data, demand, digest, public, sign};
 
 fn payload(name: &str) -> Vec<u8> {
     let digest = digest();
@@ -42,27 +17,6 @@ fn signature(key: &KeyPair, payload: Vec<u8>) -> Signature {
     let signature = sign(key, &payload);
     let annotations = BTreeMap::from([("dev.cosignproject.cosign/signature".into(), signature)]);
     Signature::of(&annotations, payload).unwrap()
-}
-
-/// The demand of a policy whose only rule has these fields.
-fn demand(fields: &serde_json::Value) -> Signed {
-    let mut rule = fields.clone();
-    rule["type"] = "sigstoreSigned".into();
-    let text = serde_json::json!({ "default": [rule] }).to_string();
-    let nothing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    let policy = Policy::parse(text.as_bytes(), &nothing).unwrap();
-    match policy.requirements(&Reference::parse("x").unwrap()) {
-        [Requirement::Signed(signed)] => signed.as_ref().clone(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn data(text: &str) -> String {
-    STANDARD.encode(text)
-}
-
-fn by_key(key: &KeyPair, identity: &serde_json::Value) -> Signed {
-    demand(&serde_json::json!({ "keyData": data(&public(key)), "signedIdentity": identity }))
 }
 
 #[test]
@@ -150,6 +104,7 @@ fn the_name_in_a_signature_must_fit_as_the_policy_says() {
             false,
         ),
         (r#"{"type":"matchRepoDigestOrExact"}"#, "r.example/a", &by_digest, false),
+        (r#"{"type":"matchDigest"}"#, "elsewhere.example/b", "r.example/a:1", true),
         (REMAP, "docker.io/library/x:2", "m.example/hub/library/x:1", false),
         (REMAP, "docker.io/library/x", "m.example/hub/library/x:1", false),
         (REMAP, "m.example/hub/library/x:1", "m.example/hub/library/x:1", false),
@@ -169,43 +124,7 @@ fn the_name_in_a_signature_must_fit_as_the_policy_says() {
     }
 }
 
-/// An authority, and who got a certificate of it.
-struct Sigstore {
-    authority: String,
-    log: KeyPair,
-    leaf: String,
-    key: KeyPair,
-}
-
-/// In the middle of the leaf's validity, which rcgen sets to decades.
-const WITHIN: u64 = 1_700_000_000;
-
 impl Sigstore {
-    fn new(purpose: ExtendedKeyUsagePurpose) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority_key = KeyPair::generate().unwrap();
-        let authority = params.self_signed(&authority_key).unwrap().pem();
-        let issuer = Issuer::new(params, authority_key);
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![SanType::Rfc822Name("me@example.com".try_into().unwrap())];
-        params.extended_key_usages = vec![purpose];
-        let oid = [1, 3, 6, 1, 4, 1, 57264, 1, 1];
-        let issued_by = b"https://id.example.com".to_vec();
-        params.custom_extensions = vec![CustomExtension::from_oid_content(&oid, issued_by)];
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, &issuer).unwrap().pem();
-        Self { authority, log: KeyPair::generate().unwrap(), leaf, key }
-    }
-
-    fn demand(&self, issuer: &str, subject: &str) -> Signed {
-        demand(&serde_json::json!({
-            "fulcio": { "caData": data(&self.authority), "oidcIssuer": issuer, "subjectEmail": subject },
-            "rekorPublicKeyData": data(&public(&self.log)),
-            "signedIdentity": { "type": "matchRepository" },
-        }))
-    }
-
     fn bundle(&self, message: &[u8], signature: &str, at: u64) -> String {
         self.bundle_of(&self.leaf, message, signature, at)
     }
@@ -221,11 +140,8 @@ impl Sigstore {
                 "signature": { "content": signature, "publicKey": { "content": data(leaf) } },
             },
         });
-        let body = data(&entry.to_string());
-        let canonical =
-            format!(r#"{{"body":"{body}","integratedTime":{at},"logID":"c0d2","logIndex":7}}"#);
-        let payload: serde_json::Value = serde_json::from_str(&canonical).unwrap();
-        let promise = sign(&self.log, canonical.as_bytes());
+        let (body, promise) = self.promise(&entry, at);
+        let payload = serde_json::json!({ "body": body, "integratedTime": at, "logID": "c0d2", "logIndex": 7 });
         serde_json::json!({ "SignedEntryTimestamp": promise, "Payload": payload }).to_string()
     }
 
@@ -243,7 +159,7 @@ fn a_certificate_of_the_authority_stands_for_a_key_while_the_log_says_that_it_wa
     let check = |signed: &Signed, signature: Signature| {
         signed.check(&[signature], &wanted, &digest()).map_err(|e| e.to_string())
     };
-    let signed = store.demand("https://id.example.com", "me@example.com");
+    let signed = store.demand("https://id.example.com", "me@example.com", "matchRepository");
     assert_eq!(check(&signed, store.signature(WITHIN)), Ok(()));
 
     let other = Sigstore::new(ExtendedKeyUsagePurpose::CodeSigning);
@@ -261,8 +177,16 @@ fn a_certificate_of_the_authority_stands_for_a_key_while_the_log_says_that_it_wa
     let bundle = store.bundle_of(&two, &good.payload, &good.signature, WITHIN);
     let two_logged = Signature { bundle: Some(bundle), ..good.clone() };
     for (signed, signature, part) in [
-        (&store.demand("https://else.example", "me@example.com"), good.clone(), "not known to"),
-        (&store.demand("https://id.example.com", "you@example.com"), good.clone(), "not by you"),
+        (
+            &store.demand("https://else.example", "me@example.com", "matchRepository"),
+            good.clone(),
+            "not known to",
+        ),
+        (
+            &store.demand("https://id.example.com", "you@example.com", "matchRepository"),
+            good.clone(),
+            "not by you",
+        ),
         (&signed, store.signature(1), "not accepted"),
         (&signed, Signature { bundle: None, ..good.clone() }, "no promise"),
         (&signed, Signature { certificate: None, ..good.clone() }, "no certificate"),
@@ -278,7 +202,7 @@ fn a_certificate_of_the_authority_stands_for_a_key_while_the_log_says_that_it_wa
         (&signed, logged_otherwise, "another signature"),
         (&signed, other.signature(WITHIN), "known log"),
         (
-            &servers.demand("https://id.example.com", "me@example.com"),
+            &servers.demand("https://id.example.com", "me@example.com", "matchRepository"),
             servers.signature(WITHIN),
             "not accepted",
         ),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
 
-use testkit::{Blob, Compression, Registry, Scheme, Setup, busybox};
+use testkit::{Blob, Compression, Image, Layer, Registry, Scheme, Setup, busybox};
 use tonic::Code;
 
 use crate::around::text;
@@ -146,6 +146,130 @@ async fn a_signature_that_openssl_made_and_that_lies_where_cosign_puts_it_lets_a
         assert!(refused.message().contains(why), "{name}: {refused}");
     }
     daemon.pull(&registry.reference("test/good:1")).await.unwrap();
+}
+
+/// What cosign 3 puts beside an image: a bundle, a manifest for it, and a list under the tag that stands
+/// for the image's digest, as clients do it where a registry keeps no such list.
+fn attach_bundle(registry: &Registry, repository: &str, digest: &str, bundle: &str) {
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let bundle = Blob::new(kind, bundle.as_bytes().to_vec());
+    let config = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+    registry.push_blob(&bundle, repository);
+    registry.push_blob(&config, repository);
+    let image = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{image}","artifactType":"{kind}","config":{},"layers":[{}],"subject":{{"mediaType":"{image}","size":1,"digest":"{digest}"}},"annotations":{{"dev.sigstore.bundle.content":"dsse-envelope","dev.sigstore.bundle.predicateType":"https://sigstore.dev/cosign/sign/v1"}}}}"#,
+        config.descriptor(),
+        bundle.descriptor(),
+    );
+    let manifest = Blob::new(image, manifest.into_bytes());
+    registry.push_manifest(&manifest, repository, &manifest.digest);
+    let mut entry = manifest.descriptor();
+    entry["artifactType"] = kind.into();
+    let index = "application/vnd.oci.image.index.v1+json";
+    let list = format!(r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[{entry}]}}"#);
+    let list = Blob::new(index, list.into_bytes());
+    registry.push_manifest(&list, repository, &digest.replace(':', "-"));
+}
+
+#[tokio::test]
+async fn a_bundle_that_openssl_signed_lets_an_image_in() {
+    testkit::isolate_network();
+    let registry = Registry::start(Scheme::Http);
+    let setup = Setup::new().registry(&registry);
+    let signer = Signer::new(setup.directory(), "signer");
+    let stranger = Signer::new(setup.directory(), "stranger");
+    let image = busybox(Compression::Gzip);
+    let digest = image.manifest().digest;
+    let hex = digest.trim_start_matches("sha256:");
+    // Written as protobuf's JSON is.
+    let statement = |hex: &str| {
+        format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1", "subject":[{{"digest":{{"sha256":"{hex}"}}}}], "predicateType":"https://sigstore.dev/cosign/sign/v1", "predicate":{{}}}}"#
+        )
+    };
+    let kind = "application/vnd.in-toto+json";
+    for (repository, hex, signer) in [
+        ("test/good", hex, &signer),
+        ("test/stranger", hex, &stranger),
+        ("test/moved", "0".repeat(64).as_str(), &signer),
+    ] {
+        registry.push(&image, &format!("{repository}:1"));
+        let statement = statement(hex);
+        let message = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+        let signature = signer.signature(&message);
+        let file = signer.at("statement");
+        std::fs::write(&file, &statement).unwrap();
+        let payload = openssl(&["base64", "-A", "-in", &file]);
+        let bundle = format!(
+            r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json", "verificationMaterial":{{"publicKey":{{"hint":"x"}}, "tlogEntries":[], "timestampVerificationData":null}}, "dsseEnvelope":{{"payload":"{}", "payloadType":"{kind}", "signatures":[{{"sig":"{signature}"}}]}}}}"#,
+            payload.trim()
+        );
+        attach_bundle(&registry, repository, &digest, &bundle);
+    }
+    let policy = setup.directory().join("policy.json");
+    let write = |identity: &str| {
+        let rule = serde_json::json!([{
+            "type": "sigstoreSigned",
+            "keyPath": signer.at("key.pub"),
+            "signedIdentity": { "type": identity },
+        }]);
+        let rules = serde_json::json!({
+            "default": [{ "type": "reject" }],
+            "transports": { "docker": { registry.host(): rule } },
+        });
+        std::fs::write(&policy, rules.to_string()).unwrap();
+    };
+    write("matchDigest");
+    let toml = format!("images.policy = \"{}\"", policy.display());
+    let daemon = setup.toml(&toml).start().await;
+    let refused = async |name: &str, why: &str| {
+        let refused = daemon.pull(&registry.reference(name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{name}: {refused}");
+        assert!(refused.message().starts_with("SignatureValidationFailed"), "{name}: {refused}");
+        assert!(refused.message().contains(why), "{name}: {refused}");
+    };
+    refused("test/stranger:1", "not signed by a key of the policy").await;
+    refused("test/moved:1", "another image").await;
+    daemon.pull(&registry.reference("test/good:1")).await.unwrap();
+    write("matchRepository");
+    refused("test/good:1", "matchDigest").await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_changed_in_the_hosts_directory_counts_at_the_next_pull() {
+    testkit::isolate_network();
+    let (first, second) = (Registry::start(Scheme::Http), Registry::start(Scheme::Http));
+    let image = |word: &str| {
+        let layer = Layer::new().file("word", 0o644, word.as_bytes()).build(Compression::Gzip);
+        Image::new(vec![layer])
+    };
+    first.push(&image("first"), "test/app:1");
+    second.push(&image("second"), "test/app:1");
+    let through = |mirror: &Registry| {
+        format!("server = \"http://127.0.0.1:1\"\n\n[host.\"http://{}\"]\n", mirror.host())
+    };
+    let setup = Setup::new().hosts_toml("registry.test", &through(&first));
+    let file = setup.hosts_file("registry.test");
+    let daemon = setup.start().await;
+    let pull = async || daemon.pull("registry.test/test/app:1").await;
+    assert_eq!(pull().await.unwrap(), image("first").id());
+    std::fs::write(&file, through(&second)).unwrap();
+    assert_eq!(pull().await.unwrap(), image("second").id());
+    // What is half understood is not used, and nobody else is asked either.
+    for (text, line) in [
+        (format!("{}capabilities = [\"fly\"]\n", through(&first)), 4),
+        (format!("{}ca = \n", through(&first)), 4),
+        ("server = 5\n".to_owned(), 1),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let refused = pull().await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let place = format!("registry.test/hosts.toml: line {line}: ");
+        assert!(refused.message().contains(&place), "{refused}");
+    }
+    std::fs::write(&file, through(&first)).unwrap();
+    assert_eq!(pull().await.unwrap(), image("first").id());
 }
 
 #[tokio::test]

@@ -101,6 +101,11 @@ impl<R: Read> Reader<R> {
         self.inner
     }
 
+    /// The stream, while entries are read from it.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// The next entry; `None` at the end of the archive: two blocks of zeros, or the end of the stream
     /// at the end of an entry, padded or not.
     ///

@@ -4,6 +4,7 @@ mod archives;
 mod blobs;
 mod containers;
 mod faults;
+mod frames;
 mod golden;
 mod hostile;
 mod images;

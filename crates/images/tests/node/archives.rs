@@ -173,3 +173,36 @@ async fn an_image_whose_blobs_are_kept_has_the_same_id_when_it_is_saved_and_load
     let fourth = Node::new(None);
     assert_eq!(fourth.images.load(File::open(&path).unwrap(), None).await.unwrap(), packed);
 }
+
+#[tokio::test]
+async fn an_image_keeps_its_id_and_its_tags_when_it_is_saved_removed_and_loaded() {
+    let base = Layer::new().directory("etc", 0o755).file("etc/base", 0o600, b"base");
+    // Not as anybody here would pack it: out of order, and one file under two names.
+    let top = Layer::new()
+        .file("z", 0o644, b"z")
+        .file("etc/top", 0o4755, b"top")
+        .hard_link("a", "z")
+        .whiteout("etc", "base");
+    let image = Image::new(vec![base.build(Compression::Gzip), top.build(Compression::Zstd)]);
+    let archive = testkit::archive::oci_layout(&[(&image, "x.io/one:1")]);
+    let node = Node::new(None);
+    node.images.load(Cursor::new(archive), None).await.unwrap();
+    node.images.tag("x.io/one:1", "y.io/two:2").await.unwrap();
+    let before = node.images.status("x.io/one:1").unwrap().unwrap();
+    assert_eq!((before.id.as_str(), node.count("blobs")), (image.id().as_str(), 0));
+    let (path, file) = out(&node, "saved.tar");
+    node.images.save(&[before.id.to_string()], file).await.unwrap();
+    node.images.remove(before.id.as_str()).await.unwrap();
+    assert!(node.images.list(None).unwrap().is_empty());
+    // Here, where layers may still lie, and elsewhere.
+    for other in [node, Node::new(None)] {
+        let loaded = other.images.load(File::open(&path).unwrap(), None).await.unwrap();
+        assert_eq!((loaded.len(), &loaded[0].id), (1, &before.id));
+        let after = other.images.status("y.io/two:2").unwrap().unwrap();
+        assert_eq!((&after.id, &after.repo_tags), (&before.id, &before.repo_tags));
+        // The layers are not compressed any more, so what names a digest names another manifest.
+        assert_ne!(after.repo_digests, before.repo_digests);
+        assert_eq!(other.read("x.io/one:1", "a").as_deref(), Some("z"));
+        other.assert_tidy();
+    }
+}

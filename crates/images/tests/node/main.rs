@@ -3,6 +3,7 @@
 
 mod archives;
 mod artifacts;
+mod bundles;
 mod partial;
 mod places;
 mod policy;

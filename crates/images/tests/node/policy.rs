@@ -19,12 +19,12 @@ const P256: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-struct Signer(EcdsaKeyPair);
+pub struct Signer(EcdsaKeyPair);
 
 impl Signer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
         let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -36,13 +36,18 @@ impl Signer {
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(spki))
     }
 
-    /// Signs as `cosign sign --key` does, and puts the signature beside the image.
+    /// A signature over `message`, in base64.
+    pub fn signature(&self, message: &[u8]) -> String {
+        STANDARD.encode(self.0.sign(&SystemRandom::new(), message).unwrap())
+    }
+
+    /// Signs as `cosign sign --key` of version 2 does, and puts the signature beside the image.
     fn sign(&self, registry: &Registry, repository: &str, digest: &str) {
         let payload = format!(
             r#"{{"critical":{{"identity":{{"docker-reference":"{}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#,
             registry.reference(repository)
         );
-        let signature = self.0.sign(&SystemRandom::new(), payload.as_bytes()).unwrap();
+        let signature = self.signature(payload.as_bytes());
         let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
         let payload = Blob::new(kind, payload.into_bytes());
         let config = Blob::new("application/vnd.oci.image.config.v1+json", b"{}".to_vec());
@@ -50,7 +55,7 @@ impl Signer {
         registry.push_blob(&config, repository);
         let mut layer = payload.descriptor();
         layer["annotations"] = serde_json::json!({
-            "dev.cosignproject.cosign/signature": STANDARD.encode(signature),
+            "dev.cosignproject.cosign/signature": signature,
         });
         let manifest = serde_json::json!({
             "schemaVersion": 2,
@@ -64,12 +69,12 @@ impl Signer {
     }
 }
 
-fn image(word: &str) -> Image {
+pub fn image(word: &str) -> Image {
     let layer = Layer::new().file("word", 0o644, word.as_bytes()).build(Compression::Gzip);
     Image::new(vec![layer])
 }
 
-fn with_policy(policy: PathBuf) -> SetUp {
+pub fn with_policy(policy: PathBuf) -> SetUp {
     let sources = Sources { policy: Some(policy), ..Sources::default() };
     SetUp { sources, ..SetUp::default() }
 }
@@ -79,6 +84,10 @@ fn write_policy(dir: &Path, registry: &Registry, signer: &Signer) -> PathBuf {
 }
 
 fn write_policy_for(dir: &Path, host: &str, signer: &Signer) -> PathBuf {
+    write_policy_with(dir, host, signer, "matchRepository")
+}
+
+pub fn write_policy_with(dir: &Path, host: &str, signer: &Signer, identity: &str) -> PathBuf {
     let key = dir.join("key.pub");
     std::fs::write(&key, signer.public()).unwrap();
     let policy = serde_json::json!({
@@ -87,7 +96,7 @@ fn write_policy_for(dir: &Path, host: &str, signer: &Signer) -> PathBuf {
             host: [{
                 "type": "sigstoreSigned",
                 "keyPath": key,
-                "signedIdentity": { "type": "matchRepository" },
+                "signedIdentity": { "type": identity },
             }],
             format!("{host}/free"): [{ "type": "insecureAcceptAnything" }],
             format!("{host}/banned"): [{ "type": "reject" }],

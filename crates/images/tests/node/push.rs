@@ -42,6 +42,7 @@ async fn what_is_pushed_can_be_pulled_elsewhere() {
     let given = images::credentials(&target, "", &auth).unwrap();
     let pulled = other.images.pull(&spec(&target), given).await.unwrap();
     assert_eq!(pulled.digest, pushed.digest);
+    assert_eq!(pulled.id.as_str(), image().id());
     assert_eq!(other.read(&target, "a").as_deref(), Some("lower"));
     assert_eq!(other.read(&target, "b").as_deref(), Some("upper"));
     assert_eq!(other.read(&target, "gone"), None);

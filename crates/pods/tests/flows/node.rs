@@ -262,6 +262,7 @@ fn add_image(images: &ImageStore) {
         urls: Vec::new(),
         annotations: Default::default(),
         platform: None,
+        artifact_type: String::new(),
     };
     let layers = chain_ids(std::slice::from_ref(&diff_id));
     let chain_id = layers.first().expect("one").clone();

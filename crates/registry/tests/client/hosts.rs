@@ -152,6 +152,29 @@ async fn a_mistake_in_the_file_is_told_and_nobody_is_asked() {
 }
 
 #[tokio::test]
+async fn a_change_of_the_file_counts_at_the_next_request_and_a_mistake_until_it_is_mended() {
+    let first = Server::start(|_| Reply::manifest(&manifest())).await;
+    let second = Server::start(|_| Reply::manifest(&manifest())).await;
+    let own = Server::start(|_| Reply::new(500, &[])).await;
+    let (client, root) = configured(&two(&own, &first, ""));
+    let file = root.path().join("registry.example/hosts.toml");
+    let source = async || client.resolve(&reference(), None).await.map(|r| r.source);
+    assert_eq!(source().await.unwrap(), first.host());
+    fs::write(&file, two(&own, &second, "")).unwrap();
+    assert_eq!(source().await.unwrap(), second.host());
+    fs::write(&file, two(&own, &second, "capabilities = ['fly']")).unwrap();
+    let e = source().await.unwrap_err();
+    assert!(e.to_string().contains("registry.example/hosts.toml: line 3: host"), "{e}");
+    fs::write(&file, two(&own, &first, "")).unwrap();
+    assert_eq!(source().await.unwrap(), first.host());
+    fs::remove_file(&file).unwrap();
+    fs::remove_dir(root.path().join("registry.example")).unwrap();
+    // By default again: nobody is there by that name.
+    assert_eq!(source().await.unwrap_err().class(), Class::Unavailable);
+    assert!(own.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_mirrors_own_credentials_go_to_it_and_to_nobody_else() {
     let ask = |r: &crate::server::Request| match r.header("authorization") {
         Some(_) => Reply::manifest(&manifest()),

@@ -8,5 +8,6 @@ mod hosts;
 mod parts;
 mod pull;
 mod redirects;
+mod referrers;
 mod server;
 mod tls;
