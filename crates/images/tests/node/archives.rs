@@ -194,8 +194,8 @@ async fn an_image_keeps_its_id_and_its_tags_when_it_is_saved_removed_and_loaded(
     node.images.save(&[before.id.to_string()], file).await.unwrap();
     node.images.remove(before.id.as_str()).await.unwrap();
     assert!(node.images.list(None).unwrap().is_empty());
-    // Here, where layers may still lie, and elsewhere.
-    for other in [node, Node::new(None)] {
+    // Elsewhere, and here, where layers may still lie.
+    for other in [Node::new(None), node] {
         let loaded = other.images.load(File::open(&path).unwrap(), None).await.unwrap();
         assert_eq!((loaded.len(), &loaded[0].id), (1, &before.id));
         let after = other.images.status("y.io/two:2").unwrap().unwrap();
