@@ -14,8 +14,9 @@ const LEAST: usize = 4 << 10;
 const MOST: usize = 64 << 10;
 /// How long a stream may be silent once its process has ended, if somebody else still holds it.
 const GRACE: Duration = Duration::from_secs(2);
-/// What is read of a stream once its process has ended: all that a pipe can hold (pipe(7)). More than that
-/// comes from somebody who was not asked for.
+/// What is read of a stream once its process has ended: as much as a pipe holds that the process has enlarged, by
+/// itself, to fs.pipe-max-size (pipe(7)), which is 1 MiB unless a node says otherwise. More than that comes from
+/// somebody who was not asked for, or was in a pipe that only a privileged process could make.
 const REST: usize = 1 << 20;
 
 /// From a client to a container, until either has enough.
@@ -45,6 +46,8 @@ pub(super) async fn output(from: Source, to: Output, over: &CancellationToken) -
             over.cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
+        // What is taken before the end is none of the rest, however long the client lets it wait.
+        let is_rest = over.is_cancelled();
         let count = tokio::select! {
             biased;
             taken = carry.take() => taken?,
@@ -54,7 +57,7 @@ pub(super) async fn output(from: Source, to: Output, over: &CancellationToken) -
             break;
         }
         carry.send().await?;
-        if over.is_cancelled() {
+        if is_rest {
             rest = rest.saturating_sub(count);
         }
     }
@@ -92,6 +95,36 @@ mod tests {
         carried.unwrap();
         read.unwrap();
         assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_is_carried_whole_whatever_the_client_has_not_read_when_its_process_ends() {
+        let (container, from) = pipe::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&container, REST).unwrap();
+        let (to, mut client) = duplex(4 << 10);
+        let (from, to) = (Source::pipe(from), Output::new(to));
+        let over = CancellationToken::new();
+        let process = async {
+            // Until the pipe is full, and the piece that was taken out of it before waits for the client.
+            let (mut sent, mut refused) = (0, 0);
+            while refused < 100 {
+                if let Ok(count) = container.try_write(&[7; 4 << 10]) {
+                    (sent, refused) = (sent + count, 0);
+                } else {
+                    refused += 1;
+                    tokio::task::yield_now().await;
+                }
+            }
+            over.cancel();
+            drop(container);
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            (sent, got.len())
+        };
+        let (carried, (sent, got)) = tokio::join!(output(from, to, &over), process);
+        carried.unwrap();
+        assert!(sent > REST, "{sent} bytes");
+        assert_eq!(got, sent);
     }
 
     #[tokio::test]
