@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use cri_streaming::protocol::Encoding;
 use cri_streaming::websocket::{
-    ChannelReader, Decoder, Head, Kind, MAX_MESSAGE, Side, accept_key, encode_head, mask,
-    open_channels, split,
+    BadFrame, ChannelReader, Decoder, Head, Kind, MAX_MESSAGE, Part, Side, accept_key, encode_head,
+    mask, open_channels, split,
 };
 use cri_streaming::{Outcome, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,8 +15,6 @@ use crate::pieces;
 
 /// What a connection may take to end after its other side has closed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest head of a frame.
-const HEAD: usize = 14;
 
 /// Frames of a client or of a server, however their bytes are cut, and written again.
 pub fn frames(data: &[u8]) {
@@ -27,29 +25,46 @@ pub fn frames(data: &[u8]) {
     for side in [Side::Client, Side::Server] {
         let read = pieces::same(data, |pieces| {
             let mut decoder = Decoder::new(side);
-            let mut got = Vec::new();
+            let (mut got, mut whole) = (Vec::new(), BytesMut::new());
             for piece in pieces {
-                decoder.buffer().extend_from_slice(piece);
-                loop {
-                    match decoder.take() {
-                        Ok(Some(message)) => got.push(message),
-                        Ok(None) => break,
-                        Err(bad) => return (got, Some(bad)),
-                    }
+                decoder.give(BytesMut::from(piece));
+                if let Err(bad) = taken(&mut decoder, &mut whole, &mut got) {
+                    return (got, Some(bad));
                 }
-                let kept = decoder.buffer().len();
-                assert!(kept < HEAD + MAX_MESSAGE, "{kept} bytes wait for more");
             }
             (got, None)
         });
         let Some((messages, _)) = read else { continue };
         let mut decoder = Decoder::new(side);
-        for (kind, bytes) in &messages {
-            assert!(bytes.len() <= MAX_MESSAGE && *kind != Kind::Continuation, "{kind:?}");
-            write(decoder.buffer(), side, *kind, bytes);
-            assert_eq!(decoder.take(), Ok(Some((*kind, bytes.clone()))), "a message changes");
+        for (kind, bytes) in messages {
+            assert!(bytes.len() <= MAX_MESSAGE && kind != Kind::Continuation, "{kind:?}");
+            let (mut wire, mut again) = (BytesMut::new(), Vec::new());
+            write(&mut wire, side, kind, &bytes);
+            decoder.give(wire);
+            let read = taken(&mut decoder, &mut BytesMut::new(), &mut again);
+            assert_eq!((read, again), (Ok(()), vec![(kind, bytes)]), "a message changes");
         }
     }
+}
+
+/// Takes all that has come; pieces of a message are put together in `whole`.
+fn taken(
+    decoder: &mut Decoder,
+    whole: &mut BytesMut,
+    got: &mut Vec<(Kind, Bytes)>,
+) -> Result<(), BadFrame> {
+    while let Some(part) = decoder.part()? {
+        match part {
+            Part::Control(kind, bytes) => got.push((kind, bytes)),
+            Part::Message { kind, ends, bytes } => {
+                whole.extend_from_slice(&bytes);
+                if ends {
+                    got.push((kind, whole.split().freeze()));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write(out: &mut BytesMut, side: Side, kind: Kind, bytes: &[u8]) {

@@ -1,4 +1,5 @@
-//! Streams that end before their time: by a reset, by a port that breaks. The others on the connection go on.
+//! Forwarded connections that end before their time: by a reset, by a port or a socket that breaks. The others on
+//! the client's connection go on, and nobody waits for ever.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cri_streaming::Outcome;
+use cri_streaming::client::{Forwarder, Transport};
 use cri_streaming::server::{Attach, Exec, Io, Limits, Port, PortForward, Runtime, Server};
 use cri_streaming::spdy::{self, Compressor, Frame};
 use cri_streaming::websocket::{self as ws, Head, Kind, Part, Side, encode_head};
@@ -349,4 +351,19 @@ async fn a_channel_whose_port_refuses_an_upload_takes_no_other_along() {
         }
     }
     assert_eq!((answer, &words[2..]), (2 + ANSWER, &b"words"[..]));
+}
+
+#[tokio::test]
+async fn a_socket_that_breaks_lets_its_port_go() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let place = place().await;
+        let request = PortForward { sandbox: "s".into(), ports: vec![] };
+        let url = place.server.port_forward_url(request).unwrap();
+        let forwarder = Forwarder::connect(&url, transport, None).await.unwrap();
+        let (near, mut far) = duplex(64);
+        drop(near);
+        let forwarded = tokio::time::timeout(SOON, forwarder.forward(&mut far, FLOOD)).await;
+        forwarded.expect("it returns").unwrap_err();
+        soon("the flood has ended", || place.ports.ended.load(Ordering::SeqCst) == 1).await;
+    }
 }

@@ -34,7 +34,9 @@ impl Peer {
             if let Some(frame) = self.decoder.take().unwrap() {
                 return frame;
             }
-            assert!(self.socket.read_buf(self.decoder.buffer()).await.unwrap() > 0);
+            let mut chunk = BytesMut::new();
+            assert!(self.socket.read_buf(&mut chunk).await.unwrap() > 0);
+            self.decoder.give(chunk.freeze());
         }
     }
 

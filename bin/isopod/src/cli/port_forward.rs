@@ -106,6 +106,8 @@ async fn accept(listener: TcpListener, remote: u16, forwarder: Forwarder, permit
         let forwarder = forwarder.clone();
         tokio::spawn(async move {
             if let Err(error) = forwarder.forward(&mut socket, remote).await {
+                // A plain end would make what has come look like all there is.
+                let _ = socket.set_zero_linger();
                 print::aside(&format!("connection from {peer}: {}", chain(&error)));
             }
             drop(permit);

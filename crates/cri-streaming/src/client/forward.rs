@@ -3,11 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
     AsyncWriteExt as _, BufReader, split,
 };
+use tokio::time::timeout;
 use tokio::try_join;
 
 use super::connect::{ClientError, ClientTls, Transport, upgrade};
@@ -15,6 +17,8 @@ use crate::protocol::{PORT_FORWARD, TUNNELLED_PORT_FORWARD};
 use crate::spdy::{Connection, Limits, Opener, Over, Reader, Role, Stream, Writer};
 use crate::websocket::{self as ws, Side};
 
+/// How long a server may take, once a connection has ended, to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 const BUFFER: usize = 64 << 10;
 /// The longest failure that is read.
 const LONGEST: u64 = 64 << 10;
@@ -74,17 +78,23 @@ impl Forwarder {
     /// Connects `socket` with `port` of the pod, and returns when both directions have ended.
     ///
     /// # Errors
-    /// What the server says of the port, or the connection's end.
+    /// What the server says of the port, the socket's error, or the connection's end: then less may have come than
+    /// was sent, and the socket's own peer should be told by a reset.
     pub async fn forward<S>(&self, socket: &mut S, port: u16) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Forwarded { mut reader, mut writer, failure } = self.open(port).await?;
-        let (from, mut to) = split(socket);
-        let mut from = BufReader::with_capacity(BUFFER, from);
-        let copy = async {
-            try_join!(hand_on(&mut from, &mut writer), hand_on(&mut reader, &mut to))?;
-            Ok(())
+        // Both halves are dropped with the copy: the server does not end before it hears of that.
+        let copy = async move {
+            let (from, mut to) = split(socket);
+            let mut from = BufReader::with_capacity(BUFFER, from);
+            let copied = try_join!(hand_on(&mut from, &mut writer), hand_on(&mut reader, &mut to));
+            if copied.is_err() {
+                // Also where our direction has ended before: the port would go on for nobody.
+                reader.reset();
+            }
+            copied.map(|_| ())
         };
         let watch = failure.told();
         tokio::pin!(copy, watch);
@@ -95,9 +105,8 @@ impl Forwarder {
                 copy.await
             }
             copied = &mut copy => {
-                // Why it broke is said on the other stream.
-                watch.await?;
-                copied
+                // Why it broke is said on the other stream; a server that says nothing is not waited for.
+                timeout(LAST_WORDS, watch).await.unwrap_or(Ok(())).and(copied)
             }
         }
     }
@@ -145,9 +154,11 @@ impl Failure {
     ///
     /// # Errors
     /// What it says.
-    pub async fn told(mut self) -> io::Result<()> {
+    pub async fn told(self) -> io::Result<()> {
+        let Stream { reader, writer: _writer, .. } = self.0;
         let mut said = Vec::new();
-        (&mut self.0.reader).take(LONGEST).read_to_end(&mut said).await?;
+        // How the connection itself has ended is told by its data.
+        reader.ending_by_reset().take(LONGEST).read_to_end(&mut said).await?;
         if said.is_empty() {
             return Ok(());
         }

@@ -121,7 +121,7 @@ async fn spdy(wire: Wire, streams: Streams, version: RemoteCommand) -> io::Resul
     let mut input = |stream: Option<Stream>| {
         stream.map(|s| {
             kept.push(s.writer.finishing());
-            Box::new(s.reader) as Input
+            Box::new(s.reader.ending_by_reset()) as Input
         })
     };
     let (stdout, stderr) = (input(stdout), input(stderr));
@@ -129,10 +129,10 @@ async fn spdy(wire: Wire, streams: Streams, version: RemoteCommand) -> io::Resul
         // The connection lives until the outcome is known, and so do the directions that nothing is said in.
         let _kept = (connection, kept);
         // The whole stream: a writer that is dropped here would reset it.
-        let mut error = error;
+        let Stream { reader, writer: _writer, .. } = error;
         let mut bytes = Vec::new();
-        (&mut error.reader).take(LONGEST).read_to_end(&mut bytes).await?;
-        Ok(Outcome::parse(&bytes))
+        reader.ending_by_reset().take(LONGEST).read_to_end(&mut bytes).await?;
+        outcome_of(&bytes, version)
     });
     Ok(Session {
         stdin: stdin.map(|s| Output::new(s.writer.finishing())),
@@ -141,6 +141,15 @@ async fn spdy(wire: Wire, streams: Streams, version: RemoteCommand) -> io::Resul
         resizer: resize.map(|s| Resizer(Output::new(s.writer.finishing()))),
         outcome,
     })
+}
+
+/// What was said on the error stream. Where a status belongs there, silence is no success.
+fn outcome_of(said: &[u8], version: RemoteCommand) -> io::Result<Outcome> {
+    if said.is_empty() && version.has_status() {
+        let message = "the connection ended without an outcome";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
+    Ok(Outcome::parse(said))
 }
 
 fn websocket(wire: Wire, streams: Streams, version: RemoteCommand) -> Session {
@@ -171,15 +180,10 @@ fn websocket(wire: Wire, streams: Streams, version: RemoteCommand) -> Session {
                 }
             }
         }
-        if bytes.is_empty() && version.has_status() {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the connection ended without an outcome",
-            ));
-        }
+        let outcome = outcome_of(&bytes, version)?;
         // What is still on its way to the caller is read on.
         reading.detach();
-        Ok(Outcome::parse(&bytes))
+        Ok(outcome)
     });
     Session {
         stdin: streams.stdin.then(|| Output::new(writer(0))),

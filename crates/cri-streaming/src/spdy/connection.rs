@@ -5,6 +5,7 @@
 //! is not read, so a slow reader stops the peer.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,11 +83,25 @@ pub(super) enum Command {
     Close,
 }
 
+/// Who resets a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Us,
+    Peer,
+}
+
 /// A piece of data, and the room that it takes until it has been read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
     pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl fmt::Debug for Piece {
+    /// How much it is; what it is belongs to a container and its client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Piece").field(&self.bytes.len()).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -260,13 +275,7 @@ impl Opener {
 
     /// Waits for the connection's end.
     pub async fn ended(&self) {
-        loop {
-            let over = self.shared.over.notified();
-            if self.shared.table().is_over {
-                return;
-            }
-            over.await;
-        }
+        self.shared.ended().await;
     }
 
     /// Writes what waits to be written, closes this side, and waits a little for the peer to close its own: a
@@ -295,6 +304,17 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until nothing comes and nothing goes any more.
+    pub(super) async fn ended(&self) {
+        loop {
+            let over = self.over.notified();
+            if self.table().is_over {
+                return;
+            }
+            over.await;
+        }
+    }
+
     pub(super) fn window(&self) -> &Window {
         &self.window
     }
@@ -318,6 +338,7 @@ impl Shared {
             id,
             window,
             is_broken: AtomicBool::new(false),
+            is_reset: AtomicBool::new(false),
             is_whole: AtomicBool::new(peer_is_done),
             unread: Arc::new(Semaphore::new(UNREAD)),
         });
@@ -332,6 +353,7 @@ impl Shared {
             piece: Piece::default(),
             untold: 0,
             offered: OFFERED,
+            ends_by_reset: false,
         };
         let commands = PollSender::new(self.commands.clone());
         let writer = Writer {
@@ -383,10 +405,11 @@ impl Shared {
         }
     }
 
-    /// Ends a stream at once, in both directions.
+    /// Ends a stream at once, in both directions, unless both have ended.
     pub(super) fn reset(self: &Arc<Self>, id: u32, status: u32) {
-        self.break_stream(id);
-        self.command_later(Command::Frame(Frame::RstStream { stream: id, status }));
+        if self.break_stream(id, By::Us) {
+            self.command_later(Command::Frame(Frame::RstStream { stream: id, status }));
+        }
     }
 
     /// Ends this side's direction of a stream, whose writer is gone.
@@ -395,23 +418,30 @@ impl Shared {
         self.write_closed(id);
     }
 
-    /// Has a frame written from where nothing can wait.
+    /// Has a frame written from where nothing can wait, as long as the connection is not over.
     fn command_later(self: &Arc<Self>, command: Command) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let shared = Arc::clone(self);
-            runtime.spawn(async move { shared.command(command).await });
+            runtime.spawn(async move {
+                tokio::select! {
+                    _ = shared.command(command) => {}
+                    () = shared.ended() => {}
+                }
+            });
         }
         self.has_work.notify_one();
     }
 
-    pub(super) fn break_stream(&self, id: u32) {
+    /// Whether there was such a stream.
+    pub(super) fn break_stream(&self, id: u32, by: By) -> bool {
         let entry = self.table().streams.remove(&id);
-        if let Some(entry) = entry {
-            entry.state.is_broken.store(true, Ordering::Release);
-            entry.state.window.wake_all();
-        }
+        let Some(entry) = entry else { return false };
+        entry.state.is_reset.store(by == By::Peer, Ordering::Release);
+        entry.state.is_broken.store(true, Ordering::Release);
+        entry.state.window.wake_all();
+        true
     }
 
     /// Nothing comes and nothing goes any more.

@@ -3,6 +3,8 @@
 //! Always: a control frame is whole before it is read; the bytes of a data frame are handed on as they
 //! come, so a peer's frame size costs no memory here.
 
+use std::fmt;
+
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// The longest control frame that is taken, in bytes without its head.
@@ -201,8 +203,9 @@ fn flags_and_length(out: &mut BytesMut, fin: bool, length: usize) {
 }
 
 /// Takes bytes as they come and gives frames back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Decoder {
+    /// What has come of a head or of a control frame.
     buffer: BytesMut,
     /// What has come behind the buffer.
     chunk: Bytes,
@@ -217,19 +220,22 @@ struct DataLeft {
     left: usize,
 }
 
-impl Decoder {
-    /// Where bytes from the socket are appended.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+impl fmt::Debug for Decoder {
+    /// How much waits; what it is belongs to a container and its client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.buffer.len() + self.chunk.len();
+        f.debug_struct("Decoder").field("waiting", &waiting).finish_non_exhaustive()
     }
+}
 
+impl Decoder {
     /// Gives bytes from the socket, which are not copied. What was given before must have been taken.
     pub fn give(&mut self, chunk: Bytes) {
-        if self.chunk.is_empty() {
-            self.chunk = chunk;
+        self.chunk = if self.chunk.is_empty() {
+            chunk
         } else {
-            self.buffer.extend_from_slice(&std::mem::replace(&mut self.chunk, chunk));
-        }
+            [&self.chunk[..], &chunk[..]].concat().into()
+        };
     }
 
     /// The next frame, or piece of one; `None` until more bytes have come.
@@ -276,6 +282,7 @@ impl Decoder {
 
     /// Brings `wanted` bytes together; whether there are so many.
     fn gather(&mut self, wanted: usize) -> bool {
+        debug_assert!(wanted <= HEAD + MAX_CONTROL, "{wanted} bytes would be kept");
         let missing = wanted.saturating_sub(self.buffer.len()).min(self.chunk.len());
         if missing > 0 {
             self.buffer.extend_from_slice(&self.chunk.split_to(missing));
@@ -284,16 +291,11 @@ impl Decoder {
     }
 
     fn piece(&mut self, data: DataLeft) -> Option<Frame> {
-        let there = if self.buffer.is_empty() { self.chunk.len() } else { self.buffer.len() };
-        let now = data.left.min(there);
+        let now = data.left.min(self.chunk.len());
         if now == 0 {
             return None;
         }
-        let bytes = if self.buffer.is_empty() {
-            self.chunk.split_to(now)
-        } else {
-            self.buffer.split_to(now).freeze()
-        };
+        let bytes = self.chunk.split_to(now);
         let left = data.left - now;
         self.data = (left > 0).then_some(DataLeft { left, ..data });
         Some(Frame::Data { stream: data.stream, fin: data.fin && left == 0, bytes })
@@ -413,11 +415,7 @@ mod tests {
             let mut decoder = Decoder::default();
             let mut got = Vec::new();
             for chunk in wire.chunks(step) {
-                if step.is_multiple_of(2) {
-                    decoder.buffer().extend_from_slice(chunk);
-                } else {
-                    decoder.give(Bytes::copy_from_slice(chunk));
-                }
+                decoder.give(Bytes::copy_from_slice(chunk));
                 while let Some(frame) = decoder.take().unwrap() {
                     got.push(frame);
                 }
@@ -430,9 +428,6 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let mut decoder = Decoder::default();
-            decoder.buffer().extend_from_slice(&bytes);
-            while let Ok(Some(_)) = decoder.take() {}
-            let mut decoder = Decoder::default();
             decoder.give(bytes.into());
             while let Ok(Some(_)) = decoder.take() {}
         }
@@ -442,7 +437,7 @@ mod tests {
     fn what_is_not_spdy_3_is_refused() {
         let refused = |bytes: &[u8]| {
             let mut decoder = Decoder::default();
-            decoder.buffer().extend_from_slice(bytes);
+            decoder.give(Bytes::copy_from_slice(bytes));
             decoder.take().unwrap_err()
         };
         assert_eq!(refused(&[0x80, 2, 0, 1, 0, 0, 0, 0]), BadFrame::Version(2));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{Command, Limits, Piece, Role, Shared, UNREAD};
+use super::connection::{By, Command, Limits, Piece, Role, Shared, UNREAD};
 use super::frame::{BadFrame, Decoder, Frame};
 use super::headers::{BadHeaders, Decompressor, Headers};
 use super::stream::Stream;
@@ -121,7 +121,7 @@ impl Reading {
             tokio::select! {
                 biased;
                 more = &mut more => return Ok(more?),
-                () = self.shared.over.notified() => return Ok(Bytes::new()),
+                () = self.shared.ended() => return Ok(Bytes::new()),
                 () = sleep_until(wake_at) => {}
             }
             let written = self.shared.written.load(Ordering::Relaxed);
@@ -169,12 +169,7 @@ impl Reading {
                 }
             }
             Frame::RstStream { stream, .. } => {
-                // Kubernetes' server ends what it has said all of by resetting it, and its client takes that for
-                // the end. What is missing then is told, or not told, on the error stream.
-                if self.shared.role == Role::Client {
-                    self.shared.read_closed(stream);
-                }
-                self.shared.break_stream(stream);
+                self.shared.break_stream(stream, By::Peer);
             }
             Frame::Settings { initial_window } => self.settings(initial_window),
             Frame::WindowUpdate { stream, delta } => self.window_update(stream, delta),
@@ -192,6 +187,10 @@ impl Reading {
     async fn opened(&mut self, id: u32, fin: bool, headers: Headers) -> Result<(), Broken> {
         let stream = {
             let mut table = self.shared.table();
+            if table.is_over {
+                // Nobody would end it again, and nothing can be said of it.
+                return Ok(());
+            }
             let is_peers = (id % 2 == 1) == (self.shared.role == Role::Server);
             if !is_peers || id <= table.last_peer_id || table.streams.len() >= self.limits.streams {
                 None

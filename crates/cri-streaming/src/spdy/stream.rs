@@ -29,6 +29,8 @@ pub(super) struct StreamState {
     pub(super) window: Window,
     /// It was reset, or its connection has ended before it.
     pub(super) is_broken: AtomicBool,
+    /// The peer has reset it.
+    pub(super) is_reset: AtomicBool,
     /// The peer has ended its direction: what was read is all there is.
     pub(super) is_whole: AtomicBool,
     /// Room for what waits to be read.
@@ -67,12 +69,28 @@ pub struct Reader {
     pub(super) untold: u32,
     /// What the peer may send before any of it is read.
     pub(super) offered: u32,
+    pub(super) ends_by_reset: bool,
 }
 
 impl Reader {
+    /// The same, but where the peer resets the stream, it has ended. Kubernetes' own server ends the streams of an
+    /// exec and of an attach so once it has said all.
+    #[must_use]
+    pub fn ending_by_reset(self) -> Self {
+        Self { ends_by_reset: true, ..self }
+    }
+
+    /// Resets the stream, unless both sides have ended it.
+    pub(crate) fn reset(&self) {
+        self.shared.reset(self.state.id, CANCEL);
+    }
+
     /// Whether the stream ended before the peer had said all.
     fn is_cut(&self) -> bool {
-        self.state.is_broken.load(Ordering::Acquire) && !self.state.is_whole.load(Ordering::Acquire)
+        let has_ended = |by: &AtomicBool| by.load(Ordering::Acquire);
+        let is_whole = has_ended(&self.state.is_whole)
+            || self.ends_by_reset && has_ended(&self.state.is_reset);
+        has_ended(&self.state.is_broken) && !is_whole
     }
 
     /// Sees to it that there is a piece with bytes in it; there is none at the end.

@@ -74,7 +74,10 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(outgoing: Outgoing, commands: mpsc::Receiver<Command>) -> Self {
-        let (compressor, out) = Default::default();
+        let (compressor, mut out) = Default::default();
+        // Said before anything else, so that a peer that counts does so from the first byte on; others pass it over.
+        Frame::Settings { initial_window: Some(OFFERED) }.encode(&mut out);
+        Frame::WindowUpdate { stream: 0, delta: MORE }.encode(&mut out);
         Self { outgoing, commands, compressor, out, is_over: false }
     }
 
@@ -160,22 +163,13 @@ pub(super) async fn write_queue(shared: &Shared) -> io::Result<()> {
         written = work(shared) => written,
         () = last_words => {
             // Whoever has the line is about to find out.
-            if let Ok(mut line) = shared.line.try_lock() {
-                line.give_up();
-            }
+            shared.line.lock().await.give_up();
             Err(io::ErrorKind::TimedOut.into())
         }
     }
 }
 
 async fn work(shared: &Shared) -> io::Result<()> {
-    {
-        let mut line = shared.line.lock().await;
-        // Said before anything else, so that a peer that counts does so from the first byte on; others pass it over.
-        Frame::Settings { initial_window: Some(OFFERED) }.encode(&mut line.out);
-        Frame::WindowUpdate { stream: 0, delta: MORE }.encode(&mut line.out);
-        line.flush().await?;
-    }
     loop {
         let mut line = shared.line.lock().await;
         let written = async {

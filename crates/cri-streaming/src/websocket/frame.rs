@@ -1,9 +1,12 @@
 //! Frames: bytes to messages and back (RFC 6455 section 5). No socket, no clock.
 
+use std::fmt;
+
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// The longest message that is taken, in bytes, with all its fragments.
 pub const MAX_MESSAGE: usize = 1 << 20;
+/// The longest control frame, without its head, which is shorter.
 const MAX_CONTROL: usize = 125;
 
 /// What a frame is.
@@ -138,8 +141,6 @@ pub enum Part {
     Message {
         /// Text or binary.
         kind: Kind,
-        /// Whether the message begins with it.
-        begins: bool,
         /// Whether the message ends with it.
         ends: bool,
         /// The piece; it may be empty.
@@ -161,33 +162,33 @@ struct Unfinished {
     kind: Kind,
     /// Its length so far, with the frame that is open.
     length: usize,
-    has_begun: bool,
 }
 
 /// Takes bytes as they come and gives messages and control frames back, without their masks.
-#[derive(Debug)]
 pub struct Decoder {
+    /// What has come of a head or of a control frame.
     buffer: BytesMut,
     /// What has come behind the buffer.
     chunk: BytesMut,
     peer: Side,
     open: Option<Open>,
     message: Option<Unfinished>,
-    /// What [`Self::take`] has of a message.
-    whole: BytesMut,
+}
+
+impl fmt::Debug for Decoder {
+    /// How much waits; what it is belongs to a container and its client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.buffer.len() + self.chunk.len();
+        f.debug_struct("Decoder").field("waiting", &waiting).finish_non_exhaustive()
+    }
 }
 
 impl Decoder {
     /// For what `peer` sends.
     #[must_use]
     pub fn new(peer: Side) -> Self {
-        let (buffer, chunk, whole) = Default::default();
-        Self { buffer, chunk, peer, open: None, message: None, whole }
-    }
-
-    /// Where bytes from the socket are appended.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+        let (buffer, chunk) = Default::default();
+        Self { buffer, chunk, peer, open: None, message: None }
     }
 
     /// Gives bytes from the socket, which are not copied. What was given before must have been taken.
@@ -196,28 +197,6 @@ impl Decoder {
             self.chunk = chunk;
         } else {
             self.chunk.extend_from_slice(&chunk);
-        }
-    }
-
-    /// The next message or control frame, whole; `None` until more bytes have come.
-    ///
-    /// # Errors
-    /// [`BadFrame`]; the connection is of no use after it.
-    pub fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
-        loop {
-            match self.part()? {
-                None => return Ok(None),
-                Some(Part::Control(kind, bytes)) => return Ok(Some((kind, bytes))),
-                Some(Part::Message { kind, begins: true, ends: true, bytes }) => {
-                    return Ok(Some((kind, bytes)));
-                }
-                Some(Part::Message { kind, ends, bytes, .. }) => {
-                    self.whole.extend_from_slice(&bytes);
-                    if ends {
-                        return Ok(Some((kind, std::mem::take(&mut self.whole).freeze())));
-                    }
-                }
-            }
         }
     }
 
@@ -246,13 +225,14 @@ impl Decoder {
             self.open = None;
             return Ok(Some(Part::Control(head.kind, bytes.freeze())));
         }
-        let from = if self.buffer.is_empty() { &mut self.chunk } else { &mut self.buffer };
-        let now = open.left.min(from.len());
+        let now = open.left.min(self.chunk.len());
         if now == 0 && open.left > 0 {
             return Ok(None);
         }
         // All of it, if it may: what is split keeps the memory, even where nothing is left.
-        let mut bytes = if now == from.len() { std::mem::take(from) } else { from.split_to(now) };
+        let chunk = &mut self.chunk;
+        let mut bytes =
+            if now == chunk.len() { std::mem::take(chunk) } else { chunk.split_to(now) };
         if let Some(mut key) = head.mask {
             // The key goes round with the frame, not with its pieces.
             key.rotate_left((head.length - open.left) % 4);
@@ -260,13 +240,12 @@ impl Decoder {
         }
         open.left -= now;
         self.open = (open.left > 0).then_some(open);
-        let Some(message) = &mut self.message else { return Err(BadFrame::Fragment) };
-        let (kind, begins) = (message.kind, !std::mem::replace(&mut message.has_begun, true));
+        let Some(Unfinished { kind, .. }) = self.message else { return Err(BadFrame::Fragment) };
         let ends = open.left == 0 && head.fin;
         if ends {
             self.message = None;
         }
-        Ok(Some(Part::Message { kind, begins, ends, bytes: bytes.freeze() }))
+        Ok(Some(Part::Message { kind, ends, bytes: bytes.freeze() }))
     }
 
     /// The next head, if it is there, and its place in a message.
@@ -285,7 +264,7 @@ impl Decoder {
             let message = match (head.kind, self.message) {
                 (Kind::Continuation, Some(message)) => message,
                 (Kind::Continuation, None) | (_, Some(_)) => return Err(BadFrame::Fragment),
-                (kind, None) => Unfinished { kind, length: 0, has_begun: false },
+                (kind, None) => Unfinished { kind, length: 0 },
             };
             let length = message.length.saturating_add(head.length);
             if length > MAX_MESSAGE {
@@ -299,6 +278,7 @@ impl Decoder {
 
     /// Brings `wanted` bytes together; whether there are so many.
     fn gather(&mut self, wanted: usize) -> bool {
+        debug_assert!(wanted <= MAX_CONTROL, "{wanted} bytes would be kept");
         let missing = wanted.saturating_sub(self.buffer.len()).min(self.chunk.len());
         if missing > 0 {
             self.buffer.extend_from_slice(&self.chunk[..missing]);
@@ -365,15 +345,19 @@ mod tests {
 
     fn taken(peer: Side, wire: &[u8], step: usize) -> Result<Vec<(Kind, Bytes)>, BadFrame> {
         let mut decoder = Decoder::new(peer);
-        let mut got = Vec::new();
+        let (mut got, mut whole) = (Vec::new(), BytesMut::new());
         for chunk in wire.chunks(step.max(1)) {
-            if step.is_multiple_of(2) {
-                decoder.buffer().extend_from_slice(chunk);
-            } else {
-                decoder.give(BytesMut::from(chunk));
-            }
-            while let Some(message) = decoder.take()? {
-                got.push(message);
+            decoder.give(BytesMut::from(chunk));
+            while let Some(part) = decoder.part()? {
+                match part {
+                    Part::Control(kind, bytes) => got.push((kind, bytes)),
+                    Part::Message { kind, ends, bytes } => {
+                        whole.extend_from_slice(&bytes);
+                        if ends {
+                            got.push((kind, whole.split().freeze()));
+                        }
+                    }
+                }
             }
         }
         Ok(got)

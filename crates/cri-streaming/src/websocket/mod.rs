@@ -13,4 +13,4 @@ pub use channels::{
 };
 pub use frame::{BadFrame, Decoder, Head, Kind, MAX_MESSAGE, Part, Side, encode_head, mask};
 pub use handshake::{BadHandshake, accept_key, new_key};
-pub use socket::{Message, Piece, Receiver, Sender, split};
+pub use socket::{Piece, Receiver, Sender, split};

@@ -14,22 +14,11 @@ use crate::wire::{Body, ReadSide, Wire, WriteSide};
 /// A closing that does not go out in this time does not go out.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// A message of the peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// A text message; whether it is UTF-8 has not been looked at.
-    Text(Bytes),
-    /// A binary message.
-    Binary(Bytes),
-}
-
 /// A piece of a message of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// Whether the message is text; it is binary otherwise.
     pub is_text: bool,
-    /// Whether the message begins with it.
-    pub begins: bool,
     /// Whether the message ends with it.
     pub ends: bool,
     /// Its bytes; there may be none.
@@ -76,40 +65,18 @@ pub fn split(wire: Wire, side: Side, idle: Duration, ping: Option<Duration>) -> 
 }
 
 impl Receiver {
-    /// The next message; `None` when the peer has closed.
-    ///
-    /// # Errors
-    /// A peer that does not keep to the protocol, is gone, or has been silent for too long.
-    pub async fn receive(&mut self) -> io::Result<Option<Message>> {
-        let mut whole = BytesMut::new();
-        while let Some(piece) = self.piece().await? {
-            let Piece { is_text, begins, ends, bytes } = piece;
-            let bytes = if begins && ends {
-                bytes
-            } else {
-                whole.extend_from_slice(&bytes);
-                if !ends {
-                    continue;
-                }
-                whole.split().freeze()
-            };
-            return Ok(Some(if is_text { Message::Text(bytes) } else { Message::Binary(bytes) }));
-        }
-        Ok(None)
-    }
-
     /// The next piece of a message, as soon as it has come; `None` when the peer has closed.
     ///
     /// # Errors
-    /// As [`Self::receive`].
+    /// A peer that does not keep to the protocol, is gone, or has been silent for too long.
     pub async fn piece(&mut self) -> io::Result<Option<Piece>> {
         while !self.is_over {
             let taken =
                 self.decoder.part().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             match taken {
-                Some(Part::Message { kind, begins, ends, bytes }) => {
+                Some(Part::Message { kind, ends, bytes }) => {
                     let is_text = kind == Kind::Text;
-                    return Ok(Some(Piece { is_text, begins, ends, bytes }));
+                    return Ok(Some(Piece { is_text, ends, bytes }));
                 }
                 Some(Part::Control(Kind::Ping, bytes)) => {
                     self.sender.frame(Kind::Pong, &[], Body::Bytes(&bytes)).await?;

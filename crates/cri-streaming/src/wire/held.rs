@@ -1,5 +1,6 @@
 //! Bytes that were taken from a source and are to be written: in memory, or in a pipe of our own.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -23,13 +24,20 @@ struct Pipe {
 }
 
 /// What is held.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Held {
     pub(super) bytes: Vec<u8>,
     /// How much of `bytes` counts.
     pub(super) filled: usize,
     pipe: Option<Pipe>,
     pub(super) in_pipe: usize,
+}
+
+impl fmt::Debug for Held {
+    /// How much it is; what it is belongs to a container and its client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Held").field(&self.len()).finish()
+    }
 }
 
 /// A larger pipe where it may be had: past a limit of the user (pipe(7)) it stays as it is.
@@ -106,5 +114,16 @@ impl Held {
     pub(crate) fn wrote(&mut self, count: usize) {
         self.bytes.copy_within(count..self.filled, 0);
         self.filled -= count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_shown_by_its_length_alone() {
+        let held = Held { bytes: b"password".to_vec(), filled: 8, ..Held::default() };
+        assert_eq!(format!("{held:?}"), "Held(8)");
     }
 }
