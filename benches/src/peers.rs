@@ -180,7 +180,7 @@ fn network(at: &Path, runtime: &str, subnet: &str) -> String {
     format!(
         r#"{{"cniVersion":"1.0.0","name":"bench-{runtime}","plugins":[
 {{"type":"bridge","bridge":"bench-{runtime}","isGateway":true,"ipMasq":true,
- "ipam":{{"type":"host-local","dataDir":"{}/leases","ranges":[[{{"subnet":"{subnet}"}}]]}}}},
+ "ipam":{{"type":"host-local","dataDir":"{}/leases","ranges":[[{{"subnet":"{subnet}"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}}},
 {{"type":"portmap","capabilities":{{"portMappings":true}}}}]}}"#,
         at.display()
     )

@@ -28,7 +28,7 @@ usage: cargo xtask VERB
                    tests in a guest with systemd, cgroup v2 alone and AppArmor: those of each change, all, or
                    those with such a name. --list names them, --narrow builds no more than they need,
                    --selinux boots with SELinux, --prepare makes the guest, --shell COMMAND runs
-                   that in it
+                   that in it, --conformance writes the report of the suite there
   lint             format, clippy, cargo-deny, documentation; all without a warning
   bench [WHAT…]    build a release and measure what SPECIFICATION.md promises
   bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE
