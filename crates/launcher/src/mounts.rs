@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
 use sys::{MountAttr, Namespaces, SingleThreaded};
 
 use crate::attach::{attach, change, copy_of, new_filesystem};
@@ -183,8 +184,12 @@ impl Site<'_> {
                     let why = format!("{name} cannot be set where the processes are shared");
                     return Err(Failure::new("mount proc", why));
                 }
-                let copy = copy_of(proc.as_fd(), "", false)
-                    .map_err(Failure::at("copy the mount of the shared processes"))?;
+                let copy = match copy_of(proc.as_fd(), "", false) {
+                    // Before Linux 6.15 what has no place yet is not copied; it is this container's own copy already.
+                    Err(Errno::INVAL) => proc.try_clone(),
+                    copied => copied.map_err(Into::into),
+                };
+                let copy = copy.map_err(Failure::at("copy the mount of the shared processes"))?;
                 change(copy.as_fd(), mount.attributes, false)
                     .map_err(Failure::at("set the mount's flags"))?;
                 copy
