@@ -157,15 +157,9 @@ fn enter_namespaces(
         Some(ids) => {
             let made = launcher::new_user_namespace(proof, &ids.uids, &ids.gids, own)
                 .map_err(step_failed(launcher::Phase::JoinNamespaces))?;
-            for (namespace, kind) in [
-                (&made.network, Namespaces::NETWORK),
-                (&made.ipc, Namespaces::IPC),
-                (&made.uts, Namespaces::UTS),
-            ] {
-                if let Some(namespace) = namespace {
-                    sys::join_namespace(namespace.as_fd(), kind)
-                        .map_err(failed("enter the pod's namespaces"))?;
-                }
+            for (namespace, kind) in made.owned() {
+                sys::join_namespace(namespace, kind)
+                    .map_err(failed("enter the pod's namespaces"))?;
             }
             sys::unshare(Namespaces::MOUNT).map_err(failed("make the pod's mount namespace"))?;
             Some(PodUsers { namespace: made.users, ids: ids.clone() })

@@ -45,6 +45,18 @@ pub struct OwnedNamespaces {
     pub uts: Option<OwnedFd>,
 }
 
+impl OwnedNamespaces {
+    /// Those that the user namespace owns and that were asked for, with their kinds.
+    pub fn owned(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Namespaces)> {
+        let all = [
+            (&self.network, Namespaces::NETWORK),
+            (&self.ipc, Namespaces::IPC),
+            (&self.uts, Namespaces::UTS),
+        ];
+        all.into_iter().filter_map(|(one, kind)| Some((one.as_ref()?.as_fd(), kind)))
+    }
+}
+
 impl Users<'_> {
     /// Whom `root` inside stands for outside.
     pub(crate) fn root(self) -> (u32, u32) {

@@ -56,16 +56,10 @@ pub(crate) fn enter(
         }
         WantedUsers::At(path, said) => join_users(proof, path, said, others)?,
     };
-    for (namespace, kind) in [
-        (&made.network, Namespaces::NETWORK),
-        (&made.ipc, Namespaces::IPC),
-        (&made.uts, Namespaces::UTS),
-    ] {
-        if let Some(namespace) = namespace {
-            sys::join_namespace(namespace.as_fd(), kind)
-                .map_err(OciError::io("enter the container's namespaces"))?;
-            plan.new_namespaces = plan.new_namespaces.without(kind);
-        }
+    for (namespace, kind) in made.owned() {
+        sys::join_namespace(namespace, kind)
+            .map_err(OciError::io("enter the container's namespaces"))?;
+        plan.new_namespaces = plan.new_namespaces.without(kind);
     }
     if made.network.is_some() {
         // It is not new any more to whoever sets the container up.
