@@ -30,5 +30,5 @@ pub use image::{Image, Index, busybox};
 pub use large::LargeLayer;
 pub use layer::{Blob, Compression, Layer, digest};
 pub use pods::{container, create_request, host_network, pod, sleeper};
-pub use poll::{eventually, until};
+pub use poll::{eventually, here, until};
 pub use registry::{PASSWORD, Registry, Scheme, USER, certify};

@@ -9,8 +9,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// By how much longer a slow machine may take, such as one that is emulated: a whole number in the environment.
 const PATIENCE: &str = "ISOPOD_TEST_PATIENCE";
 
-/// `patience` on this machine.
-fn here(patience: Duration) -> Duration {
+/// `patience` on this machine: more where `ISOPOD_TEST_PATIENCE` says that it is slow.
+#[must_use]
+pub fn here(patience: Duration) -> Duration {
     let factor = std::env::var(PATIENCE).ok().and_then(|text| text.parse().ok());
     patience.saturating_mul(factor.unwrap_or(1).max(1))
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
-use std::time::Duration;
 
 use tonic::{Code, Status};
 
@@ -14,9 +13,6 @@ pub type Verdict = Result<(), Stop>;
 
 /// What a case runs: it borrows the context, and is on the heap because requests are large.
 pub(crate) type Run = for<'a> fn(&'a Context) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
-
-/// How long a case may take that says nothing else, clean-up not counted.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much of a node a case takes for granted. Each level has those before it in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,14 +1,23 @@
 //! What the runtime says of itself before the first case: features that it declares, and so what it
 //! may be asked for.
 
+use std::time::{Duration, Instant};
+
 use cri_api::v1::{
-    RuntimeFeatures, RuntimeHandlerFeatures, StatusRequest, VersionRequest, VersionResponse,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandlerFeatures, StatusRequest, StatusResponse,
+    VersionRequest, VersionResponse,
 };
 use tonic::Status;
 
 use crate::case::Need;
 use crate::options::Options;
 use crate::rpc::Rpc;
+
+/// How long a runtime that has just been started may take until its network is ready; who has none to wait for
+/// loses this much once.
+const NETWORK_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Read once; a runtime does not change what it can do while cases run.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +26,8 @@ pub(crate) struct Facts {
     pub features: RuntimeFeatures,
     /// Of the handler that pods are run with.
     pub handler: RuntimeHandlerFeatures,
-    pub network_ready: bool,
+    /// Why pods get no network of their own; nothing where they do.
+    no_network: Option<String>,
     is_root: bool,
 }
 
@@ -25,8 +35,7 @@ impl Facts {
     pub(crate) async fn gather(rpc: &Rpc, options: &Options) -> Result<Self, Status> {
         let request = VersionRequest { version: cri_api::API_VERSION.to_owned() };
         let version = rpc.version(request).await?;
-        let status = rpc.status(StatusRequest { verbose: false }).await?;
-        let conditions = status.status.map(|status| status.conditions).unwrap_or_default();
+        let (status, no_network) = settled(rpc, options.pod_network).await?;
         let of_ours =
             status.runtime_handlers.iter().find(|handler| handler.name == options.handler);
         // Only root owns the directory of process 1.
@@ -35,18 +44,18 @@ impl Facts {
             version,
             features: status.features.unwrap_or_default(),
             handler: of_ours.and_then(|handler| handler.features).unwrap_or_default(),
-            network_ready: conditions.iter().any(|c| c.r#type == "NetworkReady" && c.status),
+            no_network,
             is_root,
         })
     }
 
     /// Why a need is not met, or nothing.
-    pub(crate) fn lacks(&self, need: Need, options: &Options) -> Option<&'static str> {
+    pub(crate) fn lacks(&self, need: Need, options: &Options) -> Option<String> {
         let (has, reason) = match need {
             Need::PodNetwork if !options.pod_network => {
                 (false, "the suite was told that pods have no network of their own here")
             }
-            Need::PodNetwork => (self.network_ready, "the runtime says NetworkReady is false"),
+            Need::PodNetwork => return self.no_network.clone(),
             Need::UserNamespaces => {
                 (self.handler.user_namespaces, "the handler declares no user namespaces")
             }
@@ -70,6 +79,32 @@ impl Facts {
             ),
             Need::Root => (self.is_root, "the suite does not run as root of the node"),
         };
-        (!has).then_some(reason)
+        (!has).then(|| reason.to_owned())
+    }
+}
+
+/// The runtime's status once its network is ready, and why it is not where it does not become so in time.
+async fn settled(rpc: &Rpc, wait: bool) -> Result<(StatusResponse, Option<String>), Status> {
+    let until = Instant::now() + NETWORK_WITHIN;
+    loop {
+        let status = rpc.status(StatusRequest { verbose: false }).await?;
+        let no_network = no_network(&status);
+        if no_network.is_none() || !wait || Instant::now() >= until {
+            return Ok((status, no_network));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Why a status says that pods get no network.
+fn no_network(status: &StatusResponse) -> Option<String> {
+    let conditions = status.status.as_ref().map(|status| status.conditions.as_slice());
+    let network = |one: &&RuntimeCondition| one.r#type == "NetworkReady";
+    match conditions.unwrap_or_default().iter().find(network) {
+        Some(condition) if condition.status => None,
+        Some(RuntimeCondition { reason, message, .. }) => {
+            Some(format!("the runtime says NetworkReady is false: {reason}: {message}"))
+        }
+        None => Some("the runtime says nothing of NetworkReady".to_owned()),
     }
 }

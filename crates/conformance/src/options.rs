@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::case::{Case, Level};
 
@@ -36,6 +37,9 @@ pub struct Options {
     pub level: Level,
     /// How many cases run at the same time; at least one.
     pub jobs: usize,
+    /// How long one case may take, its clean-up not counted; a minute is enough for a runtime that is not
+    /// emulated.
+    pub patience: Duration,
     /// The runtime handler of every pod; empty for the default.
     pub handler: String,
     /// `HOST:PORT` of a registry on plain HTTP that images are pushed to; the suite's own where absent.
@@ -62,6 +66,7 @@ impl Default for Options {
             without: Vec::new(),
             level: Level::Linux,
             jobs: 4,
+            patience: Duration::from_secs(60),
             handler: String::new(),
             registry: None,
             serve_on: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -14,8 +14,6 @@ use crate::rpc::Rpc;
 
 /// The label whose value tells a case's pods from all others.
 pub(crate) const LABEL: &str = "check.isopod/case";
-/// How long everything of a case may take to go.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone)]
 enum Made {
@@ -47,11 +45,12 @@ impl Scope {
     }
 
     /// Removes everything, pods with the label `mark` that were not remembered included. All is tried;
-    /// gives what stays.
-    pub(crate) async fn clean(&self, rpc: &Rpc, mark: &str) -> Vec<String> {
+    /// gives what stays. The most it takes is half as much again as the case itself may: `patience`.
+    pub(crate) async fn clean(&self, rpc: &Rpc, mark: &str, patience: Duration) -> Vec<String> {
         let made = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let cleaned = tokio::time::timeout(PATIENCE, clean(rpc, mark, made.clone())).await;
-        let mut stays = cleaned.unwrap_or_else(|_| vec![format!("not done after {PATIENCE:?}")]);
+        let patience = patience.saturating_mul(3) / 2;
+        let cleaned = tokio::time::timeout(patience, clean(rpc, mark, made.clone())).await;
+        let mut stays = cleaned.unwrap_or_else(|_| vec![format!("not done after {patience:?}")]);
         for made in made.iter().rev() {
             let Made::Mount(at) = made else { continue };
             let done = std::process::Command::new("umount").arg("--lazy").arg(at).output();

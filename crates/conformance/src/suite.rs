@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::case::{Case, PATIENCE, Stop, said};
+use crate::case::{Case, Stop, said};
 use crate::context::{Context, Shared, Source, spec};
 use crate::facts::Facts;
 use crate::images::{Image, Registry, docker_save, push};
@@ -156,7 +156,7 @@ async fn run_one(shared: &Arc<Shared>, case: &'static Case) -> CaseResult {
     let began = Instant::now();
     let lacks = case.needs.iter().find_map(|need| shared.facts.lacks(*need, &shared.options));
     let verdict = match lacks {
-        Some(reason) => Err(Stop::Skipped(reason.to_owned())),
+        Some(reason) => Err(Stop::Skipped(reason)),
         None => attempt(shared, case).await,
     };
     let (outcome, why, at) = match verdict {
@@ -185,16 +185,17 @@ async fn run_one(shared: &Arc<Shared>, case: &'static Case) -> CaseResult {
 
 async fn attempt(shared: &Arc<Shared>, case: &'static Case) -> Result<(), Stop> {
     let context = Arc::new(Context::new(shared, case));
+    let patience = shared.options.patience;
     let task = tokio::spawn({
         let context = Arc::clone(&context);
-        async move { tokio::time::timeout(PATIENCE, (case.run)(&context)).await }
+        async move { tokio::time::timeout(patience, (case.run)(&context)).await }
     });
     let verdict = match task.await {
         Ok(Ok(verdict)) => verdict,
-        Ok(Err(_)) => Err(Stop::failed(format!("the case is not done after {PATIENCE:?}"))),
+        Ok(Err(_)) => Err(Stop::failed(format!("the case is not done after {patience:?}"))),
         Err(error) => Err(Stop::failed(format!("the case itself broke: {error}"))),
     };
-    let stays = context.scope.clean(&context.rpc, &context.mark).await;
+    let stays = context.scope.clean(&context.rpc, &context.mark, patience).await;
     if stays.is_empty() || matches!(verdict, Err(Stop::Failed { .. })) {
         return verdict;
     }

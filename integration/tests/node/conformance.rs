@@ -35,7 +35,9 @@ async fn every_rule_of_the_suite_is_held() {
     let directory = Some(daemon.directory().to_owned());
     let daemon = Arc::new(Mutex::new(daemon));
     let restart = Some(restart(&daemon));
-    let options = Options { directory, cgroup_parent, jobs: 4, restart, ..Options::default() };
+    let patience = testkit::here(Options::default().patience);
+    let options =
+        Options { directory, cgroup_parent, jobs: 4, patience, restart, ..Options::default() };
     let suite = Suite::prepare(channel, options).await.unwrap();
     let report = suite.run(|_| {}).await;
     suite.finish().await.unwrap();

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use conformance::{CaseResult, Level, Options, Report, Restart, Suite};
@@ -33,6 +34,9 @@ pub struct Args {
     /// How many cases run at the same time
     #[arg(long, short, default_value_t = 4, value_name = "NUMBER")]
     jobs: usize,
+    /// How long one case may take, in seconds, its clean-up not counted
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
     /// The runtime handler of every pod
     #[arg(long, default_value = "", value_name = "NAME")]
     handler: String,
@@ -111,6 +115,7 @@ impl Args {
                 Extent::Linux => Level::Linux,
             },
             jobs: self.jobs,
+            patience: Duration::from_secs(self.patience),
             handler: self.handler.clone(),
             registry: self.registry.clone(),
             serve_on: self.serve_on,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cri_api::v1::*;
 
-use crate::case::{Stop, Verdict, cases, ensure, same};
+use crate::case::{Need, Stop, Verdict, cases, ensure, same};
 use crate::context::{Context, Pod};
 use crate::shape::{options, security};
 
@@ -206,8 +206,8 @@ fn user_namespace() -> Option<UserNamespace> {
 async fn in_user_namespace(c: &Context) -> Result<Pod, Stop> {
     let mut config = c.networked_config();
     options(&mut config).userns_options = user_namespace();
-    if !c.shared.options.pod_network || !c.shared.facts.network_ready {
-        return Err(Stop::Skipped("pods have no network of their own here".to_owned()));
+    if let Some(reason) = c.shared.facts.lacks(Need::PodNetwork, &c.shared.options) {
+        return Err(Stop::Skipped(reason));
     }
     c.pod_of(config).await
 }
