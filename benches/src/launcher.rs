@@ -50,6 +50,35 @@ pub fn measure() {
     }
 }
 
+/// Prints what a container, and one more process in one, cost at the least here: two numbers, in milliseconds.
+pub fn floor() {
+    let ground = Ground::new();
+    let mut whole = Samples::default();
+    for _ in 0..ROUNDS {
+        whole.add(took(|| floor::container(&ground)));
+    }
+    let cgroup = ground.cgroup();
+    let container = ground.launch(&cgroup, &["sleep", "1000000"]);
+    let mut more = Samples::default();
+    for _ in 0..EXECS {
+        more.add(took(|| floor::exec(&ground, &container)));
+    }
+    end(&cgroup, &container);
+    println!("{:.3} {:.3}", ms(&whole), ms(&more));
+}
+
+fn ms(samples: &Samples) -> f64 {
+    samples.median().as_secs_f64() * 1000.0
+}
+
+/// Ends a container that runs.
+fn end(cgroup: &Cgroup, container: &OwnedFd) {
+    cgroup.kill_all().expect("all can be killed");
+    let _ = poll(&mut [PollFd::new(container, PollFlags::IN)], None);
+    let _ = sys::wait_exit(container.as_fd());
+    cgroup.remove().expect("the cgroup goes");
+}
+
 impl Ground {
     fn new() -> Self {
         let proof = SingleThreaded::check().expect("this program has one thread");
@@ -223,10 +252,7 @@ fn execs(ground: &Ground, time: Option<Duration>, rounds: usize, word: &str) {
         Some(format!("promised a tenth: {verdict}")),
     );
     drop(other);
-    cgroup.kill_all().expect("all can be killed");
-    let _ = poll(&mut [PollFd::new(&container, PollFlags::IN)], None);
-    let _ = sys::wait_exit(container.as_fd());
-    cgroup.remove().expect("the cgroup goes");
+    end(&cgroup, &container);
 }
 
 fn exec(ground: &Ground, cgroup: &Cgroup, container: &OwnedFd, plan: &launcher::ProcessPlan) {

@@ -26,12 +26,12 @@ use std::process::ExitCode;
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 const USAGE: &str = "\
-usage: bench [pods | network | images [PROGRAMS] | streaming | launcher | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
+usage: bench [pods | network | images [PROGRAMS] | streaming | launcher | floor | memory | restart | recovery [PODS] | lists [CONTAINERS] | soak [PODS]]
                  (pods, memory and restart where none is named)
        bench cri --endpoint [NAME=]SOCKET[,HANDLER] … --image REFERENCE [OPTIONS]
        bench peers PROGRAMS [OPTIONS]
        bench conformance PROGRAMS DIRECTORY [PATTERN…]
-OPTIONS: --works calls,throughput,exec,lists,logs,pull,start  --rounds N  --pods N  --counts 10,100,500
+OPTIONS: --works calls,throughput,exec,lists,logs,pull,start  --rounds N  --pods N  --counts 10,50,500
          --log-mb N  --own-network  --pull REFERENCE  --out FILE-WITHOUT-ENDING  --brief";
 
 fn main() -> ExitCode {
@@ -44,6 +44,10 @@ fn main() -> ExitCode {
     // Before there is anything else in this process: it is cloned from.
     if args == ["launcher"] {
         launcher::measure();
+    }
+    if args == ["floor"] {
+        launcher::floor();
+        return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -129,7 +133,7 @@ async fn of_others(args: &[&str]) -> ExitCode {
             logs: logs.path().join(name),
             restart: None,
         };
-        endpoint.pull(&wanted.image).await;
+        endpoint.have(&wanted.image).await;
         endpoints.push(endpoint);
     }
     Box::pin(cri::measure(&mut endpoints, &wanted, "CRI endpoints")).await;

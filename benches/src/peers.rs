@@ -75,6 +75,7 @@ async fn own(registry: &Registry, image: &str) -> Endpoint {
     let daemon = Setup::new()
         .registry(registry)
         .network(Network::Bridge)
+        .state_in_memory()
         .toml("[log]\nlevel = \"warn\"")
         .start()
         .await;
@@ -109,6 +110,8 @@ impl Restart for Own {
 #[derive(Debug)]
 struct Peer {
     directory: tempfile::TempDir,
+    /// What a node has below /run: in memory.
+    _state: tempfile::TempDir,
     programs: PathBuf,
     process: Option<Child>,
     cgroup: String,
@@ -123,20 +126,23 @@ pub async fn containerd(
 ) -> Endpoint {
     let directory = tempfile::Builder::new().prefix("isopod-peer-").tempdir();
     let directory = directory.expect("a temporary directory");
+    let state = tempfile::Builder::new().prefix("isopod-peer-").tempdir_in("/dev/shm");
+    let state = state.expect("a directory in memory");
     let at = directory.path().to_owned();
     let pause = registry.reference("bench/pause:1");
     let program = match runtime {
         "crun" => testkit::crun(&at).display().to_string(),
         other => other.to_owned(),
     };
-    fs::write(at.join("config.toml"), config(&at, &program, &pause)).expect("a file");
+    fs::write(at.join("config.toml"), config(&at, state.path(), &program, &pause)).expect("a file");
     fs::create_dir(at.join("cni")).expect("a directory");
     let subnet = if runtime == "runc" { "10.91.0.0/16" } else { "10.92.0.0/16" };
     fs::write(at.join("cni/10-bench.conflist"), network(&at, runtime, subnet)).expect("a file");
     let mark = at.file_name().expect("a name").to_string_lossy().into_owned();
     let cgroup = format!("/{mark}");
     let programs = programs.to_owned();
-    let mut peer = Peer { directory, programs, process: None, cgroup: cgroup.clone() };
+    let mut peer =
+        Peer { directory, _state: state, programs, process: None, cgroup: cgroup.clone() };
     peer.start();
     let endpoint = Endpoint {
         name: format!("containerd+{runtime}"),
@@ -157,10 +163,10 @@ pub async fn containerd(
     endpoint
 }
 
-fn config(at: &Path, runtime: &str, pause: &str) -> String {
-    let d = at.display();
+fn config(at: &Path, state: &Path, runtime: &str, pause: &str) -> String {
+    let (d, state) = (at.display(), state.display());
     format!(
-        "version = 2\nroot = \"{d}/root\"\nstate = \"{d}/state\"\n\
+        "version = 2\nroot = \"{d}/root\"\nstate = \"{state}\"\n\
          [grpc]\naddress = \"{d}/containerd.sock\"\n\
          [debug]\nlevel = \"warn\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\n\

@@ -39,7 +39,7 @@ impl Default for Wanted {
             works: WORKS.map(str::to_owned).to_vec(),
             rounds: 30,
             pods: 64,
-            counts: vec![10, 100, 500],
+            counts: vec![10, 50, 500],
             log_mb: 200,
             own_network: false,
             out: None,

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use cri_api::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxContainerConfig,
-    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
-    ListPodSandboxRequest, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxFilter,
-    PodSandboxMetadata, PullImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    SecurityProfile, StartContainerRequest, StopPodSandboxRequest, VersionRequest,
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, ImageStatusRequest,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata, PullImageRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile, StartContainerRequest,
+    StopPodSandboxRequest, VersionRequest,
 };
 use tonic::transport::Channel;
 
@@ -94,7 +95,18 @@ impl Endpoint {
         u32::try_from(stream.peer_cred().ok()?.pid()?).ok()
     }
 
-    /// Brings an image here.
+    /// Brings an image here that may be here already, and nowhere else.
+    pub async fn have(&self, image: &str) {
+        let spec = ImageSpec { image: image.to_owned(), ..Default::default() };
+        let request = ImageStatusRequest { image: Some(spec), verbose: false };
+        let status = self.images().image_status(request).await;
+        let status = status.unwrap_or_else(|e| panic!("{}: image status: {e}", self.name));
+        if status.into_inner().image.is_none() {
+            self.pull(image).await;
+        }
+    }
+
+    /// Brings an image here, or its newest version.
     pub async fn pull(&self, image: &str) {
         let image = ImageSpec { image: image.to_owned(), ..Default::default() };
         let request = PullImageRequest { image: Some(image), auth: None, sandbox_config: None };

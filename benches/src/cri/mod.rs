@@ -9,6 +9,7 @@ mod args;
 pub mod endpoint;
 pub mod figures;
 pub mod machine;
+mod promised;
 mod report;
 mod svg;
 
@@ -44,8 +45,14 @@ pub async fn measure(endpoints: &mut [Endpoint], wanted: &Wanted, title: &str) {
     }
     let machine = machine::describe();
     println!("{}", report::table(&figures));
+    let floor = machine::floor();
     if let Some(at) = &wanted.out {
-        write(at, "md", &report::markdown(&figures, &machine, wanted, title));
+        write(
+            at,
+            "md",
+            &(report::markdown(&figures, &machine, wanted, title)
+                + &promised::markdown(&figures, floor)),
+        );
         write(at, "json", &report::json(&figures, &machine, wanted, title));
         write(at, "svg", &svg::bars(&figures, title));
     }
