@@ -70,6 +70,9 @@ impl Dying {
 impl Doomed {
     /// Kills once more; whether nothing is left to be done.
     fn is_over(&mut self, now: Instant) -> bool {
+        if self.then == Then::Remove && self.cgroup.remove_if_empty() {
+            return true;
+        }
         let killed = self.cgroup.kill_all();
         let left = match self.cgroup.procs() {
             Ok(left) if left.is_empty() => return self.finish(),

@@ -330,6 +330,13 @@ impl Cgroup {
         crate::remove::remove(self)
     }
 
+    /// Removes it if nothing is in it and nothing below it, without waiting; whether all of it has gone. What stays is
+    /// for [`Cgroup::kill_all`] and [`Cgroup::remove`], and so is all of a unit of systemd.
+    #[must_use]
+    pub fn remove_if_empty(&self) -> bool {
+        self.unit.is_none() && crate::remove::remove_if_empty(self)
+    }
+
     /// How often the kernel killed for want of memory here and below, since the cgroup was made. Read it
     /// before [`Cgroup::remove`]. All zero where there is no memory controller.
     ///

@@ -4,11 +4,31 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
+
 use crate::error::CgroupError;
+
+/// What is read at once: more than most of these files have.
+const CHUNK: usize = 4096;
+
+/// The text of a file that is made when it is read and says no size, in as few calls as can be.
+fn text(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(CHUNK);
+    loop {
+        bytes.reserve(CHUNK);
+        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+}
 
 /// Reads a file of a cgroup; `None` if it is not there, because its controller or the kernel's feature is not.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> {
-    match std::fs::read_to_string(path) {
+    match text(path) {
         Ok(text) => Ok(Some(text)),
         Err(source) if is_absent(&source) => Ok(None),
         Err(source) => Err(CgroupError::Read { path: path.to_owned(), source }),
@@ -16,8 +36,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> 
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| CgroupError::Read { path: path.to_owned(), source })
+    text(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
 }
 
 /// Writes `value` in one write(2), which is what the kernel takes as one order. Never makes a file.

@@ -22,6 +22,10 @@ pub(crate) fn make_with_parents(
         made.push(dir.path.clone());
         return Ok(());
     }
+    if is_cpuset && made_below_a_cpuset(&dir.path)? {
+        made.push(dir.path.clone());
+        return Ok(());
+    }
     let depth = path.relative().components().count();
     let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
     above.reverse();
@@ -42,9 +46,35 @@ pub(crate) fn make_with_parents(
     Ok(())
 }
 
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Makes a cpuset whose parent is there and has what it is to inherit; whether it could.
+fn made_below_a_cpuset(here: &Path) -> Result<bool, CgroupError> {
+    let Some(parent) = here.parent() else { return Ok(false) };
+    let mut values = Vec::new();
+    for file in CPUSET {
+        let value = read_if_there(&parent.join(file))?.unwrap_or_default();
+        if value.trim().is_empty() {
+            return Ok(false);
+        }
+        values.push(value);
+    }
+    if std::fs::create_dir(here).is_err() {
+        return Ok(false);
+    }
+    for (file, value) in CPUSET.into_iter().zip(values) {
+        if let Err(error) = write(&here.join(file), value.trim()) {
+            // Nothing can be in it yet.
+            let _ = std::fs::remove_dir(here);
+            return Err(error);
+        }
+    }
+    Ok(true)
+}
+
 /// A cpuset of v1 begins empty and takes no process before it has CPUs and memory nodes.
 fn inherit_cpuset(parent: &Path, here: &Path) -> Result<(), CgroupError> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
+    for file in CPUSET {
         if read(&here.join(file))?.trim().is_empty() {
             let value = read(&parent.join(file))?;
             write(&here.join(file), value.trim())?;

@@ -18,8 +18,8 @@ pub struct OomCounts {
     /// Processes that were killed, for whatever reason memory was short.
     pub kills: u64,
     /// How often its own limit, or one below it, was what ran out. v1 does not count that (its count of
-    /// failed charges stays 0 on newer kernels): there it is the number of cgroups whose usage has reached
-    /// their limit at some time.
+    /// failed charges stays 0 on newer kernels): there it is the number of cgroups in which something was
+    /// killed and whose usage has reached their limit at some time.
     pub limit_hits: u64,
 }
 
@@ -47,10 +47,10 @@ impl OomCounts {
 /// v1 counts in the cgroup of the process that was killed only.
 fn legacy(dir: &Path) -> Result<OomCounts, CgroupError> {
     let control = read_if_there(&dir.join("memory.oom_control"))?.unwrap_or_default();
+    let kills = value_of(&control, "oom_kill");
     // Where swap has the same limit as memory, it may be the sum of both that reaches it first.
-    let is_at_limit = reached(dir, "memory")? || reached(dir, "memory.memsw")?;
-    let own =
-        OomCounts { kills: value_of(&control, "oom_kill"), limit_hits: u64::from(is_at_limit) };
+    let is_at_limit = kills > 0 && (reached(dir, "memory")? || reached(dir, "memory.memsw")?);
+    let own = OomCounts { kills, limit_hits: u64::from(is_at_limit) };
     subdirectories(dir)?.iter().try_fold(own, |sum, below| {
         let more = legacy(below)?;
         Ok(OomCounts {

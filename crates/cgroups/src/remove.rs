@@ -31,6 +31,15 @@ pub(crate) fn remove(cgroup: &Cgroup) -> Result<(), CgroupError> {
     failed.map_or(Ok(()), Err)
 }
 
+/// Stops at the first directory that something keeps: who is in one hierarchy is in most of them.
+pub(crate) fn remove_if_empty(cgroup: &Cgroup) -> bool {
+    let mut own = cgroup.dirs.iter().filter(|dir| dir.own);
+    own.all(|dir| match std::fs::remove_dir(&dir.path) {
+        Ok(()) => true,
+        Err(source) => is_absent(&source),
+    })
+}
+
 pub(crate) fn remove_tree(dir: &Path, until: Instant) -> Result<(), CgroupError> {
     let mut length = FIRST_PAUSE;
     loop {

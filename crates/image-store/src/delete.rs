@@ -24,11 +24,18 @@ struct Frame {
     changes: usize,
     /// Entries of the batch that stay.
     stuck: usize,
+    /// Whether it has been read yet.
+    is_read: bool,
 }
 
 impl Frame {
     const fn new(fd: OwnedFd, name: CString) -> Self {
-        Self { fd, name, batch: Vec::new(), changes: 1, stuck: 0 }
+        Self { fd, name, batch: Vec::new(), changes: 1, stuck: 0, is_read: false }
+    }
+
+    /// Whether it has been read, and all that was found has gone.
+    const fn is_worth_a_try(&self) -> bool {
+        self.is_read && self.changes > 0 && self.stuck == 0
     }
 }
 
@@ -68,6 +75,12 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     fn run(mut self) -> io::Result<()> {
         while let Some(frame) = self.stack.last_mut() {
+            if frame.batch.is_empty() && frame.is_worth_a_try() && self.is_gone() {
+                self.stack.pop();
+                self.went();
+                continue;
+            }
+            let Some(frame) = self.stack.last_mut() else { break };
             if frame.batch.is_empty()
                 && let Err(e) = refill(frame)
             {
@@ -84,6 +97,12 @@ impl Sweep<'_> {
             }
         }
         self.first_error.map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    /// Removes the directory that the sweep is in, if nothing is in it any more: that is less than to read it again.
+    fn is_gone(&self) -> bool {
+        let [.., parent, here] = self.stack.as_slice() else { return false };
+        unless_gone(unlinkat(&parent.fd, &here.name, AtFlags::REMOVEDIR)).is_ok()
     }
 
     /// Removes the directory that the sweep is done with.
@@ -121,6 +140,10 @@ impl Sweep<'_> {
                 Err(e) => return Err(e),
             }
         }
+        // Many are empty, and need not be looked into.
+        if unless_gone(unlinkat(&frame.fd, name, AtFlags::REMOVEDIR)).is_ok() {
+            return Ok(None);
+        }
         if depth < MAX_OPEN {
             return unless_gone(open_inside(frame.fd.as_fd(), name));
         }
@@ -157,7 +180,7 @@ fn refill(frame: &mut Frame) -> Result<(), Errno> {
         return Ok(());
     }
     let most = BATCH + frame.stuck;
-    (frame.changes, frame.stuck) = (0, 0);
+    (frame.changes, frame.stuck, frame.is_read) = (0, 0, true);
     let Some(entries) = unless_gone(Dir::read_from(frame.fd.as_fd()))? else { return Ok(()) };
     for entry in entries {
         let Some(entry) = unless_gone(entry)? else { break };

@@ -72,7 +72,7 @@ impl PodNetwork {
 }
 
 /// A sandbox.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SandboxRecord {
     pub(crate) id: SandboxId,
     #[serde(with = "shared")]

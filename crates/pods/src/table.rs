@@ -35,7 +35,11 @@ struct SandboxEntry {
     /// False until what an earlier daemon left of it has been looked at.
     settled: watch::Sender<bool>,
     gate: Gate,
-    saving: Arc<Mutex<()>>,
+    /// Whether it is known that nothing of it runs and that its cgroups are gone: for good, since a pod that was
+    /// stopped starts nothing any more.
+    quiet: bool,
+    /// The record as it was written last; held by whoever writes it.
+    saving: Arc<Mutex<Option<Arc<SandboxRecord>>>>,
     updating: Turn,
 }
 
@@ -99,6 +103,7 @@ impl Table {
             monitor: watch::Sender::new(None),
             settled: watch::Sender::new(settled),
             gate: Gate::default(),
+            quiet: false,
             saving: Arc::default(),
             updating: Turn::default(),
         };
@@ -220,11 +225,16 @@ impl Table {
         let Some(saving) = self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.saving)) else {
             return Ok(());
         };
-        let _one_at_a_time = saving.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.sandbox(id) {
-            Some(record) => self.records.sandboxes.put(&key(id.as_str()), record.as_ref()),
-            None => Ok(()),
+        let mut written = saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = self.sandbox(id) else { return Ok(()) };
+        if written.as_ref() == Some(&record) {
+            return Ok(());
         }
+        // What is on the disk is not known after a failure.
+        *written = None;
+        self.records.sandboxes.put(&key(id.as_str()), record.as_ref())?;
+        *written = Some(record);
+        Ok(())
     }
 
     /// Takes the record of a sandbox away, then itself out of memory: whose record could not be removed is there
@@ -246,6 +256,18 @@ impl Table {
 
     pub(crate) fn gate(&self, id: &SandboxId) -> Option<Gate> {
         self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.gate))
+    }
+
+    /// Whether [`Table::is_quiet_now`] was said of it.
+    pub(crate) fn is_quiet(&self, id: &SandboxId) -> bool {
+        self.lock().sandboxes.get(id).is_some_and(|e| e.quiet)
+    }
+
+    /// Nothing of a stopped sandbox runs, and its cgroups are gone.
+    pub(crate) fn is_quiet_now(&self, id: &SandboxId) {
+        if let Some(entry) = self.lock().sandboxes.get_mut(id) {
+            entry.quiet = entry.record.stage != SandboxStage::Ready;
+        }
     }
 
     pub(crate) fn sandbox_turn(&self, id: &SandboxId) -> Option<Turn> {

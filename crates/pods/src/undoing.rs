@@ -87,6 +87,9 @@ impl Inner {
     pub(crate) async fn remove_cgroup(&self, path: &CgroupPath) -> Result<(), Cause> {
         let cgroup = Cgroup::at(&self.hierarchies, path);
         let work = unblocked(move || {
+            if cgroup.remove_if_empty() {
+                return Ok(());
+            }
             if cgroup.exists() {
                 cgroup.kill_all()?;
             }
@@ -110,12 +113,16 @@ impl Inner {
     ) -> Result<(), Cause> {
         let Some(monitor) = self.table.monitor(sandbox) else { return Ok(()) };
         let deadlines = self.config.deadlines;
-        let kill = monitor.kill(container.clone(), Signal::KILL, KillScope::All);
-        match bounded("kill", deadlines.answer, kill).await {
-            Ok(()) => {}
-            Err(cause) => return gone_is_fine(cause),
+        let record = self.table.container(container);
+        // What an ended one has left behind, the monitor kills when it forgets it.
+        if !record.is_some_and(|record| record.is_over()) {
+            let kill = monitor.kill(container.clone(), Signal::KILL, KillScope::All);
+            match bounded("kill", deadlines.answer, kill).await {
+                Ok(()) => {}
+                Err(cause) => return gone_is_fine(cause),
+            }
+            self.wait_for_end(container, deadlines.kill).await;
         }
-        self.wait_for_end(container, deadlines.kill).await;
         let remove = until_ended(&monitor, container);
         bounded("remove", deadlines.kill, remove).await.or_else(gone_is_fine)
     }

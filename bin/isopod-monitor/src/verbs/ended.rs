@@ -6,7 +6,7 @@ use rustix::process::Pid;
 
 use crate::container::{Process, Stage, exit_of, start_error};
 use crate::dying::Then;
-use crate::exec::ExecStage;
+use crate::exec::{Exec, ExecStage};
 use crate::monitor::{Monitor, wait_for};
 use crate::poller::Key;
 use crate::refusal::refuse;
@@ -17,7 +17,7 @@ use crate::verbs::{exec_reported, launch_reported};
 pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
     // Whoever has handed its place over is nobody any more, and its heir may be the one who has ended.
     monitor.containers.values_mut().for_each(crate::container::Container::promote);
-    monitor.execs.values_mut().for_each(crate::exec::Exec::promote);
+    monitor.execs.values_mut().for_each(Exec::promote);
     let is = |process: &Process| process.pid == pid;
     let of_container = monitor.containers.iter().find(|(_, c)| c.process.as_ref().is_some_and(is));
     if let Some(key) = of_container.map(|(key, _)| *key) {
@@ -97,7 +97,13 @@ fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     exec_reported(monitor, key);
     let code = wait_for(pid);
     let Some(mut exec) = monitor.execs.remove(&key) else { return };
+    answer_exec(monitor, &mut exec, pid, code);
+    // What it leaves behind ends after it, and nobody waits for that.
     monitor.dying.kill(exec.seat.cgroup(), Then::Remove);
+}
+
+/// Tells whoever began an exec of its end.
+fn answer_exec(monitor: &mut Monitor, exec: &mut Exec, pid: Pid, code: i32) {
     match std::mem::replace(&mut exec.stage, ExecStage::Running) {
         // Another copy of the control socket is not closed yet, but what has ended here was the program.
         ExecStage::Entering { reply, terminal, .. } if exec.hand_over.is_none() => {

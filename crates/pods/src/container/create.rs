@@ -24,7 +24,7 @@ use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
 use crate::error::{Cause, PodsError};
-use crate::filters::{self, Filter};
+use crate::filters::{self, Filter, Source};
 use crate::pods::Inner;
 use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
@@ -293,7 +293,14 @@ impl<'a> Reserved<'a> {
         );
         let bounding = sets.map_err(|e| failed(e.into()))?.bounding;
         let known = self.inner.filters.clone();
-        let compile = self.inner.may_hang.run(move || known.filter(&source, &bounding));
+        let may_hang = &self.inner.may_hang;
+        let compile = async {
+            match source {
+                // Mostly it is known already, and there is no file that might hang.
+                Source::BuiltIn => known.filter(&source, &bounding),
+                Source::File(_) => may_hang.run(move || known.filter(&source, &bounding)).await,
+            }
+        };
         step(phases, "seccomp", self.inner.config.deadlines.host_path, compile).await.map(Some)
     }
 

@@ -39,6 +39,9 @@ pub(crate) async fn stop(pods: &Pods, id: &SandboxId) -> Result<(), PodsError> {
 
 /// Nothing of the pod runs after this, and its cgroups are gone.
 pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Result<(), Failure> {
+    if inner.table.is_quiet(id) {
+        return Ok(());
+    }
     let Some(record) = inner.table.sandbox(id) else { return Ok(()) };
     let kind = (record.stage == SandboxStage::Ready).then_some(EventKind::Stopped);
     inner.table.change_and_tell(id, kind, |r| {
@@ -76,6 +79,7 @@ pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Res
         let remove = inner.remove_cgroup(&cgroup);
         step(phases, "cgroup", inner.config.deadlines.cgroup, remove).await?;
     }
+    inner.table.is_quiet_now(id);
     Ok(())
 }
 

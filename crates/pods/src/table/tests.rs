@@ -66,6 +66,12 @@ fn records_are_the_newest_and_nothing_that_is_gone_comes_back() {
     let id = sandbox.id.clone();
     place.table.add_sandbox(sandbox, true);
     place.table.save_sandbox(&id).unwrap();
+    // What has not changed is not written again.
+    let file = place.table.records().sandboxes.path().join(id.as_str());
+    std::fs::remove_file(&file).unwrap();
+    place.table.change_sandbox(&id, |_| {});
+    place.table.save_sandbox(&id).unwrap();
+    assert!(!file.exists());
     place.table.change_sandbox(&id, |r| r.stage = SandboxStage::Stopped);
     place.table.save_sandbox(&id).unwrap();
     let read: Option<SandboxRecord> =
