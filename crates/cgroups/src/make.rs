@@ -18,13 +18,24 @@ pub(crate) fn make_with_parents(
 ) -> Result<(), CgroupError> {
     let is_cpuset = matches!(&dir.kind, Kind::Legacy(has) if has.contains(&Controller::Cpuset));
     // Mostly all above it is there, and has nothing to give: one call then.
-    if !gives_on && !is_cpuset && std::fs::create_dir(&dir.path).is_ok() {
-        made.push(dir.path.clone());
-        return Ok(());
+    if !gives_on && !is_cpuset {
+        match std::fs::create_dir(&dir.path) {
+            Ok(()) => {
+                made.push(dir.path.clone());
+                return Ok(());
+            }
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => return Ok(()),
+            Err(_) => {}
+        }
     }
-    if is_cpuset && made_below_a_cpuset(&dir.path)? {
-        made.push(dir.path.clone());
-        return Ok(());
+    if is_cpuset {
+        if is_fit_cpuset(&dir.path)? {
+            return Ok(());
+        }
+        if made_below_a_cpuset(&dir.path)? {
+            made.push(dir.path.clone());
+            return Ok(());
+        }
     }
     let depth = path.relative().components().count();
     let mut above: Vec<&Path> = dir.path.ancestors().take(depth + 1).collect();
@@ -47,6 +58,16 @@ pub(crate) fn make_with_parents(
 }
 
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Whether a cpuset is there and takes processes.
+fn is_fit_cpuset(here: &Path) -> Result<bool, CgroupError> {
+    for file in CPUSET {
+        if read_if_there(&here.join(file))?.unwrap_or_default().trim().is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Makes a cpuset whose parent is there and has what it is to inherit; whether it could.
 fn made_below_a_cpuset(here: &Path) -> Result<bool, CgroupError> {

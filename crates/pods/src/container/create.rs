@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cgroups::Cgroup;
 use image_store::Image;
 use model::{
     Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, Profile,
@@ -30,7 +31,7 @@ use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
 use crate::sandbox;
 use crate::status::MountStatus;
-use crate::steps::{Failure, blocking_step, step};
+use crate::steps::{Failure, Waiting, blocking_step, bounded, step, unblocked};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "CreateContainer";
@@ -248,8 +249,30 @@ impl<'a> Reserved<'a> {
             bytes: self.bytes,
         };
         let prepare = move || rootfs::prepare(&images, &image, &id, &config, wanted);
-        let prepared = blocking_step(phases, "rootfs", deadlines.rootfs, prepare).await?;
+        undos.push(Undo::RemoveCgroup(self.record.cgroup.clone()));
+        let prepare = blocking_step(phases, "rootfs", deadlines.rootfs, prepare);
+        let (prepared, ()) = tokio::join!(prepare, self.make_cgroup());
+        let prepared = prepared?;
         Ok(Ready { reserved: self, on_host, prepared, filter })
+    }
+
+    /// Makes the cgroup beside other work, so that the monitor finds it. It makes what is missing, and tells why it
+    /// cannot; an OCI runtime makes its own.
+    async fn make_cgroup(&self) {
+        if !matches!(self.handler.launch, Launch::Own) {
+            return;
+        }
+        let (hierarchies, path) = (self.inner.hierarchies.clone(), self.record.cgroup.clone());
+        // An undo may begin when this returns.
+        let waiting = Waiting::default();
+        let is_given_up = waiting.is_given_up();
+        let make = unblocked(move || {
+            let made = Cgroup::create(&hierarchies, &path)?;
+            if is_given_up() { made.remove() } else { Ok(()) }
+        });
+        if let Err(error) = bounded("make cgroup", self.inner.config.deadlines.cgroup, make).await {
+            tracing::debug!(error = %crate::error::chain(&error), "the monitor makes the cgroup");
+        }
     }
 
     /// What is to be looked up on the host.
@@ -373,7 +396,6 @@ impl Described<'_> {
         let monitor = monitor.ok_or_else(|| gone("the sandbox has lost its monitor"))?;
         let mounts = mount_statuses(&record.config, &prepared.image_ids);
         let user = prepared.identity.user.clone();
-        undos.push(Undo::RemoveCgroup(record.cgroup.clone()));
         undos.push(Undo::RemoveFromMonitor {
             sandbox: pod.id.clone(),
             container: record.id.clone(),
