@@ -181,6 +181,7 @@ fn limits_are_remembered() {
     let sandbox = daemon.sandbox("web");
     let id = daemon.created(&sandbox, "main", &["/run"]);
     let limits = |n| model::Resources { cpu_shares: Some(n), ..Default::default() };
+    node.remove_cgroup(&sandbox, &id);
     daemon.run(daemon.pods.update_container_resources(&id, limits(300))).expect("an update");
     let status = daemon.run(daemon.pods.container_status(&id)).expect("a status");
     assert_eq!(status.resources.cpu_shares, Some(300));

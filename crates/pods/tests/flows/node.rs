@@ -96,6 +96,15 @@ impl Node {
         (!names_in(&self.state_dir().join("records/sandboxes")).is_empty()).then_some(())
     }
 
+    /// Removes a container's cgroup, which an OCI runtime makes only when the container is started.
+    pub fn remove_cgroup(&self, sandbox: &SandboxId, container: &ContainerId) {
+        let hierarchies = Hierarchies::detect().expect("cgroups");
+        let path = self.cgroup.join(sandbox.as_str()).and_then(|pod| pod.join(container.as_str()));
+        let cgroup = Cgroup::at(&hierarchies, &path.expect("a path"));
+        assert!(cgroup.exists(), "it is where it was looked for");
+        cgroup.remove().expect("it is empty");
+    }
+
     /// Names of what is left of pods: directories, records, root file systems and cgroups.
     pub fn leftovers(&self) -> Vec<String> {
         let state = self.state_dir();
