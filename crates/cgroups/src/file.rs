@@ -2,18 +2,58 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags, open, openat};
 
 use crate::error::CgroupError;
 
 /// What is read at once: more than most of these files have.
 const CHUNK: usize = 4096;
 
+/// A cgroup's directory from which several files are read: its path is looked up once.
+#[derive(Debug)]
+pub(crate) struct Folder<'a> {
+    path: &'a Path,
+    /// Nothing where it is gone.
+    fd: Option<OwnedFd>,
+}
+
+impl<'a> Folder<'a> {
+    pub(crate) fn open(path: &'a Path) -> Result<Self, CgroupError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { path, fd: Some(fd) }),
+            Err(errno) if is_absent(&errno.into()) => Ok(Self { path, fd: None }),
+            Err(errno) => Err(CgroupError::Read { path: path.to_owned(), source: errno.into() }),
+        }
+    }
+
+    /// Its path.
+    pub(crate) const fn path(&self) -> &Path {
+        self.path
+    }
+
+    /// Reads one of its files, as [`read_if_there`] does.
+    pub(crate) fn read_if_there(&self, name: &str) -> Result<Option<String>, CgroupError> {
+        let Some(fd) = &self.fd else { return Ok(None) };
+        let opened = openat(fd, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        match opened.map_err(io::Error::from).and_then(|file| text_of(&file)) {
+            Ok(text) => Ok(Some(text)),
+            Err(source) if is_absent(&source) => Ok(None),
+            Err(source) => Err(CgroupError::Read { path: self.path.join(name), source }),
+        }
+    }
+}
+
 /// The text of a file that is made when it is read and says no size, in as few calls as can be.
 fn text(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
+    text_of(&File::open(path)?)
+}
+
+fn text_of(file: impl AsFd) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(CHUNK);
     loop {
         bytes.reserve(CHUNK);

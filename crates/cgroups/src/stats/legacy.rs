@@ -1,12 +1,10 @@
 //! The files of cgroup v1.
 
-use std::path::Path;
-
 use super::parse::{keyed, legacy_io, number};
 use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
-use crate::file::{read_if_there, sizes};
+use crate::file::{Folder, sizes};
 use crate::hierarchy::Controller;
 
 /// v1 says "no limit" with the largest number of pages; nobody has half of that.
@@ -17,42 +15,45 @@ const TICK_NS: u64 = 10_000_000;
 /// Fills in what controllers of v1 know.
 pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
     let dir = |controller| match cgroup.place(controller) {
-        Some(Place::Legacy(dir)) => Some(dir),
-        Some(Place::Unified(_)) | None => None,
+        Some(Place::Legacy(dir)) => Folder::open(dir).map(Some),
+        Some(Place::Unified(_)) | None => Ok(None),
     };
-    if let Some(accounting) = dir(Controller::Cpuacct) {
-        stats.cpu = cpu(accounting, dir(Controller::Cpu))?;
+    if let Some(accounting) = dir(Controller::Cpuacct)? {
+        stats.cpu = cpu(&accounting, dir(Controller::Cpu)?.as_ref())?;
     }
-    if let Some(dir) = dir(Controller::Memory) {
-        stats.memory = memory(dir)?;
+    if let Some(dir) = dir(Controller::Memory)? {
+        stats.memory = memory(&dir)?;
     }
-    if let Some(dir) = dir(Controller::Pids)
-        && let Some(current) = one(dir, "pids.current")?
+    if let Some(dir) = dir(Controller::Pids)?
+        && let Some(current) = one(&dir, "pids.current")?
     {
-        stats.pids = Some(PidsStats { current, limit: one(dir, "pids.max")? });
+        stats.pids = Some(PidsStats { current, limit: one(&dir, "pids.max")? });
     }
-    if let Some(dir) = dir(Controller::Blkio) {
-        stats.io = io(dir)?;
+    if let Some(dir) = dir(Controller::Blkio)? {
+        stats.io = io(&dir)?;
     }
-    if let Some(dir) = dir(Controller::Hugetlb) {
-        stats.hugetlb = hugetlb(dir)?;
+    if let Some(dir) = dir(Controller::Hugetlb)? {
+        stats.hugetlb = hugetlb(&dir)?;
     }
     Ok(())
 }
 
-fn one(dir: &Path, file: &str) -> Result<Option<u64>, CgroupError> {
-    Ok(read_if_there(&dir.join(file))?.and_then(|text| number(&text)))
+fn one(dir: &Folder<'_>, file: &str) -> Result<Option<u64>, CgroupError> {
+    Ok(dir.read_if_there(file)?.and_then(|text| number(&text)))
 }
 
-fn cpu(accounting: &Path, bandwidth: Option<&Path>) -> Result<Option<CpuStats>, CgroupError> {
+fn cpu(
+    accounting: &Folder<'_>,
+    bandwidth: Option<&Folder<'_>>,
+) -> Result<Option<CpuStats>, CgroupError> {
     let Some(usage_ns) = one(accounting, "cpuacct.usage")? else { return Ok(None) };
-    let ticks = read_if_there(&accounting.join("cpuacct.stat"))?.unwrap_or_default();
+    let ticks = accounting.read_if_there("cpuacct.stat")?.unwrap_or_default();
     let mode = |file: &str, key: &str| -> Result<u64, CgroupError> {
         let of_ticks = || keyed(&ticks, key).unwrap_or(0).saturating_mul(TICK_NS);
         Ok(one(accounting, file)?.unwrap_or_else(of_ticks))
     };
     let stat = match bandwidth {
-        Some(dir) => read_if_there(&dir.join("cpu.stat"))?.unwrap_or_default(),
+        Some(dir) => dir.read_if_there("cpu.stat")?.unwrap_or_default(),
         None => String::new(),
     };
     Ok(Some(CpuStats {
@@ -65,9 +66,9 @@ fn cpu(accounting: &Path, bandwidth: Option<&Path>) -> Result<Option<CpuStats>, 
     }))
 }
 
-fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
+fn memory(dir: &Folder<'_>) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.usage_in_bytes")? else { return Ok(None) };
-    let stat = read_if_there(&dir.join("memory.stat"))?.unwrap_or_default();
+    let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
     let limit = one(dir, "memory.limit_in_bytes")?;
     let both = one(dir, "memory.memsw.limit_in_bytes")?.filter(|n| *n < NO_LIMIT);
@@ -89,9 +90,9 @@ fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
     }))
 }
 
-fn io(dir: &Path) -> Result<Vec<IoStats>, CgroupError> {
+fn io(dir: &Folder<'_>) -> Result<Vec<IoStats>, CgroupError> {
     for prefix in ["blkio.bfq", "blkio.throttle"] {
-        let file = |what: &str| read_if_there(&dir.join(format!("{prefix}.{what}_recursive")));
+        let file = |what: &str| dir.read_if_there(&format!("{prefix}.{what}_recursive"));
         let bytes = file("io_service_bytes")?.unwrap_or_default();
         let found = legacy_io(&bytes, &file("io_serviced")?.unwrap_or_default());
         // bfq's are empty where another scheduler is in use.
@@ -102,8 +103,8 @@ fn io(dir: &Path) -> Result<Vec<IoStats>, CgroupError> {
     Ok(Vec::new())
 }
 
-fn hugetlb(dir: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
-    sizes(dir, ".usage_in_bytes")?
+fn hugetlb(dir: &Folder<'_>) -> Result<Vec<HugetlbStats>, CgroupError> {
+    sizes(dir.path(), ".usage_in_bytes")?
         .into_iter()
         .map(|page_size| {
             let value = |what: &str| one(dir, &format!("hugetlb.{page_size}.{what}"));

@@ -1,16 +1,15 @@
 //! The files of cgroup v2.
 
-use std::path::Path;
-
 use super::parse::{io, keyed, number, pressure};
 use super::{CpuStats, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
-use crate::file::{read_if_there, sizes};
+use crate::file::{Folder, sizes};
 
 /// Fills in what v2 knows and controllers of v1 have not said. Pressure it knows without any controller.
 pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
     let Some(dir) = cgroup.unified() else { return Ok(()) };
+    let dir = &Folder::open(dir)?;
     if stats.cpu.is_none() {
         stats.cpu = cpu(dir)?;
     }
@@ -23,7 +22,7 @@ pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError
         stats.pids = Some(PidsStats { current, limit: one(dir, "pids.max")? });
     }
     if stats.io.is_empty() {
-        stats.io = read_if_there(&dir.join("io.stat"))?.map(|text| io(&text)).unwrap_or_default();
+        stats.io = dir.read_if_there("io.stat")?.map(|text| io(&text)).unwrap_or_default();
     }
     if stats.hugetlb.is_empty() {
         stats.hugetlb = hugetlb(dir)?;
@@ -34,12 +33,12 @@ pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError
     Ok(())
 }
 
-fn one(dir: &Path, file: &str) -> Result<Option<u64>, CgroupError> {
-    Ok(read_if_there(&dir.join(file))?.and_then(|text| number(&text)))
+fn one(dir: &Folder<'_>, file: &str) -> Result<Option<u64>, CgroupError> {
+    Ok(dir.read_if_there(file)?.and_then(|text| number(&text)))
 }
 
-fn waiting(dir: &Path, file: &str) -> Result<Option<Pressure>, CgroupError> {
-    match read_if_there(&dir.join(file)) {
+fn waiting(dir: &Folder<'_>, file: &str) -> Result<Option<Pressure>, CgroupError> {
+    match dir.read_if_there(file) {
         // The kernel has the file and was started without psi=1.
         Err(CgroupError::Read { source, .. })
             if source.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) =>
@@ -50,8 +49,8 @@ fn waiting(dir: &Path, file: &str) -> Result<Option<Pressure>, CgroupError> {
     }
 }
 
-fn cpu(dir: &Path) -> Result<Option<CpuStats>, CgroupError> {
-    let Some(stat) = read_if_there(&dir.join("cpu.stat"))? else { return Ok(None) };
+fn cpu(dir: &Folder<'_>) -> Result<Option<CpuStats>, CgroupError> {
+    let Some(stat) = dir.read_if_there("cpu.stat")? else { return Ok(None) };
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
     let nanoseconds = |key: &str| value(key).saturating_mul(1000);
     Ok(Some(CpuStats {
@@ -64,10 +63,10 @@ fn cpu(dir: &Path) -> Result<Option<CpuStats>, CgroupError> {
     }))
 }
 
-fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
+fn memory(dir: &Folder<'_>) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.current")? else { return Ok(None) };
-    let stat = read_if_there(&dir.join("memory.stat"))?.unwrap_or_default();
-    let events = read_if_there(&dir.join("memory.events"))?.unwrap_or_default();
+    let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
+    let events = dir.read_if_there("memory.events")?.unwrap_or_default();
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
     Ok(Some(MemoryStats {
         usage,
@@ -87,12 +86,12 @@ fn memory(dir: &Path) -> Result<Option<MemoryStats>, CgroupError> {
     }))
 }
 
-fn hugetlb(dir: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
-    sizes(dir, ".current")?
+fn hugetlb(dir: &Folder<'_>) -> Result<Vec<HugetlbStats>, CgroupError> {
+    sizes(dir.path(), ".current")?
         .into_iter()
         .map(|page_size| {
-            let events = read_if_there(&dir.join(format!("hugetlb.{page_size}.events")))?
-                .unwrap_or_default();
+            let events =
+                dir.read_if_there(&format!("hugetlb.{page_size}.events"))?.unwrap_or_default();
             Ok(HugetlbStats {
                 usage: one(dir, &format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
                 peak: None,
