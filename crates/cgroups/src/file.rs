@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, open, openat};
@@ -29,11 +30,6 @@ impl<'a> Folder<'a> {
             Err(errno) if is_absent(&errno.into()) => Ok(Self { path, fd: None }),
             Err(errno) => Err(CgroupError::Read { path: path.to_owned(), source: errno.into() }),
         }
-    }
-
-    /// Its path.
-    pub(crate) const fn path(&self) -> &Path {
-        self.path
     }
 
     /// Reads one of its files, as [`read_if_there`] does.
@@ -136,20 +132,52 @@ pub(crate) fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     Ok(found)
 }
 
-/// Sizes of huge pages that there are files `hugetlb.SIZE{ending}` for, sorted by name.
-pub(crate) fn sizes(dir: &Path, ending: &str) -> Result<Vec<String>, CgroupError> {
-    let failed = |source| CgroupError::Read { path: dir.to_owned(), source };
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(source) if is_absent(&source) => return Ok(Vec::new()),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        let size = name.to_str().and_then(|n| n.strip_prefix("hugetlb.")?.strip_suffix(ending));
-        found.extend(size.filter(|size| !size.contains('.')).map(str::to_owned));
+/// Sizes of huge pages that this machine has, as the names of cgroups' files have them (2MB), sorted.
+pub(crate) fn huge_page_sizes() -> &'static [String] {
+    static SIZES: OnceLock<Vec<String>> = OnceLock::new();
+    SIZES.get_or_init(|| {
+        let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten();
+        let size = |name: &str| size_name(name.strip_prefix("hugepages-")?.strip_suffix("kB")?);
+        let mut found: Vec<String> =
+            entries.filter_map(|entry| size(entry.ok()?.file_name().to_str()?)).collect();
+        found.sort_unstable();
+        found
+    })
+}
+
+/// The kernel's name of a size in KiB: in the largest unit that gives a whole number of at least one.
+fn size_name(kib: &str) -> Option<String> {
+    let kib: u64 = kib.parse().ok()?;
+    Some(match kib {
+        0..1024 => format!("{kib}KB"),
+        1024..1_048_576 => format!("{}MB", kib / 1024),
+        1_048_576.. => format!("{}GB", kib / 1_048_576),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_of_huge_pages_has_the_kernels_name() {
+        for (kib, name) in
+            [("64", "64KB"), ("2048", "2MB"), ("524288", "512MB"), ("1048576", "1GB")]
+        {
+            assert_eq!(size_name(kib).unwrap(), name);
+        }
+        assert_eq!(size_name("x"), None);
     }
-    found.sort_unstable();
-    Ok(found)
+
+    #[test]
+    fn a_folder_that_is_gone_has_no_files_and_a_file_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "0123456789".repeat(2000);
+        std::fs::write(dir.path().join("long"), &long).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(folder.read_if_there("long").unwrap().unwrap(), long);
+        assert_eq!(folder.read_if_there("none").unwrap(), None);
+        let gone = dir.path().join("gone");
+        assert_eq!(Folder::open(&gone).unwrap().read_if_there("long").unwrap(), None);
+    }
 }

@@ -4,7 +4,7 @@ use super::parse::{keyed, legacy_io, number};
 use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
-use crate::file::{Folder, sizes};
+use crate::file::{Folder, huge_page_sizes};
 use crate::hierarchy::Controller;
 
 /// v1 says "no limit" with the largest number of pages; nobody has half of that.
@@ -47,19 +47,22 @@ fn cpu(
     bandwidth: Option<&Folder<'_>>,
 ) -> Result<Option<CpuStats>, CgroupError> {
     let Some(usage_ns) = one(accounting, "cpuacct.usage")? else { return Ok(None) };
-    let ticks = accounting.read_if_there("cpuacct.stat")?.unwrap_or_default();
-    let mode = |file: &str, key: &str| -> Result<u64, CgroupError> {
-        let of_ticks = || keyed(&ticks, key).unwrap_or(0).saturating_mul(TICK_NS);
-        Ok(one(accounting, file)?.unwrap_or_else(of_ticks))
+    let (user, system) =
+        (one(accounting, "cpuacct.usage_user")?, one(accounting, "cpuacct.usage_sys")?);
+    // Linux before 4.7 tells them in ticks alone.
+    let ticks = match user.or(system) {
+        None => accounting.read_if_there("cpuacct.stat")?.unwrap_or_default(),
+        Some(_) => String::new(),
     };
+    let of_ticks = |key: &str| keyed(&ticks, key).unwrap_or(0).saturating_mul(TICK_NS);
     let stat = match bandwidth {
         Some(dir) => dir.read_if_there("cpu.stat")?.unwrap_or_default(),
         None => String::new(),
     };
     Ok(Some(CpuStats {
         usage_ns,
-        user_ns: mode("cpuacct.usage_user", "user")?,
-        system_ns: mode("cpuacct.usage_sys", "system")?,
+        user_ns: user.unwrap_or_else(|| of_ticks("user")),
+        system_ns: system.unwrap_or_else(|| of_ticks("system")),
         periods: keyed(&stat, "nr_periods").unwrap_or(0),
         throttled_periods: keyed(&stat, "nr_throttled").unwrap_or(0),
         throttled_ns: keyed(&stat, "throttled_time").unwrap_or(0),
@@ -104,16 +107,16 @@ fn io(dir: &Folder<'_>) -> Result<Vec<IoStats>, CgroupError> {
 }
 
 fn hugetlb(dir: &Folder<'_>) -> Result<Vec<HugetlbStats>, CgroupError> {
-    sizes(dir.path(), ".usage_in_bytes")?
-        .into_iter()
-        .map(|page_size| {
-            let value = |what: &str| one(dir, &format!("hugetlb.{page_size}.{what}"));
-            Ok(HugetlbStats {
-                usage: value("usage_in_bytes")?.unwrap_or(0),
-                peak: value("max_usage_in_bytes")?,
-                failures: value("failcnt")?.unwrap_or(0),
-                page_size,
-            })
-        })
-        .collect()
+    let mut found = Vec::new();
+    for page_size in huge_page_sizes() {
+        let value = |what: &str| one(dir, &format!("hugetlb.{page_size}.{what}"));
+        let Some(usage) = value("usage_in_bytes")? else { continue };
+        found.push(HugetlbStats {
+            usage,
+            peak: value("max_usage_in_bytes")?,
+            failures: value("failcnt")?.unwrap_or(0),
+            page_size: page_size.clone(),
+        });
+    }
+    Ok(found)
 }

@@ -4,7 +4,7 @@ use super::parse::{io, keyed, number, pressure};
 use super::{CpuStats, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
-use crate::file::{Folder, sizes};
+use crate::file::{Folder, huge_page_sizes};
 
 /// Fills in what v2 knows and controllers of v1 have not said. Pressure it knows without any controller.
 pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
@@ -87,17 +87,12 @@ fn memory(dir: &Folder<'_>) -> Result<Option<MemoryStats>, CgroupError> {
 }
 
 fn hugetlb(dir: &Folder<'_>) -> Result<Vec<HugetlbStats>, CgroupError> {
-    sizes(dir.path(), ".current")?
-        .into_iter()
-        .map(|page_size| {
-            let events =
-                dir.read_if_there(&format!("hugetlb.{page_size}.events"))?.unwrap_or_default();
-            Ok(HugetlbStats {
-                usage: one(dir, &format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
-                peak: None,
-                failures: keyed(&events, "max").unwrap_or(0),
-                page_size,
-            })
-        })
-        .collect()
+    let mut found = Vec::new();
+    for page_size in huge_page_sizes() {
+        let Some(usage) = one(dir, &format!("hugetlb.{page_size}.current"))? else { continue };
+        let events = dir.read_if_there(&format!("hugetlb.{page_size}.events"))?;
+        let failures = events.and_then(|text| keyed(&text, "max")).unwrap_or(0);
+        found.push(HugetlbStats { usage, peak: None, failures, page_size: page_size.clone() });
+    }
+    Ok(found)
 }
