@@ -21,8 +21,6 @@ pub fn describe() -> Vec<(String, String)> {
     };
     let processors = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let model = field(&cpuinfo, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    let version =
-        if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false) { 2 } else { 1 };
     let memory = field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default();
     let system = field(&read("/etc/os-release"), "PRETTY_NAME").unwrap_or_default();
     [
@@ -31,18 +29,27 @@ pub fn describe() -> Vec<(String, String)> {
         ("system", system),
         // Without what its builder calls it.
         ("kernel", read("/proc/sys/kernel/osrelease").split(['-', '\n']).take(1).collect()),
-        ("cgroups", format!("v{version}")),
+        ("cgroups", format!("v{}", cgroup_version())),
         ("load before the end", read("/proc/loadavg").trim().to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
 }
 
+/// The version of cgroups that has the controllers.
+pub fn cgroup_version() -> u8 {
+    if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false) { 2 } else { 1 }
+}
+
 /// What a container, and one more process in one, cost at the least here, in milliseconds: by this program, in a
 /// process that has one thread. Nothing where it cannot be told.
 pub fn floor() -> Option<(f64, f64)> {
-    let out =
-        std::process::Command::new(std::env::current_exe().ok()?).arg("floor").output().ok()?;
+    let mut command = std::process::Command::new(std::env::current_exe().ok()?);
+    let out = command.arg("floor").stderr(std::process::Stdio::inherit()).output().ok()?;
+    if !out.status.success() {
+        eprintln!("the floor cannot be measured: {}", out.status);
+        return None;
+    }
     let text = String::from_utf8(out.stdout).ok()?;
     let (container, exec) = text.trim().split_once(' ')?;
     Some((container.parse().ok()?, exec.parse().ok()?))

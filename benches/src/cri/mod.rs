@@ -45,14 +45,9 @@ pub async fn measure(endpoints: &mut [Endpoint], wanted: &Wanted, title: &str) {
     }
     let machine = machine::describe();
     println!("{}", report::table(&figures));
-    let floor = machine::floor();
     if let Some(at) = &wanted.out {
-        write(
-            at,
-            "md",
-            &(report::markdown(&figures, &machine, wanted, title)
-                + &promised::markdown(&figures, floor)),
-        );
+        let promised = promised::markdown(&figures, machine::floor(), machine::cgroup_version());
+        write(at, "md", &(report::markdown(&figures, &machine, wanted, title) + &promised));
         write(at, "json", &report::json(&figures, &machine, wanted, title));
         write(at, "svg", &svg::bars(&figures, title));
     }

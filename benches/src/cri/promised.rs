@@ -1,7 +1,7 @@
 //! What the first endpoint's figures were to be, and what they are.
 //!
 //! The promises were made on a machine on which the bare floor, the system calls of a container and nothing else,
-//! took [`FLOOR`]; it is measured again here, so that a slower machine can be told from a slower runtime.
+//! took [`FLOOR_V1`] or [`FLOOR_V2`], by the version of cgroups; it is measured again here, so that a slower machine can be told from a slower runtime.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,9 @@ use super::figures::{Figure, Figures};
 use super::report::number;
 
 /// Of a container from nothing to nothing, and of one more process in one, on the machine of the promises, in ms.
-const FLOOR: (f64, f64) = (3.7, 0.76);
+const FLOOR_V1: (f64, f64) = (3.7, 0.76);
+/// The same with cgroup v2.
+const FLOOR_V2: (f64, f64) = (2.8, 0.65);
 
 /// Which floor a figure grows with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +47,11 @@ const PROMISED: [(&str, f64, By); 21] = [
     ("CPU time of a pull, registry included", 1.3, By::Nothing),
 ];
 
-/// The table, with a heading; nothing where none of these figures was measured.
-pub fn markdown(figures: &Figures, floor: Option<(f64, f64)>) -> String {
-    let scale = floor.map(|(container, exec)| (container / FLOOR.0, exec / FLOOR.1));
+/// The table, with a heading; nothing where none of these figures was measured. `floor` is this machine's, with this
+/// `version` of cgroups.
+pub fn markdown(figures: &Figures, floor: Option<(f64, f64)>, version: u8) -> String {
+    let theirs = if version == 1 { FLOOR_V1 } else { FLOOR_V2 };
+    let scale = floor.map(|(container, exec)| (container / theirs.0, exec / theirs.1));
     let rows = PROMISED.iter().filter_map(|(what, promised, by)| {
         let figure = figures.all.iter().find(|figure| figure.what == *what)?;
         row(figure, *promised, *by, scale)
@@ -61,7 +65,7 @@ pub fn markdown(figures: &Figures, floor: Option<(f64, f64)>) -> String {
         let _ = writeln!(
             text,
             "The bare floor of a container (`cargo xtask bench launcher`) takes {} ms here, of an exec {} ms: {} and \
-             {} times what it took where these figures were set. The last column is what is here by that \
+             {} times what it took, with cgroup v{version} too, where these figures were set. The last column is what is here by that \
              machine's measure; where it is missing, that floor says nothing about the figure.\n",
             number(container),
             number(exec),
@@ -119,13 +123,13 @@ mod tests {
             figures.add(what, unit, 0, value);
         }
         // Twice as slow as the machine of the promises.
-        let text = markdown(&figures, Some((FLOOR.0 * 2.0, FLOOR.1 * 2.0)));
+        let text = markdown(&figures, Some((FLOOR_V1.0 * 2.0, FLOOR_V1.1 * 2.0)), 1);
         let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap_or_default();
         assert!(row("pod up").contains("| reached by the floor | 8.00 |"), "{text}");
         assert!(row("ExecSync").contains("| reached | 0.70 |"), "{text}");
         assert!(row("pods up").contains("| not reached | 180 |"), "{text}");
         assert!(row("memory").contains("| not reached |  |"), "{text}");
         assert_eq!(row("something else"), "");
-        assert!(markdown(&Figures::new(vec!["a".into()]), None).is_empty());
+        assert!(markdown(&Figures::new(vec!["a".into()]), None, 1).is_empty());
     }
 }

@@ -52,7 +52,9 @@ fn text(path: &Path) -> io::Result<String> {
 fn text_of(file: impl AsFd) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(CHUNK);
     loop {
-        bytes.reserve(CHUNK);
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(CHUNK);
+        }
         match rustix::io::read(&file, spare_capacity(&mut bytes)) {
             Ok(0) => break,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -18,8 +18,8 @@ pub struct OomCounts {
     /// Processes that were killed, for whatever reason memory was short.
     pub kills: u64,
     /// How often its own limit, or one below it, was what ran out. v1 does not count that (its count of
-    /// failed charges stays 0 on newer kernels): there it is the number of cgroups in which something was
-    /// killed and whose usage has reached their limit at some time.
+    /// failed charges stays 0 on newer kernels): there it is the number of cgroups in which, or below which,
+    /// something was killed and whose usage has reached their limit at some time.
     pub limit_hits: u64,
 }
 
@@ -47,17 +47,19 @@ impl OomCounts {
 /// v1 counts in the cgroup of the process that was killed only.
 fn legacy(dir: &Path) -> Result<OomCounts, CgroupError> {
     let control = read_if_there(&dir.join("memory.oom_control"))?.unwrap_or_default();
-    let kills = value_of(&control, "oom_kill");
-    // Where swap has the same limit as memory, it may be the sum of both that reaches it first.
-    let is_at_limit = kills > 0 && (reached(dir, "memory")? || reached(dir, "memory.memsw")?);
-    let own = OomCounts { kills, limit_hits: u64::from(is_at_limit) };
-    subdirectories(dir)?.iter().try_fold(own, |sum, below| {
+    let own = OomCounts { kills: value_of(&control, "oom_kill"), limit_hits: 0 };
+    let mut sum = subdirectories(dir)?.iter().try_fold(own, |sum, below| {
         let more = legacy(below)?;
-        Ok(OomCounts {
+        Ok::<_, CgroupError>(OomCounts {
             kills: sum.kills.saturating_add(more.kills),
             limit_hits: sum.limit_hits.saturating_add(more.limit_hits),
         })
-    })
+    })?;
+    // Where swap has the same limit as memory, it may be the sum of both that reaches it first.
+    if sum.kills > 0 && (reached(dir, "memory")? || reached(dir, "memory.memsw")?) {
+        sum.limit_hits = sum.limit_hits.saturating_add(1);
+    }
+    Ok(sum)
 }
 
 fn reached(dir: &Path, which: &str) -> Result<bool, CgroupError> {
@@ -127,6 +129,14 @@ mod tests {
             std::fs::write(at.join("memory.limit_in_bytes"), "5000\n").unwrap();
         }
         assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 3, limit_hits: 1 });
+        // The limit that ran out is the upper one's, and the one that was killed was below.
+        let write = |at: &Path, file: &str, text: &str| std::fs::write(at.join(file), text);
+        write(dir.path(), "memory.oom_control", "oom_kill 0\n").unwrap();
+        write(dir.path(), "memory.max_usage_in_bytes", "5000").unwrap();
+        write(&below, "memory.limit_in_bytes", "9223372036854771712\n").unwrap();
+        assert_eq!(legacy(dir.path()).unwrap(), OomCounts { kills: 2, limit_hits: 1 });
+        write(&below, "memory.oom_control", "oom_kill 0\n").unwrap();
+        assert_eq!(legacy(dir.path()).unwrap(), OomCounts::default(), "reclaim is no kill");
         std::fs::write(
             dir.path().join("memory.events"),
             "low 0\noom 4\noom_kill 7\noom_group_kill 0\n",

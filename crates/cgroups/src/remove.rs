@@ -31,10 +31,13 @@ pub(crate) fn remove(cgroup: &Cgroup) -> Result<(), CgroupError> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Stops at the first directory that something keeps: who is in one hierarchy is in most of them.
+/// Stops at the first directory that something keeps. The one that processes are found and killed in goes first, so
+/// that who is there can be killed still.
 pub(crate) fn remove_if_empty(cgroup: &Cgroup) -> bool {
-    let mut own = cgroup.dirs.iter().filter(|dir| dir.own);
-    own.all(|dir| match std::fs::remove_dir(&dir.path) {
+    let first = cgroup.killing_dir();
+    let others = (0..cgroup.dirs.len()).filter(|at| Some(*at) != first && cgroup.dirs[*at].own);
+    let mut all = first.into_iter().chain(others);
+    all.all(|at| match std::fs::remove_dir(&cgroup.dirs[at].path) {
         Ok(()) => true,
         Err(source) => is_absent(&source),
     })

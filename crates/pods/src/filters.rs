@@ -85,7 +85,7 @@ impl Filters {
         let (key, profile, name) = match source {
             // The built-in one depends on the target alone, so it need not even be made to be known.
             Source::BuiltIn => {
-                let key = format!("built-in {}", capabilities.join(" "));
+                let key = key_of_built_in(capabilities);
                 if let Some(filter) = self.kept(&key) {
                     return Ok(filter);
                 }
@@ -108,6 +108,14 @@ impl Filters {
         Ok(filter)
     }
 
+    /// The filter of a container with these capabilities, where it is kept and no file has to be read to know that.
+    pub(crate) fn known(&self, source: &Source, capabilities: &[String]) -> Option<Filter> {
+        match source {
+            Source::BuiltIn => self.kept(&key_of_built_in(capabilities)),
+            Source::File(_) => None,
+        }
+    }
+
     fn kept(&self, key: &str) -> Option<Filter> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = all.iter().position(|(known, _)| known == key)?;
@@ -125,6 +133,10 @@ impl Filters {
         }
         all.push((key, filter));
     }
+}
+
+fn key_of_built_in(capabilities: &[String]) -> String {
+    format!("built-in {}", capabilities.join(" "))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Cause> {

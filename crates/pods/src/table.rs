@@ -242,8 +242,11 @@ impl Table {
     pub(crate) fn forget_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
         let saving = self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.saving));
         // Held to the end, so that nobody writes it anew in between.
-        let _one_at_a_time =
+        let mut written =
             saving.as_ref().map(|saving| saving.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(written) = &mut written {
+            **written = None;
+        }
         self.records.sandboxes.remove(&key(id.as_str()))?;
         let mut inner = self.lock();
         let gone = inner.sandboxes.remove(id);
@@ -266,7 +269,10 @@ impl Table {
     /// Nothing of a stopped sandbox runs, and its cgroups are gone.
     pub(crate) fn is_quiet_now(&self, id: &SandboxId) {
         if let Some(entry) = self.lock().sandboxes.get_mut(id) {
-            entry.quiet = entry.record.stage != SandboxStage::Ready;
+            entry.quiet = match entry.record.stage {
+                SandboxStage::Stopped | SandboxStage::Removing => true,
+                SandboxStage::Making | SandboxStage::Ready => false,
+            };
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cgroups::Cgroup;
 use image_store::Image;
 use model::{
-    Class, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode, Profile,
-    SandboxConfig, SandboxId, State, User,
+    Class, Classified as _, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode,
+    Profile, SandboxConfig, SandboxId, State, User,
 };
 use monitor_client::Monitor;
 use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
@@ -25,7 +25,7 @@ use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
 use crate::error::{Cause, PodsError};
-use crate::filters::{self, Filter, Source};
+use crate::filters::{self, Filter};
 use crate::pods::Inner;
 use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
@@ -143,9 +143,14 @@ async fn build(
     let gate = gate.ok_or_else(|| gone("the sandbox is gone"))?;
     // Whoever ends the pod waits for this to fail or to be done.
     let _inside = gate.read().await;
+    // Whoever stops the pod says so before it waits here.
+    let stage = inner.table.sandbox(&pod.id).map(|record| record.stage);
+    if stage != Some(SandboxStage::Ready) {
+        return Err(gone("the sandbox was stopped meanwhile"));
+    }
     let reserved = Reserved::record(inner, pod, config, undos)?;
     let ready = reserved.look_up(phases, undos).await?;
-    let described = ready.describe(phases, undos).await?;
+    let described = ready.describe(phases).await?;
     described.set_up(phases, undos).await
 }
 
@@ -249,18 +254,21 @@ impl<'a> Reserved<'a> {
             bytes: self.bytes,
         };
         let prepare = move || rootfs::prepare(&images, &image, &id, &config, wanted);
+        // In the order in which all of it goes: its processes, its cgroup, its bundle.
+        undos.push(Undo::RemoveDirectory(self.bundle.clone()));
         undos.push(Undo::RemoveCgroup(self.record.cgroup.clone()));
         let prepare = blocking_step(phases, "rootfs", deadlines.rootfs, prepare);
-        let (prepared, ()) = tokio::join!(prepare, self.make_cgroup());
+        let (prepared, made) = tokio::join!(prepare, self.make_cgroup());
+        made?;
         let prepared = prepared?;
         Ok(Ready { reserved: self, on_host, prepared, filter })
     }
 
-    /// Makes the cgroup beside other work, so that the monitor finds it. It makes what is missing, and tells why it
+    /// Makes the cgroup beside other work, so that the monitor finds it. That makes what is missing, and tells why it
     /// cannot; an OCI runtime makes its own.
-    async fn make_cgroup(&self) {
+    async fn make_cgroup(&self) -> Result<(), Failure> {
         if !matches!(self.handler.launch, Launch::Own) {
-            return;
+            return Ok(());
         }
         let (hierarchies, path) = (self.inner.hierarchies.clone(), self.record.cgroup.clone());
         // An undo may begin when this returns.
@@ -270,8 +278,16 @@ impl<'a> Reserved<'a> {
             let made = Cgroup::create(&hierarchies, &path)?;
             if is_given_up() { made.remove() } else { Ok(()) }
         });
-        if let Err(error) = bounded("make cgroup", self.inner.config.deadlines.cgroup, make).await {
-            tracing::debug!(error = %crate::error::chain(&error), "the monitor makes the cgroup");
+        match bounded("make cgroup", self.inner.config.deadlines.cgroup, make).await {
+            Ok(()) => Ok(()),
+            // What is made too late is taken back, so nobody else may have it.
+            Err(late) if late.class() == Class::DeadlineExceeded => {
+                Err(Failure::new("cgroup", late))
+            }
+            Err(error) => {
+                tracing::debug!(error = %crate::error::chain(&error), "the monitor makes the cgroup");
+                Ok(())
+            }
         }
     }
 
@@ -318,10 +334,10 @@ impl<'a> Reserved<'a> {
         let known = self.inner.filters.clone();
         let may_hang = &self.inner.may_hang;
         let compile = async {
-            match source {
-                // Mostly it is known already, and there is no file that might hang.
-                Source::BuiltIn => known.filter(&source, &bounding),
-                Source::File(_) => may_hang.run(move || known.filter(&source, &bounding)).await,
+            // Mostly it is known already, and nobody need be asked.
+            match known.known(&source, &bounding) {
+                Some(filter) => Ok(filter),
+                None => may_hang.run(move || known.filter(&source, &bounding)).await,
             }
         };
         step(phases, "seccomp", self.inner.config.deadlines.host_path, compile).await.map(Some)
@@ -341,7 +357,7 @@ impl<'a> Reserved<'a> {
 }
 
 impl<'a> Ready<'a> {
-    async fn describe(self, phases: &Phases, undos: &mut Undos) -> Result<Described<'a>, Failure> {
+    async fn describe(self, phases: &Phases) -> Result<Described<'a>, Failure> {
         let mut spec = self.spec().map_err(|e| Failure::new("spec", e))?;
         let Self { reserved, mut prepared, filter, on_host } = self;
         let (container, pod) = (&reserved.record.config, &reserved.pod.config);
@@ -350,7 +366,6 @@ impl<'a> Ready<'a> {
         if let Some(process) = &spec.process {
             prepared.identity.user.groups.clone_from(&process.user.additional_gids);
         }
-        undos.push(Undo::RemoveDirectory(reserved.bundle.clone()));
         let (dir, own) = (reserved.bundle.clone(), reserved.features().launcher == Launcher::Own);
         // An external runtime finds the profile in the spec and compiles it itself.
         let file = filter.filter(|_| own).map(|f| f.file);

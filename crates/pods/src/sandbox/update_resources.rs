@@ -26,6 +26,8 @@ pub(crate) async fn update_resources(
     let gone = || PodsError::NoSandbox { id: id.clone() };
     // The limits that hold are read once it is this update's turn.
     let turn = inner.table.sandbox_turn(id).ok_or_else(gone)?.lock_owned().await;
+    // Whoever stops the pod waits for this, or is seen.
+    let inside = inner.table.gate(id).ok_or_else(gone)?.read_owned().await;
     let visible = |r: &_| r != &SandboxStage::Making;
     let record = inner.table.sandbox(id).filter(|r| visible(&r.stage));
     let record = record.ok_or_else(gone)?;
@@ -40,8 +42,8 @@ pub(crate) async fn update_resources(
             let cgroup = Cgroup::at(&inner.hierarchies, &record.cgroup.path);
             let deadline = inner.config.deadlines.cgroup;
             // The turn ends no sooner than the work, also where nobody waits for that any more.
-            let apply = move || cgroup.apply(&limits).map(|()| turn);
-            let turn = blocking_step(&phases, "cgroup", deadline, apply).await?;
+            let apply = move || cgroup.apply(&limits).map(|()| (turn, inside));
+            let (turn, _inside) = blocking_step(&phases, "cgroup", deadline, apply).await?;
             return remember(inner, id, merged, turn);
         }
         remember(inner, id, merged, turn)
