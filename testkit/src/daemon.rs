@@ -216,6 +216,7 @@ impl Setup {
             root.display(),
             state.display()
         );
+        let config = config + &slow_machine();
         fs::write(at.join("config.toml"), config).expect("a file");
         fs::create_dir_all(at.join("config.d")).expect("a directory");
         fs::write(at.join("config.d/50-test.toml"), &self.extra).expect("a file");
@@ -225,6 +226,17 @@ impl Setup {
         let directory = Some((self.directory, self.memory));
         Daemon { at, root, state, parent, traces, program, process: None, directory, environment }
     }
+}
+
+/// What a daemon is told where the machine is emulated: plugins of a network alone take as long there as taking up
+/// a pod may take elsewhere.
+fn slow_machine() -> String {
+    let usual = Duration::from_secs(30);
+    let recover = crate::here(usual);
+    if recover == usual {
+        return String::new();
+    }
+    format!("[deadlines]\nrecover = \"{}s\"\n", recover.as_secs())
 }
 
 /// A daemon that ends with this value, and everything of it.

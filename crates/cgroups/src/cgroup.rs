@@ -15,7 +15,7 @@ use crate::hierarchy::{Controller, Hierarchies};
 use crate::make::make_with_parents;
 use crate::oom::OomCounts;
 use crate::path::CgroupPath;
-use crate::stats::Stats;
+use crate::stats::{Detail, Stats};
 use crate::systemd::Unit;
 
 /// What a hierarchy is to a cgroup.
@@ -354,12 +354,12 @@ impl Cgroup {
         Ok(self.oom()?.kills)
     }
 
-    /// What it uses now.
+    /// What it uses now, as much of it as `detail` says.
     ///
     /// # Errors
     /// [`CgroupError::Read`]; a controller that is not there is no error, its part is `None`.
-    pub fn stats(&self) -> Result<Stats, CgroupError> {
-        crate::stats::read(self)
+    pub fn stats(&self, detail: Detail) -> Result<Stats, CgroupError> {
+        crate::stats::read(self, detail)
     }
 
     /// Where the files of `controller` are: in v1 if it is mounted there, else in v2.

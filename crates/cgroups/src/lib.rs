@@ -29,5 +29,5 @@ pub use hierarchy::{Controller, Hierarchies, Legacy, Mode, Shown};
 pub use oom::OomCounts;
 pub use path::{BadPath, CgroupPath, Driver};
 pub use stats::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, Stats,
+    CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, Stats,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroups::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, Mode};
+use cgroups::{Cgroup, CgroupError, CgroupPath, Controller, Detail, Hierarchies, Mode};
 use runtime_spec::{Cpu, DeviceCgroup, Memory, Pids, Resources};
 use rustix::process::Pid;
 
@@ -191,7 +191,7 @@ fn limits_are_set_and_changed_in_both_directions() {
         resources.memory =
             Some(Memory { limit: Some(limit), swap: Some(limit), ..Memory::default() });
         own.0.apply(&resources).unwrap();
-        let stats = own.0.stats().unwrap();
+        let stats = own.0.stats(Detail::Whole).unwrap();
         assert_eq!(stats.memory.unwrap().limit, u64::try_from(limit).ok());
         assert_eq!(stats.pids.unwrap().limit, Some(20));
     }
@@ -222,7 +222,7 @@ fn usage_is_counted() {
     own.0.join(shell.pid()).unwrap();
     let (text, _) = shell.finish();
     assert_eq!(text, "20000\n");
-    let stats = own.0.stats().unwrap();
+    let stats = own.0.stats(Detail::Whole).unwrap();
     let cpu = stats.cpu.unwrap();
     assert!(cpu.usage_ns > 0 && cpu.usage_ns < 60_000_000_000, "{cpu:?}");
     let memory = stats.memory.unwrap();

@@ -37,7 +37,9 @@ mod undo;
 mod undoing;
 mod usage;
 
-pub use cgroups::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats};
+pub use cgroups::{
+    CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats,
+};
 pub use config::{
     BlockIoClass, Classes, Deadlines, ExecCpus, Handler, Launch, LogLimits, PodsConfig, RdtClass,
     StatsConfig, WritableLimits,

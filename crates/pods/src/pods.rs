@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cgroups::Hierarchies;
+use cgroups::{Detail, Hierarchies};
 use image_store::ImageStore;
 use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId, Timestamp};
 use monitor_client::api::LogTotals;
@@ -421,8 +421,12 @@ impl Pods {
     ///
     /// # Errors
     /// [`PodsError`].
-    pub async fn container_usage(&self, id: &ContainerId) -> Result<Usage, PodsError> {
-        usage::of_container(self, id).await
+    pub async fn container_usage(
+        &self,
+        id: &ContainerId,
+        detail: Detail,
+    ) -> Result<Usage, PodsError> {
+        usage::of_container(self, id, detail).await
     }
 
     /// What a pod uses now, or a moment ago as it is configured, with what its interfaces have carried.
@@ -432,8 +436,9 @@ impl Pods {
     pub async fn sandbox_usage(
         &self,
         id: &SandboxId,
+        detail: Detail,
     ) -> Result<(Usage, Vec<network::InterfaceStats>), PodsError> {
-        usage::of_sandbox(self, id).await
+        usage::of_sandbox(self, id, detail).await
     }
 }
 

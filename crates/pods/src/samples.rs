@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cgroups::Detail;
 use model::Timestamp;
 use network::InterfaceStats;
 use tokio::sync::watch;
@@ -53,8 +54,11 @@ impl<E> Default for Entry<E> {
 #[derive(Debug)]
 pub(crate) struct Samples<E> {
     config: StatsConfig,
-    entries: Mutex<BTreeMap<String, Entry<E>>>,
+    entries: Mutex<BTreeMap<Of, Entry<E>>>,
 }
+
+/// A sample of what, and how much of it.
+type Of = (String, Detail);
 
 /// What a caller is to do.
 enum Turn<E> {
@@ -71,17 +75,19 @@ impl<E> Samples<E> {
         Self { config, entries: Mutex::default() }
     }
 
-    /// A sample of `id`, which is there since `born`: the last one where it is young enough, else what `read`
+    /// A sample of `id` with this `detail`, which is there since `born`: the last one where it is young enough, else what `read`
     /// gives, or the read of another caller that is going on.
     pub(crate) async fn get(
         &self,
         id: &str,
+        detail: Detail,
         born: Timestamp,
         now: impl Fn() -> Timestamp,
         read: impl Future<Output = Result<Sample, E>>,
     ) -> Outcome<E> {
+        let of = (id.to_owned(), detail);
         loop {
-            match self.turn(id, now()) {
+            match self.turn(&of, now()) {
                 Turn::Take(sample) => return Ok(sample),
                 Turn::Wait(mut others) => {
                     let told = others.wait_for(Option::is_some).await;
@@ -92,7 +98,7 @@ impl<E> Samples<E> {
                 }
                 Turn::Read(tell) => {
                     let outcome = match read.await {
-                        Ok(sample) => Ok(self.keep(id, born, sample)),
+                        Ok(sample) => Ok(self.keep(&of, born, sample)),
                         Err(error) => Err(Arc::new(error)),
                     };
                     tell.send_replace(Some(outcome.clone()));
@@ -103,9 +109,9 @@ impl<E> Samples<E> {
     }
 
     /// Takes a sample up.
-    fn keep(&self, id: &str, born: Timestamp, mut sample: Sample) -> Arc<Sample> {
+    fn keep(&self, of: &Of, born: Timestamp, mut sample: Sample) -> Arc<Sample> {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(id) else { return Arc::new(sample) };
+        let Some(entry) = entries.get_mut(of) else { return Arc::new(sample) };
         let used = sample.usage.cgroup.as_ref().and_then(|stats| stats.cpu);
         let window = nanoseconds(self.config.cpu_window);
         sample.usage.cpu_rate =
@@ -115,12 +121,12 @@ impl<E> Samples<E> {
         sample
     }
 
-    fn turn(&self, id: &str, now: Timestamp) -> Turn<E> {
+    fn turn(&self, of: &Of, now: Timestamp) -> Turn<E> {
         let mut entries = self.lock();
-        if !entries.contains_key(id) {
+        if !entries.contains_key(of) {
             entries.retain(|_, entry| now.0.saturating_sub(entry.asked) < KEPT);
         }
-        let entry = entries.entry(id.to_owned()).or_default();
+        let entry = entries.entry(of.clone()).or_default();
         entry.asked = now.0;
         let oldest = now.0.saturating_sub(nanoseconds(self.config.max_age));
         match &entry.last {
@@ -138,7 +144,7 @@ impl<E> Samples<E> {
         Turn::Read(tell)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry<E>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Of, Entry<E>>> {
         // Whole between any two statements.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,7 +243,7 @@ mod tests {
         let (clock, reads) = (AtomicI64::new(5 * SECOND), AtomicU32::new(0));
         let now = || Timestamp(clock.load(Ordering::Relaxed));
         let ask = || {
-            samples.get("a", Timestamp(0), now, async {
+            samples.get("a", Detail::Brief, Timestamp(0), now, async {
                 reads.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 Ok::<_, ()>(sample(now().0, 1_000_000_000))
@@ -255,9 +261,13 @@ mod tests {
         clock.fetch_add(SECOND, Ordering::Relaxed);
         ask().await.unwrap();
         assert_eq!(reads.load(Ordering::Relaxed), 2);
+        let all = async { Ok::<_, ()>(sample(now().0, 7)) };
+        let whole = samples.get("a", Detail::Whole, Timestamp(0), now, all).await.unwrap();
+        let used = whole.usage.cgroup.as_ref().and_then(|stats| stats.cpu);
+        assert_eq!(used.map(|cpu| cpu.usage_ns), Some(7), "who wants all is not told in brief");
         clock.fetch_add(2 * KEPT, Ordering::Relaxed);
         samples
-            .get("b", Timestamp(0), now, async { Ok::<_, ()>(sample(now().0, 1)) })
+            .get("b", Detail::Brief, Timestamp(0), now, async { Ok::<_, ()>(sample(now().0, 1)) })
             .await
             .unwrap();
         assert_eq!(samples.lock().len(), 1, "what nobody asks for is forgotten");
@@ -268,7 +278,7 @@ mod tests {
         let samples = Samples::new(StatsConfig::default());
         let reads = AtomicU32::new(0);
         let ask = || {
-            samples.get("a", Timestamp(0), || Timestamp(1), async {
+            samples.get("a", Detail::Brief, Timestamp(0), || Timestamp(1), async {
                 reads.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 Err("no")
@@ -279,7 +289,8 @@ mod tests {
             assert_eq!(*failed.unwrap_err(), "no");
         }
         assert_eq!(reads.load(Ordering::Relaxed), 1, "nobody waits for a second one that hangs");
-        let read = samples.get("a", Timestamp(0), || Timestamp(1), async { Ok(sample(1, 1)) });
+        let read = samples
+            .get("a", Detail::Brief, Timestamp(0), || Timestamp(1), async { Ok(sample(1, 1)) });
         assert!(read.await.is_ok());
     }
 
@@ -287,8 +298,11 @@ mod tests {
     async fn a_read_that_is_given_up_is_taken_over() {
         let samples = Samples::<()>::new(StatsConfig::default());
         let now = || Timestamp(1);
-        let mut hung = Box::pin(samples.get("a", Timestamp(0), now, std::future::pending()));
-        let mut second = Box::pin(samples.get("a", Timestamp(0), now, async { Ok(sample(1, 1)) }));
+        let mut hung =
+            Box::pin(samples.get("a", Detail::Brief, Timestamp(0), now, std::future::pending()));
+        let mut second = Box::pin(
+            samples.get("a", Detail::Brief, Timestamp(0), now, async { Ok(sample(1, 1)) }),
+        );
         assert!(poll_immediate(&mut hung).await.is_none());
         assert!(poll_immediate(&mut second).await.is_none(), "it waits for the first");
         drop(hung);

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use cgroups::{Cgroup, CgroupPath, Stats};
+use cgroups::{Cgroup, CgroupPath, Detail, Stats};
 use image_store::Measured;
 use model::{ContainerId, SandboxId};
 use network::InterfaceStats;
@@ -24,23 +24,29 @@ use crate::steps::{Failure, blocking_step, step};
 /// How long reading one object may take. It is files of the kernel and one exchange with it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(crate) async fn of_container(pods: &Pods, id: &ContainerId) -> Result<Usage, PodsError> {
+pub(crate) async fn of_container(
+    pods: &Pods,
+    id: &ContainerId,
+    detail: Detail,
+) -> Result<Usage, PodsError> {
     let inner = &pods.inner;
     let record = inner.table.container(id).filter(|r| r.stage != ContainerStage::Making);
     let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
     let used = async {
-        let (cgroup, writable) = tokio::join!(read(inner, &record.cgroup), writable(inner, id));
+        let (cgroup, writable) =
+            tokio::join!(read(inner, &record.cgroup, detail), writable(inner, id));
         let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
         let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None };
         Ok::<_, PodsError>(Sample { usage, interfaces: Vec::new() })
     };
-    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await?;
-    Ok(sample.usage.clone())
+    let sample = inner.samples.get(id.as_str(), detail, record.created_at, clock::now, used);
+    Ok(sample.await?.usage.clone())
 }
 
 pub(crate) async fn of_sandbox(
     pods: &Pods,
     id: &SandboxId,
+    detail: Detail,
 ) -> Result<(Usage, Vec<InterfaceStats>), PodsError> {
     let inner = &pods.inner;
     let record = inner.table.sandbox(id).filter(|r| r.stage != SandboxStage::Making);
@@ -48,7 +54,7 @@ pub(crate) async fn of_sandbox(
     let object = record.config.metadata.to_string();
     let used = async {
         let failed = |failure: Failure| failure.of("PodSandboxStats", &object);
-        let cgroup = read(inner, &record.cgroup.path).await.map_err(failed)?;
+        let cgroup = read(inner, &record.cgroup.path, detail).await.map_err(failed)?;
         let interfaces = match record.network.netns() {
             Some(_) if record.stage == SandboxStage::Ready => {
                 let networks = &inner.services.networks;
@@ -61,7 +67,8 @@ pub(crate) async fn of_sandbox(
         let usage = Usage { at: clock::now(), cgroup, writable: None, cpu_rate: None };
         Ok(Sample { usage, interfaces })
     };
-    let sample = inner.samples.get(id.as_str(), record.created_at, clock::now, used).await?;
+    let sample =
+        inner.samples.get(id.as_str(), detail, record.created_at, clock::now, used).await?;
     Ok((sample.usage.clone(), sample.interfaces.clone()))
 }
 
@@ -94,9 +101,9 @@ async fn asked_or_last<T>(
 }
 
 /// What a cgroup uses; `None` once it is gone.
-async fn read(inner: &Inner, path: &CgroupPath) -> Result<Option<Stats>, Failure> {
+async fn read(inner: &Inner, path: &CgroupPath, detail: Detail) -> Result<Option<Stats>, Failure> {
     let cgroup = Cgroup::at(&inner.hierarchies, path);
-    let read = move || if cgroup.exists() { cgroup.stats().map(Some) } else { Ok(None) };
+    let read = move || if cgroup.exists() { cgroup.stats(detail).map(Some) } else { Ok(None) };
     blocking_step(&Phases::begin(), "cgroup", PATIENCE, read).await
 }
 

@@ -1,7 +1,7 @@
 //! The files of cgroup v1.
 
 use super::parse::{keyed, legacy_io, number};
-use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
+use super::{CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
 use crate::file::{Folder, huge_page_sizes};
@@ -13,21 +13,29 @@ const NO_LIMIT: u64 = 1 << 62;
 const TICK_NS: u64 = 10_000_000;
 
 /// Fills in what controllers of v1 know.
-pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result<(), CgroupError> {
     let dir = |controller| match cgroup.place(controller) {
         Some(Place::Legacy(dir)) => Folder::open(dir).map(Some),
         Some(Place::Unified(_)) | None => Ok(None),
     };
     if let Some(accounting) = dir(Controller::Cpuacct)? {
-        stats.cpu = cpu(&accounting, dir(Controller::Cpu)?.as_ref())?;
+        stats.cpu = match detail {
+            Detail::Brief => one(&accounting, "cpuacct.usage")?
+                .map(|usage_ns| CpuStats { usage_ns, ..CpuStats::default() }),
+            Detail::Whole => cpu(&accounting, dir(Controller::Cpu)?.as_ref())?,
+        };
     }
     if let Some(dir) = dir(Controller::Memory)? {
-        stats.memory = memory(&dir)?;
+        stats.memory = memory(&dir, detail)?;
     }
     if let Some(dir) = dir(Controller::Pids)?
         && let Some(current) = one(&dir, "pids.current")?
     {
-        stats.pids = Some(PidsStats { current, limit: one(&dir, "pids.max")? });
+        let limit = detail.of(|| one(&dir, "pids.max"))?.flatten();
+        stats.pids = Some(PidsStats { current, limit });
+    }
+    if detail == Detail::Brief {
+        return Ok(());
     }
     if let Some(dir) = dir(Controller::Blkio)? {
         stats.io = io(&dir)?;
@@ -69,27 +77,28 @@ fn cpu(
     }))
 }
 
-fn memory(dir: &Folder<'_>) -> Result<Option<MemoryStats>, CgroupError> {
+fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.usage_in_bytes")? else { return Ok(None) };
     let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
     let limit = one(dir, "memory.limit_in_bytes")?;
     let both = one(dir, "memory.memsw.limit_in_bytes")?.filter(|n| *n < NO_LIMIT);
+    let more = |file: &str| Ok::<_, CgroupError>(detail.of(|| one(dir, file))?.flatten());
     Ok(Some(MemoryStats {
         usage,
-        peak: one(dir, "memory.max_usage_in_bytes")?,
+        peak: more("memory.max_usage_in_bytes")?,
         limit: limit.filter(|n| *n < NO_LIMIT),
         inactive_file: value("total_inactive_file"),
         active_file: value("total_active_file"),
         rss: value("total_rss"),
         cache: value("total_cache"),
         mapped_file: value("total_mapped_file"),
-        kernel: one(dir, "memory.kmem.usage_in_bytes")?.unwrap_or(0),
+        kernel: more("memory.kmem.usage_in_bytes")?.unwrap_or(0),
         swap_usage: value("total_swap"),
         swap_limit: both.map(|both| both.saturating_sub(limit.unwrap_or(both))),
         page_faults: value("total_pgfault"),
         major_page_faults: value("total_pgmajfault"),
-        failures: one(dir, "memory.failcnt")?.unwrap_or(0),
+        failures: more("memory.failcnt")?.unwrap_or(0),
     }))
 }
 

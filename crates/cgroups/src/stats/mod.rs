@@ -9,6 +9,29 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
 
+/// How much is read: files are opened one by one, and of hundreds of containers that is what takes the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// What a node decides by: CPU time, memory and swap with their limits, tasks and pressure. All else is absent
+    /// or zero.
+    Brief,
+    /// All that there is.
+    Whole,
+}
+
+impl Detail {
+    /// What `read` gives, where all is to be read.
+    fn of<T>(
+        self,
+        read: impl FnOnce() -> Result<T, CgroupError>,
+    ) -> Result<Option<T>, CgroupError> {
+        match self {
+            Self::Brief => Ok(None),
+            Self::Whole => read().map(Some),
+        }
+    }
+}
+
 /// What a cgroup and those below it use now. A part is `None` where its controller is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
@@ -150,15 +173,16 @@ pub struct PressureLine {
     pub total_us: u64,
 }
 
-pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
+pub(crate) fn read(cgroup: &Cgroup, detail: Detail) -> Result<Stats, CgroupError> {
     let mut stats = Stats::default();
-    legacy::read(cgroup, &mut stats)?;
-    unified::read(cgroup, &mut stats)?;
+    legacy::read(cgroup, detail, &mut stats)?;
+    unified::read(cgroup, detail, &mut stats)?;
     Ok(stats)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::cgroup::testing::{legacy, unified};
 
     #[test]
@@ -208,8 +232,18 @@ mod tests {
             ("hugetlb.2MB.rsvd.current", "0\n"),
             ("hugetlb.2MB.events", "max 1\n"),
         ]);
-        let (old, new) = (old.stats().unwrap(), new.stats().unwrap());
+        let brief = [&old, &new].map(|cgroup| cgroup.stats(Detail::Brief).unwrap());
+        let [old, new] = [old, new].map(|cgroup| cgroup.stats(Detail::Whole).unwrap());
         assert_eq!(old, new);
+        for brief in brief {
+            assert_eq!(brief.cpu.unwrap().usage_ns, old.cpu.unwrap().usage_ns);
+            let (brief_memory, whole) = (brief.memory.unwrap(), old.memory.unwrap());
+            let of = |m: MemoryStats| (m.usage, m.working_set(), m.limit, m.rss, m.page_faults);
+            assert_eq!(of(brief_memory), of(whole));
+            assert_eq!(brief_memory.swap_limit, whole.swap_limit);
+            assert_eq!(brief.pids.unwrap().current, old.pids.unwrap().current);
+            assert!(brief.io.is_empty() && brief.hugetlb.is_empty());
+        }
         let memory = old.memory.unwrap();
         assert_eq!((memory.working_set(), memory.swap_limit), (800, Some(1000)));
         assert_eq!(old.cpu.unwrap().throttled_ns, 5000);
@@ -219,7 +253,7 @@ mod tests {
     fn what_is_not_there_is_none_and_no_limit_is_none() {
         let (_dir, empty) =
             unified(&[("cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=4\n")]);
-        let stats = empty.stats().unwrap();
+        let stats = empty.stats(Detail::Whole).unwrap();
         assert_eq!((stats.cpu, stats.memory, stats.pids), (None, None, None));
         assert_eq!(stats.cpu_pressure.unwrap().some.total_us, 4);
         let (_dir, unlimited) = legacy(&[
@@ -227,7 +261,7 @@ mod tests {
             ("memory.limit_in_bytes", "9223372036854771712"),
             ("memory.memsw.limit_in_bytes", "9223372036854771712"),
         ]);
-        let memory = unlimited.stats().unwrap().memory.unwrap();
+        let memory = unlimited.stats(Detail::Whole).unwrap().memory.unwrap();
         assert_eq!((memory.limit, memory.swap_limit), (None, None));
     }
 }

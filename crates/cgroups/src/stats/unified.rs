@@ -1,25 +1,32 @@
 //! The files of cgroup v2.
 
 use super::parse::{io, keyed, number, pressure};
-use super::{CpuStats, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
+use super::{CpuStats, Detail, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
 use crate::file::{Folder, huge_page_sizes};
 
 /// Fills in what v2 knows and controllers of v1 have not said. Pressure it knows without any controller.
-pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result<(), CgroupError> {
     let Some(dir) = cgroup.unified() else { return Ok(()) };
     let dir = &Folder::open(dir)?;
     if stats.cpu.is_none() {
         stats.cpu = cpu(dir)?;
     }
     if stats.memory.is_none() {
-        stats.memory = memory(dir)?;
+        stats.memory = memory(dir, detail)?;
     }
     if stats.pids.is_none()
         && let Some(current) = one(dir, "pids.current")?
     {
-        stats.pids = Some(PidsStats { current, limit: one(dir, "pids.max")? });
+        let limit = detail.of(|| one(dir, "pids.max"))?.flatten();
+        stats.pids = Some(PidsStats { current, limit });
+    }
+    stats.cpu_pressure = waiting(dir, "cpu.pressure")?;
+    stats.memory_pressure = waiting(dir, "memory.pressure")?;
+    stats.io_pressure = waiting(dir, "io.pressure")?;
+    if detail == Detail::Brief {
+        return Ok(());
     }
     if stats.io.is_empty() {
         stats.io = dir.read_if_there("io.stat")?.map(|text| io(&text)).unwrap_or_default();
@@ -27,9 +34,6 @@ pub(super) fn read(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError
     if stats.hugetlb.is_empty() {
         stats.hugetlb = hugetlb(dir)?;
     }
-    stats.cpu_pressure = waiting(dir, "cpu.pressure")?;
-    stats.memory_pressure = waiting(dir, "memory.pressure")?;
-    stats.io_pressure = waiting(dir, "io.pressure")?;
     Ok(())
 }
 
@@ -63,14 +67,14 @@ fn cpu(dir: &Folder<'_>) -> Result<Option<CpuStats>, CgroupError> {
     }))
 }
 
-fn memory(dir: &Folder<'_>) -> Result<Option<MemoryStats>, CgroupError> {
+fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.current")? else { return Ok(None) };
     let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
-    let events = dir.read_if_there("memory.events")?.unwrap_or_default();
+    let events = detail.of(|| dir.read_if_there("memory.events"))?.flatten().unwrap_or_default();
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
     Ok(Some(MemoryStats {
         usage,
-        peak: one(dir, "memory.peak")?,
+        peak: detail.of(|| one(dir, "memory.peak"))?.flatten(),
         limit: one(dir, "memory.max")?,
         inactive_file: value("inactive_file"),
         active_file: value("active_file"),

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use cri_api::v1;
 use futures_util::StreamExt as _;
-use pods::{ContainerFilter, ContainerStatus, InterfaceStats, SandboxFilter, SandboxStatus, Usage};
+use pods::{
+    ContainerFilter, ContainerStatus, Detail, InterfaceStats, SandboxFilter, SandboxStatus, Usage,
+};
 use tonic::{Response, Status};
 
 use crate::stream::{Streamed, pieces};
@@ -79,7 +81,7 @@ async fn all(inner: &Inner) -> Vec<v1::PodSandboxMetrics> {
 
 async fn pod(inner: &Inner, sandbox: &SandboxStatus) -> Result<v1::PodSandboxMetrics, Status> {
     let pods = &inner.services.pods;
-    let asked = pods.sandbox_usage(&sandbox.id).await;
+    let asked = pods.sandbox_usage(&sandbox.id, Detail::Whole).await;
     let (usage, interfaces) = asked.map_err(|error| code::status(&error))?;
     let cgroup = sandbox.cgroup.clone().unwrap_or_default();
     let base = labels(sandbox, None, &cgroup);
@@ -89,7 +91,7 @@ async fn pod(inner: &Inner, sandbox: &SandboxStatus) -> Result<v1::PodSandboxMet
         ContainerFilter { sandbox: Some(sandbox.id.clone()), ..ContainerFilter::default() };
     let mut container_metrics = Vec::new();
     for container in pods.list_containers(&filter) {
-        if let Ok(usage) = pods.container_usage(&container.id).await {
+        if let Ok(usage) = pods.container_usage(&container.id, Detail::Whole).await {
             container_metrics.push(of_container(sandbox, &container, &usage));
         }
     }

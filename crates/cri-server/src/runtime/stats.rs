@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cri_api::v1;
 use futures_util::StreamExt as _;
-use pods::{ContainerFilter, ContainerStatus, SandboxStatus, Usage};
+use pods::{ContainerFilter, ContainerStatus, Detail, SandboxStatus, Usage};
 use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
@@ -29,7 +29,8 @@ pub(super) async fn container(
     let id = known_container(&inner.services, &request.container_id, To::Look)?;
     let pods = &inner.services.pods;
     let status = pods.container_status(&id).await.map_err(|error| code::status(&error))?;
-    let usage = pods.container_usage(&id).await.map_err(|error| code::status(&error))?;
+    let usage =
+        pods.container_usage(&id, Detail::Brief).await.map_err(|error| code::status(&error))?;
     let mountpoint = mountpoint(inner).await;
     let stats = container_stats(&status, &usage, mountpoint.as_deref());
     Ok(Response::new(v1::ContainerStatsResponse { stats: Some(stats) }))
@@ -101,7 +102,7 @@ async fn containers_of(
     let pods = &inner.services.pods;
     let found = pods.list_containers(filter);
     let read = found.into_iter().map(|status| async move {
-        let usage = pods.container_usage(&status.id).await.ok()?;
+        let usage = pods.container_usage(&status.id, Detail::Brief).await.ok()?;
         Some(container_stats(&status, &usage, mountpoint))
     });
     let read: Vec<_> = futures_util::stream::iter(read).buffered(AT_ONCE).collect().await;
@@ -161,7 +162,7 @@ async fn sandbox_stats(
     status: Arc<SandboxStatus>,
     mountpoint: Option<&str>,
 ) -> Result<v1::PodSandboxStats, Status> {
-    let asked = inner.services.pods.sandbox_usage(&status.id).await;
+    let asked = inner.services.pods.sandbox_usage(&status.id, Detail::Brief).await;
     let (usage, interfaces) = asked.map_err(|error| code::status(&error))?;
     let of_it = ContainerFilter { sandbox: Some(status.id.clone()), ..ContainerFilter::default() };
     let containers = containers_of(inner, &of_it, mountpoint).await;

@@ -36,8 +36,12 @@ fn what_ended_meanwhile_is_known() {
 
     let daemon = node.unrecovered();
     assert_eq!(daemon.pods.list_sandboxes(&SandboxFilter::default()).len(), 1, "lists wait not");
-    daemon.run(daemon.pods.container_usage(&going_on)).expect("neither do numbers");
-    daemon.run(daemon.pods.sandbox_usage(&sandbox)).expect("neither do numbers");
+    daemon
+        .run(daemon.pods.container_usage(&going_on, cgroups::Detail::Brief))
+        .expect("neither do numbers");
+    daemon
+        .run(daemon.pods.sandbox_usage(&sandbox, cgroups::Detail::Whole))
+        .expect("neither do numbers");
     let waiting = {
         let (pods, id) = (daemon.pods.clone(), ending.clone());
         daemon.spawn(async move { pods.container_status(&id).await })
