@@ -12,6 +12,8 @@ use crate::run::Outcome;
 const MEMORY_MIB: u32 = 3072;
 /// Between two looks at whether it has ended.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A guest that is up by then has begun to run what it was to run.
+const BOOTS_WITHIN: Duration = Duration::from_secs(25);
 /// Lines of the guest's console that are shown of one that did not end well.
 const CONSOLE_LINES: usize = 30;
 
@@ -22,6 +24,8 @@ pub enum Ended {
     Well,
     /// What it was to run has said that it failed, by this status.
     Failed(String),
+    /// Its kernel has panicked while it booted, as one may that is emulated by several threads: nothing was run.
+    Panicked,
     /// It said nothing; why.
     Unheard(String),
 }
@@ -46,10 +50,13 @@ pub fn run(
     // Its input stays open: at its end qemu would take nothing more from the guest either.
     command.env("TMPDIR", beside).stdin(Stdio::piped());
     let machine = command.spawn().map_err(|e| format!("cannot run qemu-system-x86_64: {e}"))?;
+    let began = Instant::now();
     let ended = within(Running(machine), Duration::from_secs(minutes * 60));
+    let booting = began.elapsed() < BOOTS_WITHIN;
     let said = fs::read_to_string(&status).unwrap_or_default();
     Ok(match (ended, said.trim()) {
         (_, "0") => Ended::Well,
+        (_, "") if booting && has_panicked(&console) => Ended::Panicked,
         (Ok(()), "") => Ended::Unheard(format!("it ended without a word\n{}", end_of(&console))),
         (Err(why), "") => Ended::Unheard(format!("{why}\n{}", end_of(&console))),
         (_, code) => Ended::Failed(code.to_owned()),
@@ -128,6 +135,11 @@ fn within(mut machine: Running, time: Duration) -> Outcome {
             Ok(None) => drop(never.recv_timeout(PAUSE)),
         }
     }
+}
+
+fn has_panicked(console: &Path) -> bool {
+    let text = fs::read(console).unwrap_or_default();
+    String::from_utf8_lossy(&text).contains("Kernel panic")
 }
 
 fn end_of(console: &Path) -> String {

@@ -23,6 +23,8 @@ const MINUTES: u64 = 120;
 /// machine that does much else, some are left for another time, and that is said.
 const LENIENT_MINUTES: u64 = 5;
 const LENIENT_SECONDS: u64 = 200;
+/// How often a guest is booted whose kernel panics at that.
+const BOOTS: usize = 3;
 /// The longest that one test may take in a guest without hardware's help.
 const TEST_SECONDS: u32 = 300;
 /// The same where all tests run: those of faults begin a daemon for each of a hundred points.
@@ -156,7 +158,18 @@ fn in_guest(guest: &image::Guest, order: &Order, tests: &[select::Test]) -> Outc
         if order.lenient { (LENIENT_MINUTES, LENIENT_SECONDS) } else { (MINUTES, MINUTES * 60) };
     disk.write("budget", &seconds.to_string())?;
     let out = order.out.as_deref();
-    let ended = machine::run(guest, &disk.image()?, &order.append, minutes, out)?;
+    let image = disk.image()?;
+    let mut ended = machine::run(guest, &image, &order.append, minutes, out)?;
+    for _ in 1..BOOTS {
+        if !matches!(ended, Ended::Panicked) {
+            break;
+        }
+        eprintln!("the guest's kernel has panicked while it booted; once more");
+        ended = machine::run(guest, &image, &order.append, minutes, out)?;
+    }
+    if matches!(ended, Ended::Panicked) {
+        ended = Ended::Unheard(format!("its kernel has panicked at each of {BOOTS} boots"));
+    }
     match ended {
         Ended::Well => Ok(()),
         Ended::Failed(code) => Err(format!("failed in the guest (status {code})")),
@@ -165,6 +178,8 @@ fn in_guest(guest: &image::Guest, order: &Order, tests: &[select::Test]) -> Outc
             Ok(())
         }
         Ended::Unheard(why) => Err(why),
+        // It was made one of those above.
+        Ended::Panicked => Err("its kernel has panicked".to_owned()),
     }
 }
 
