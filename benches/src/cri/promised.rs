@@ -1,7 +1,8 @@
 //! What the first endpoint's figures were to be, and what they are.
 //!
 //! The promises were made on a machine on which the bare floor, the system calls of a container and nothing else,
-//! took [`FLOOR_V1`] or [`FLOOR_V2`], by the version of cgroups; it is measured again here, so that a slower machine can be told from a slower runtime.
+//! took [`FLOOR_V1`] or [`FLOOR_V2`], by the version of cgroups; it is measured again here, so that a slower machine
+//! can be told from a slower runtime.
 
 use std::fmt::Write as _;
 
@@ -65,8 +66,8 @@ pub fn markdown(figures: &Figures, floor: Option<(f64, f64)>, version: u8) -> St
         let _ = writeln!(
             text,
             "The bare floor of a container (`cargo xtask bench launcher`) takes {} ms here, of an exec {} ms: {} and \
-             {} times what it took, with cgroup v{version} too, where these figures were set. The last column is what is here by that \
-             machine's measure; where it is missing, that floor says nothing about the figure.\n",
+             {} times what it took, with cgroup v{version} too, where these figures were set. The last \
+             column is what is here by that machine's measure; where it is missing, that floor says nothing about the figure.\n",
             number(container),
             number(exec),
             number(slower),

@@ -75,8 +75,8 @@ impl<E> Samples<E> {
         Self { config, entries: Mutex::default() }
     }
 
-    /// A sample of `id` with this `detail`, which is there since `born`: the last one where it is young enough, else what `read`
-    /// gives, or the read of another caller that is going on.
+    /// A sample of `id` with this `detail`, which is there since `born`: the last one where it is young
+    /// enough, else what `read` gives, or the read of another caller that is going on.
     pub(crate) async fn get(
         &self,
         id: &str,

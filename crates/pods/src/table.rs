@@ -261,13 +261,13 @@ impl Table {
         self.lock().sandboxes.get(id).map(|e| Arc::clone(&e.gate))
     }
 
-    /// Whether [`Table::is_quiet_now`] was said of it.
+    /// Whether it is known that nothing of a sandbox runs and that its cgroups are gone.
     pub(crate) fn is_quiet(&self, id: &SandboxId) -> bool {
         self.lock().sandboxes.get(id).is_some_and(|e| e.quiet)
     }
 
-    /// Nothing of a stopped sandbox runs, and its cgroups are gone.
-    pub(crate) fn is_quiet_now(&self, id: &SandboxId) {
+    /// Notes that nothing of a stopped sandbox runs, and that its cgroups are gone.
+    pub(crate) fn mark_quiet(&self, id: &SandboxId) {
         if let Some(entry) = self.lock().sandboxes.get_mut(id) {
             entry.quiet = match entry.record.stage {
                 SandboxStage::Stopped | SandboxStage::Removing => true,

@@ -79,7 +79,7 @@ pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Res
         let remove = inner.remove_cgroup(&cgroup);
         step(phases, "cgroup", inner.config.deadlines.cgroup, remove).await?;
     }
-    inner.table.is_quiet_now(id);
+    inner.table.mark_quiet(id);
     Ok(())
 }
 
