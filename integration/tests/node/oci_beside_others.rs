@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use rustix::fs::StatVfsMountFlags;
 use serde_json::json;
 use testkit::{Bundle, Runtime};
 
@@ -243,13 +244,27 @@ fn probe(bundle: &Bundle, runtime: Runtime) -> BTreeMap<String, Vec<String>> {
     plain(&said)
 }
 
+/// Flags that mounts of the file system with the bundle have of themselves, as mountinfo writes them.
+///
+/// What is bound from there keeps them with ours, so that no container opens a device that the host's mount keeps
+/// shut; the others drop those that the spec does not name.
+fn inherited(bundle: &Bundle) -> Vec<&'static str> {
+    let flags = rustix::fs::statvfs(bundle.path()).unwrap().f_flag;
+    let of = [
+        (StatVfsMountFlags::NOSUID, "nosuid,"),
+        (StatVfsMountFlags::NODEV, "nodev,"),
+        (StatVfsMountFlags::NOEXEC, "noexec,"),
+    ];
+    of.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| name).collect()
+}
+
 /// Lines of a section without what is known to be different, and why.
-fn comparable(section: &str, lines: &[String], other: Runtime) -> Vec<String> {
+fn comparable(section: &str, lines: &[String], other: Runtime, inherited: &[&str]) -> Vec<String> {
     let is_crun = other == Runtime::Crun;
     let kept = lines.iter().filter(|line| match section {
-        // crun adds a link to the kernel's memory, which is masked.
-        "dev" => !(is_crun && line.starts_with("/dev/core ")),
-        "links" => !(is_crun && line.starts_with("core")),
+        // The others add a link to the kernel's memory, which is masked; runc only where the kernel has the file.
+        "dev" => !line.starts_with("/dev/core "),
+        "links" => !line.starts_with("core"),
         // crun is shown no second hierarchy here, and so puts nothing into it.
         "cgroup" => !(is_crun && line.starts_with("0::")),
         _ => true,
@@ -258,6 +273,9 @@ fn comparable(section: &str, lines: &[String], other: Runtime) -> Vec<String> {
         // runc makes the file system itself read-only, and not its mount alone.
         "mounts" if line.starts_with("/sys ") => {
             line.replace(" sysfs ro", " sysfs").replace(" sysfs rw", " sysfs")
+        }
+        "mounts" if line.starts_with("/ ") || line.starts_with("/ro ") => {
+            inherited.iter().fold(line.clone(), |line, flag| line.replacen(flag, "", 1))
         }
         // crun's read-only paths lose the flags of the file system that they are in; ours and runc's do not.
         "mounts" if is_crun && line.contains(" proc ") => line.replace("nodev,noexec,nosuid,", ""),
@@ -273,12 +291,14 @@ fn differences(
     own: &BTreeMap<String, Vec<String>>,
     theirs: &BTreeMap<String, Vec<String>>,
     other: Runtime,
+    inherited: &[&str],
 ) -> Vec<String> {
     let mut found = Vec::new();
     for (section, lines) in own {
-        let mine = comparable(section, lines, other);
+        let mine = comparable(section, lines, other, inherited);
         let empty = Vec::new();
-        let others = comparable(section, theirs.get(section).unwrap_or(&empty), other);
+        let others = theirs.get(section).unwrap_or(&empty);
+        let others = comparable(section, others, other, inherited);
         if mine != others {
             let only = |a: &[String], b: &[String]| {
                 a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>()
@@ -299,7 +319,7 @@ fn a_program_sees_the_same_whoever_launched_it() {
         bundle.script(PROBE);
         let own = probe(&bundle, Runtime::Own);
         for other in [Runtime::Runc, Runtime::Crun] {
-            let found = differences(&own, &probe(&bundle, other), other);
+            let found = differences(&own, &probe(&bundle, other), other, &inherited(&bundle));
             different.extend(found.into_iter().map(|line| format!("spec {number}, {line}")));
         }
     }
