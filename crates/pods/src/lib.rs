@@ -24,6 +24,7 @@ mod monitors;
 mod networks;
 mod owed;
 mod pods;
+mod readers;
 mod reconnect;
 mod records;
 mod recover;

@@ -28,6 +28,7 @@ use crate::leaks::Leaks;
 use crate::log_totals::Ledger;
 use crate::networks::NetworkCheck;
 use crate::owed::Owed;
+use crate::readers::Readers;
 use crate::recover::Recovered;
 use crate::samples::Samples;
 use crate::status::{
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) filters: Filters,
     pub(crate) apparmor: Apparmor,
     pub(crate) may_hang: MayHang,
+    pub(crate) readers: Readers,
     /// Containers that an earlier daemon has left.
     pub(crate) inherited: BTreeSet<ContainerId>,
     /// Records of an earlier daemon that could not be read.
@@ -111,6 +113,7 @@ impl Pods {
             filters: Filters::new(),
             apparmor: Apparmor::of_this_machine(),
             may_hang: MayHang::new(),
+            readers: Readers::new(),
             quarantined,
             started_at: clock::now(),
             health: Health::default(),

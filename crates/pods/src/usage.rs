@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use cgroups::{Cgroup, CgroupPath, Detail, Stats};
+use cgroups::{Cgroup, CgroupError, CgroupPath, Detail, Stats};
 use image_store::Measured;
 use model::{ContainerId, SandboxId};
 use network::InterfaceStats;
@@ -19,7 +19,7 @@ use crate::pods::{Inner, Pods};
 use crate::records::{ContainerStage, SandboxStage};
 use crate::samples::Sample;
 use crate::status::Usage;
-use crate::steps::{Failure, blocking_step, step};
+use crate::steps::{Failure, step};
 
 /// How long reading one object may take. It is files of the kernel and one exchange with it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -103,8 +103,13 @@ async fn asked_or_last<T>(
 /// What a cgroup uses; `None` once it is gone.
 async fn read(inner: &Inner, path: &CgroupPath, detail: Detail) -> Result<Option<Stats>, Failure> {
     let cgroup = Cgroup::at(&inner.hierarchies, path);
-    let read = move || if cgroup.exists() { cgroup.stats(detail).map(Some) } else { Ok(None) };
-    blocking_step(&Phases::begin(), "cgroup", PATIENCE, read).await
+    let read = move || {
+        let stats = cgroup.stats(detail)?;
+        // Nothing at all is said by one that has no controllers, too.
+        let is_there = stats != Stats::default() || cgroup.exists();
+        Ok::<_, CgroupError>(is_there.then_some(stats))
+    };
+    step(&Phases::begin(), "cgroup", PATIENCE, inner.readers.read(read)).await
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     };
     if let Some(accounting) = dir(Controller::Cpuacct)? {
         stats.cpu = match detail {
-            Detail::Brief => one(&accounting, "cpuacct.usage")?
+            Detail::Brief | Detail::Tasks => one(&accounting, "cpuacct.usage")?
                 .map(|usage_ns| CpuStats { usage_ns, ..CpuStats::default() }),
             Detail::Whole => cpu(&accounting, dir(Controller::Cpu)?.as_ref())?,
         };
@@ -28,13 +28,14 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     if let Some(dir) = dir(Controller::Memory)? {
         stats.memory = memory(&dir, detail)?;
     }
-    if let Some(dir) = dir(Controller::Pids)?
+    if detail != Detail::Brief
+        && let Some(dir) = dir(Controller::Pids)?
         && let Some(current) = one(&dir, "pids.current")?
     {
         let limit = detail.of(|| one(&dir, "pids.max"))?.flatten();
         stats.pids = Some(PidsStats { current, limit });
     }
-    if detail == Detail::Brief {
+    if detail != Detail::Whole {
         return Ok(());
     }
     if let Some(dir) = dir(Controller::Blkio)? {
@@ -81,13 +82,18 @@ fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, Cgrou
     let Some(usage) = one(dir, "memory.usage_in_bytes")? else { return Ok(None) };
     let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
     let value = |key: &str| keyed(&stat, key).unwrap_or(0);
-    let limit = one(dir, "memory.limit_in_bytes")?;
-    let both = one(dir, "memory.memsw.limit_in_bytes")?.filter(|n| *n < NO_LIMIT);
+    // Where none of the cgroups above has a limit it has none itself, and its own file says no more.
+    let own = |of_all: &str, file: &str| match keyed(&stat, of_all) {
+        Some(least) if least >= NO_LIMIT => Ok(None),
+        Some(_) | None => Ok::<_, CgroupError>(one(dir, file)?.filter(|n| *n < NO_LIMIT)),
+    };
+    let limit = own("hierarchical_memory_limit", "memory.limit_in_bytes")?;
+    let both = own("hierarchical_memsw_limit", "memory.memsw.limit_in_bytes")?;
     let more = |file: &str| Ok::<_, CgroupError>(detail.of(|| one(dir, file))?.flatten());
     Ok(Some(MemoryStats {
         usage,
         peak: more("memory.max_usage_in_bytes")?,
-        limit: limit.filter(|n| *n < NO_LIMIT),
+        limit,
         inactive_file: value("total_inactive_file"),
         active_file: value("total_active_file"),
         rss: value("total_rss"),

@@ -12,9 +12,11 @@ use crate::error::CgroupError;
 /// How much is read: files are opened one by one, and of hundreds of containers that is what takes the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
-    /// What a node decides by: CPU time, memory and swap with their limits, tasks and pressure. All else is absent
-    /// or zero.
+    /// What a node decides by of a container: CPU time, memory and swap with their limits, and pressure. All else
+    /// is absent or zero.
     Brief,
+    /// The same and how many tasks there are: what it decides by of a pod.
+    Tasks,
     /// All that there is.
     Whole,
 }
@@ -26,7 +28,7 @@ impl Detail {
         read: impl FnOnce() -> Result<T, CgroupError>,
     ) -> Result<Option<T>, CgroupError> {
         match self {
-            Self::Brief => Ok(None),
+            Self::Brief | Self::Tasks => Ok(None),
             Self::Whole => read().map(Some),
         }
     }
@@ -233,6 +235,7 @@ mod tests {
             ("hugetlb.2MB.events", "max 1\n"),
         ]);
         let brief = [&old, &new].map(|cgroup| cgroup.stats(Detail::Brief).unwrap());
+        let tasks = [&old, &new].map(|cgroup| cgroup.stats(Detail::Tasks).unwrap());
         let [old, new] = [old, new].map(|cgroup| cgroup.stats(Detail::Whole).unwrap());
         assert_eq!(old, new);
         for brief in brief {
@@ -241,8 +244,11 @@ mod tests {
             let of = |m: MemoryStats| (m.usage, m.working_set(), m.limit, m.rss, m.page_faults);
             assert_eq!(of(brief_memory), of(whole));
             assert_eq!(brief_memory.swap_limit, whole.swap_limit);
-            assert_eq!(brief.pids.unwrap().current, old.pids.unwrap().current);
-            assert!(brief.io.is_empty() && brief.hugetlb.is_empty());
+            assert!(brief.pids.is_none() && brief.io.is_empty() && brief.hugetlb.is_empty());
+        }
+        for tasks in tasks {
+            assert_eq!(tasks.pids.unwrap().current, old.pids.unwrap().current);
+            assert!(tasks.memory.is_some() && tasks.io.is_empty() && tasks.hugetlb.is_empty());
         }
         let memory = old.memory.unwrap();
         assert_eq!((memory.working_set(), memory.swap_limit), (800, Some(1000)));
@@ -263,5 +269,25 @@ mod tests {
         ]);
         let memory = unlimited.stats(Detail::Whole).unwrap().memory.unwrap();
         assert_eq!((memory.limit, memory.swap_limit), (None, None));
+    }
+
+    #[test]
+    fn a_limit_of_a_cgroup_above_is_not_its_own() {
+        let limits = |above: &str, own: &str| {
+            let stat =
+                format!("hierarchical_memory_limit {above}\nhierarchical_memsw_limit {above}\n");
+            let (_dir, cgroup) = legacy(&[
+                ("memory.usage_in_bytes", "1"),
+                ("memory.stat", &stat),
+                ("memory.limit_in_bytes", own),
+                ("memory.memsw.limit_in_bytes", own),
+            ]);
+            let memory = cgroup.stats(Detail::Brief).unwrap().memory.unwrap();
+            (memory.limit, memory.swap_limit)
+        };
+        let none = "9223372036854771712";
+        assert_eq!(limits(none, none), (None, None));
+        assert_eq!(limits("4096", none), (None, None));
+        assert_eq!(limits("4096", "8192"), (Some(8192), Some(0)));
     }
 }

@@ -16,7 +16,8 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     if stats.memory.is_none() {
         stats.memory = memory(dir, detail)?;
     }
-    if stats.pids.is_none()
+    if detail != Detail::Brief
+        && stats.pids.is_none()
         && let Some(current) = one(dir, "pids.current")?
     {
         let limit = detail.of(|| one(dir, "pids.max"))?.flatten();
@@ -25,7 +26,7 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     stats.cpu_pressure = waiting(dir, "cpu.pressure")?;
     stats.memory_pressure = waiting(dir, "memory.pressure")?;
     stats.io_pressure = waiting(dir, "io.pressure")?;
-    if detail == Detail::Brief {
+    if detail != Detail::Whole {
         return Ok(());
     }
     if stats.io.is_empty() {

@@ -18,7 +18,7 @@ use crate::stream::{Streamed, pieces};
 use crate::{Inner, code, render};
 
 /// Objects that are read at the same time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 /// How long a list waits to know on which file system writable layers are; it can do without.
 const FILE_SYSTEM: Duration = Duration::from_secs(1);
 
@@ -162,7 +162,7 @@ async fn sandbox_stats(
     status: Arc<SandboxStatus>,
     mountpoint: Option<&str>,
 ) -> Result<v1::PodSandboxStats, Status> {
-    let asked = inner.services.pods.sandbox_usage(&status.id, Detail::Brief).await;
+    let asked = inner.services.pods.sandbox_usage(&status.id, Detail::Tasks).await;
     let (usage, interfaces) = asked.map_err(|error| code::status(&error))?;
     let of_it = ContainerFilter { sandbox: Some(status.id.clone()), ..ContainerFilter::default() };
     let containers = containers_of(inner, &of_it, mountpoint).await;
