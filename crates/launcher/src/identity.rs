@@ -21,7 +21,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use sys::{HandOver, Namespaces, SingleThreaded};
+use sys::{HandOver, Memory, Namespaces, SingleThreaded};
 
 use crate::child::give_up;
 use crate::control::ChildControl;
@@ -227,7 +227,7 @@ pub(crate) fn hand_over(
         // pidfd_open(2), poll(2)), as every profile for containers without no_new_privs does.
         let program = last.find().map_err(of_exec)?;
         install(last.filter).and_then(|()| last.drop_privilege_for_filter()).map_err(of_exec)?;
-        sys::clone_sibling(proof, note, || {
+        sys::clone_sibling(proof, note, Memory::Copied, || {
             let begun = begin_session(last.process).map_err(of_exec);
             let unfiltered = Last { filter: None, ..last };
             let done = begun.and_then(|()| last.run_hooks());
@@ -236,7 +236,12 @@ pub(crate) fn hand_over(
             }
         })
     } else {
-        sys::clone_sibling(proof, note, || match last.become_program() {
+        // Who could trace the new process must not reach into this one, which is outside; and hooks take their time.
+        let memory = match tracers {
+            Tracers::Impossible if last.hooks.is_none() => Memory::Lent,
+            Tracers::Impossible | Tracers::Possible => Memory::Copied,
+        };
+        sys::clone_sibling(proof, note, memory, || match last.become_program() {
             Err(error) => give_up(control, error),
         })
     };

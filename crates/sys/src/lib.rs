@@ -41,6 +41,6 @@ pub use quota::{
 pub use scm::{MAX_PASSED_FDS, receive, send};
 pub use seal::sealed_memfd;
 pub use seccomp::install_filter;
-pub use sibling::{HandOver, clone_sibling};
+pub use sibling::{HandOver, Memory, clone_sibling};
 pub use signal::{child_signals, reset_signals};
 pub use thread::SingleThreaded;
