@@ -258,6 +258,52 @@ pub fn an_exec_has_the_identity_of_its_container(proof: &SingleThreaded) {
     assert_eq!(wait(&launched.child.pidfd), 137);
 }
 
+pub fn an_exec_that_cannot_be_executed_is_named_in_lent_memory_too(proof: &SingleThreaded) {
+    let mut bundle = Bundle::new();
+    bundle.sh("sleep 1000");
+    let (launched, _output, _) = bundle.ready(proof).unwrap();
+    launched.control.start().unwrap();
+    assert!(matches!(launched.control.report(), Report::Executed));
+    let plan = Plan::read(&bundle.spec).unwrap();
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    for (tracers, program) in [
+        (Tracers::Impossible, "/bin/nope"),
+        (Tracers::Possible, "/bin/nope"),
+        (Tracers::Impossible, "/etc"),
+    ] {
+        let process = plan.process.with_command(&[program.to_owned()], None).unwrap();
+        let request = Exec {
+            process: &process,
+            container: launched.child.pidfd.as_fd(),
+            stdio: ChildStdio::Streams {
+                stdin: null.as_fd(),
+                stdout: null.as_fd(),
+                stderr: null.as_fd(),
+            },
+            filter: None,
+            seat: Seat::Stay,
+            users: None,
+            tracers,
+            class: None,
+        };
+        let exec = exec(proof, &request).unwrap();
+        match exec.control.report() {
+            Report::Failed(error) => {
+                assert_eq!(error.phase.as_str(), "exec", "{error}");
+                assert!(error.message.contains(program), "{tracers:?}: {error}");
+            }
+            report => panic!("{tracers:?}, {program}: {report:?}"),
+        }
+        assert_eq!(wait(&exec.child.pidfd), 0, "whoever entered has handed over");
+        let heir = exec.hand_over.unwrap().heir().unwrap();
+        let heir = rustix::process::pidfd_open(heir, rustix::process::PidfdFlags::empty()).unwrap();
+        assert_eq!(wait(&heir), 1, "{tracers:?}");
+    }
+    rustix::process::pidfd_send_signal(&launched.child.pidfd, rustix::process::Signal::KILL)
+        .unwrap();
+    assert_eq!(wait(&launched.child.pidfd), 137);
+}
+
 pub fn a_container_that_is_never_started_can_be_killed(proof: &SingleThreaded) {
     let (launched, _output, _) = Bundle::new().ready(proof).unwrap();
     rustix::process::pidfd_send_signal(&launched.child.pidfd, rustix::process::Signal::KILL)

@@ -24,7 +24,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&SingleThreaded))),*] };
 }
 
-const CASES: [Case; 25] = cases![
+const CASES: [Case; 26] = cases![
     it_runs_in_namespaces_of_its_own_and_its_exit_code_is_told,
     it_sees_its_root_and_nothing_of_the_hosts,
     it_has_the_user_the_groups_and_the_capabilities_that_were_asked_for,
@@ -36,6 +36,7 @@ const CASES: [Case; 25] = cases![
     a_program_that_cannot_be_executed_is_named,
     a_missing_source_is_an_error_that_names_it,
     an_exec_has_the_identity_of_its_container,
+    an_exec_that_cannot_be_executed_is_named_in_lent_memory_too,
     a_container_that_is_never_started_can_be_killed,
     a_capability_that_the_host_keeps_back_is_said_and_not_fatal,
     a_mount_below_a_linked_directory_stays_inside,
