@@ -123,6 +123,7 @@ impl Monitor {
                 // A launch needs more than all the rest of a monitor's life, and a node has many monitors.
                 sys::return_free_memory();
                 sys::return_unused_stack(&self.proof);
+                sys::return_program();
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub use clone::{Child, CloneFlags, InChild, clone_child};
 pub use exec::{exec, exec_fd, exit_now};
 pub use fds::{close_on_exec_from, inherited};
 pub use keyring::new_session_keyring;
-pub use memory::{return_free_memory, return_unused_stack, share_heaps};
+pub use memory::{return_free_memory, return_program, return_unused_stack, share_heaps};
 pub use mount::{MountAttr, set_mount_attr};
 pub use namespace::{Namespaces, join_namespace, join_namespaces_of, unshare};
 pub use net::bring_loopback_up;

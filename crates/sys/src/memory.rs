@@ -1,4 +1,4 @@
-//! The heap, and the stack.
+//! The heap, the stack, and what is mapped of the program.
 
 use crate::thread::SingleThreaded;
 
@@ -45,6 +45,57 @@ pub fn return_unused_stack(_proof: &SingleThreaded) {
 #[cfg(not(target_arch = "x86_64"))]
 pub fn return_unused_stack(_proof: &SingleThreaded) {}
 
+/// Lets go of what is mapped of this program's own code and constants; it is mapped again from the page cache as it is
+/// used. The kernel maps sixteen pages around each one that is touched, so a program that has only begun has most of
+/// itself mapped, for things that it does once.
+///
+/// A breakpoint that was put into the code is forgotten, so a build for debugging does nothing here.
+pub fn return_program() {
+    if !cfg!(debug_assertions) {
+        return_segments();
+    }
+}
+
+fn return_segments() {
+    // SAFETY: the callback has the type that is asked for, and its last argument is not used.
+    unsafe { libc::dl_iterate_phdr(Some(return_first), std::ptr::null_mut()) };
+}
+
+/// The first object is the program; a result other than 0 ends the iteration (dl_iterate_phdr(3)).
+unsafe extern "C" fn return_first(
+    info: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the C library gives a whole structure, whose headers are mapped as long as the program is.
+    let headers = unsafe {
+        let info = &*info;
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        headers.iter().map(|header| (info.dlpi_addr, header))
+    };
+    for (base, header) in headers {
+        if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let (Ok(start), Ok(length)) =
+            (usize::try_from(base + header.p_vaddr), usize::try_from(header.p_memsz))
+        else {
+            continue;
+        };
+        let begins = start & !(PAGE - 1);
+        // SAFETY: a segment that nobody may write, relocations included, so that each of its pages is the file's and
+        // comes back as it was. Segments begin on pages of their own, so that the last one's rest is its own, too.
+        unsafe {
+            let place = std::ptr::without_provenance_mut(begins);
+            libc::madvise(place, length + (start - begins), libc::MADV_DONTNEED);
+        }
+    }
+    1
+}
+
+/// Segments of a program are aligned to this at the least, in bytes, whatever the kernel's pages are.
+const PAGE: usize = 4096;
+
 /// Lets all threads share `arenas` heaps (mallopt(3), M_ARENA_MAX). Otherwise glibc gives each thread one
 /// of its own, and what was freed in one is not used by the others.
 pub fn share_heaps(arenas: u8) {
@@ -55,4 +106,37 @@ pub fn share_heaps(arenas: u8) {
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = arenas;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is mapped of this test's program, code and all, in KiB.
+    fn mapped() -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let program = std::env::current_exe().unwrap();
+        let program = program.to_str().unwrap();
+        let mut within = false;
+        let mut sum = 0;
+        for line in smaps.lines() {
+            if let Some(rss) = line.strip_prefix("Rss:") {
+                let kib: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
+                sum += if within { kib } else { 0 };
+            } else if !line.split(' ').next().unwrap().ends_with(':') {
+                within = line.ends_with(program) && line.contains(" r-xp ");
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn a_program_goes_on_after_it_was_let_go_of() {
+        let constant = "what is in a segment of constants";
+        let before = mapped();
+        return_segments();
+        let after = mapped();
+        assert!(0 < after && after < before, "{after} of {before} KiB");
+        assert_eq!(constant.len(), 33);
+    }
 }

@@ -35,6 +35,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// After work that needed much memory for a moment, for example recovery.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
+/// How long after the recovery a daemon has begun, and needs no more what beginning took.
+const BEGUN: Duration = Duration::from_secs(5);
+
 /// The sockets that calls come in on.
 #[derive(Debug)]
 pub struct Sockets {
@@ -165,7 +168,9 @@ fn background(parts: &Parts, metrics: Arc<Metrics>) {
     let pods = parts.pods.clone();
     tokio::spawn(async move {
         recover(&pods, &metrics).await;
+        tokio::time::sleep(BEGUN).await;
         sys::return_free_memory();
+        sys::return_program();
     });
     let pods = parts.pods.clone();
     tokio::spawn(async move { pods.keep_checking().await });
