@@ -49,14 +49,8 @@ pub fn return_unused_stack(_proof: &SingleThreaded) {}
 /// used. The kernel maps sixteen pages around each one that is touched, so a program that has only begun has most of
 /// itself mapped, for things that it does once.
 ///
-/// A breakpoint that was put into the code is forgotten, so a build for debugging does nothing here.
+/// Breakpoints that a debugger or a probe (uprobes) has put into the code are forgotten.
 pub fn return_program() {
-    if !cfg!(debug_assertions) {
-        return_segments();
-    }
-}
-
-fn return_segments() {
     // SAFETY: the callback has the type that is asked for, and its last argument is not used.
     unsafe { libc::dl_iterate_phdr(Some(return_first), std::ptr::null_mut()) };
 }
@@ -134,7 +128,7 @@ mod tests {
     fn a_program_goes_on_after_it_was_let_go_of() {
         let constant = "what is in a segment of constants";
         let before = mapped();
-        return_segments();
+        return_program();
         let after = mapped();
         assert!(0 < after && after < before, "{after} of {before} KiB");
         assert_eq!(constant.len(), 33);

@@ -29,6 +29,7 @@ mod wiring;
 
 #[cfg(test)]
 mod malformed;
+mod memory;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

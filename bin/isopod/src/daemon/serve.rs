@@ -19,7 +19,7 @@ use super::self_check::{self, SelfCheck};
 use super::signals::{Asked, Signals};
 use super::socket::Listener;
 use super::wiring::{self, Parts};
-use super::{host, logging, streaming, traces};
+use super::{host, logging, memory, streaming, traces};
 use crate::config::{Config, Entries};
 
 /// How long operations may go on after SIGTERM. What does not end in this time is taken up by the next
@@ -32,7 +32,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often what no image uses is collected, and how often writable layers are measured.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
-/// After work that needed much memory for a moment, for example recovery.
+/// How often what nobody has used since is given back.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 /// How long after the recovery a daemon has begun, and needs no more what beginning took.
@@ -169,8 +169,7 @@ fn background(parts: &Parts, metrics: Arc<Metrics>) {
     tokio::spawn(async move {
         recover(&pods, &metrics).await;
         tokio::time::sleep(BEGUN).await;
-        sys::return_free_memory();
-        sys::return_program();
+        memory::trim();
     });
     let pods = parts.pods.clone();
     tokio::spawn(async move { pods.keep_checking().await });
@@ -208,7 +207,7 @@ async fn wait(signals: &mut Signals, notify: &Notify, current: &Current, audit: 
                     notify.say("READY=1");
                 }
             },
-            _ = trim.tick() => sys::return_free_memory(),
+            _ = trim.tick() => memory::trim(),
         }
     }
 }
