@@ -27,7 +27,7 @@ fn sample(daemon: &Daemon) -> [(&'static str, u64, u64); 6] {
     let entries = |path: &str| fs::read_dir(path).into_iter().flatten().count() as u64;
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the table of mounts");
     [
-        ("resident memory, KiB", field(&status, "VmRSS:"), 0),
+        ("memory of its own, KiB", field(&status, "RssAnon:"), 1024),
         ("descriptors", entries(&format!("{process}/fd")), 8),
         ("threads", field(&status, "Threads:"), 4),
         ("mounts", mounts.lines().count() as u64, 0),

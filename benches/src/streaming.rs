@@ -263,7 +263,7 @@ async fn forward(daemon: &Daemon, sandbox: &str) {
 }
 
 async fn sessions(daemon: &Daemon, id: &str) {
-    let resident = || field(&format!("/proc/{}/status", daemon.pid()), "VmRSS:") as f64 / 1000.0;
+    let resident = || field(&format!("/proc/{}/status", daemon.pid()), "RssAnon:") as f64 / 1000.0;
     let before = resident();
     let mut open = Vec::new();
     for _ in 0..SESSIONS {
@@ -272,7 +272,7 @@ async fn sessions(daemon: &Daemon, id: &str) {
     let more = (resident() - before) * 1.024;
     let verdict = if more < 20.0 { "kept" } else { "BROKEN" };
     line(
-        &format!("resident memory of {SESSIONS} sessions that wait"),
+        &format!("memory of {SESSIONS} sessions that wait"),
         &format!("{more:8.1} MB"),
         Some(format!("promised 20 MB: {verdict}")),
     );
