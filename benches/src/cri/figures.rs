@@ -74,8 +74,12 @@ impl Figure {
     /// How many times better the first endpoint is than another one; `None` where one has no figure.
     pub fn ratio(&self, endpoint: usize) -> Option<f64> {
         let (own, other) = (self.series.get(&0)?, self.series.get(&endpoint)?);
-        let (own, other) = (own.percentile(50), other.percentile(50));
-        let ratio = if self.more_is_better { own / other } else { other / own };
+        self.times_better(own.percentile(50), other.percentile(50))
+    }
+
+    /// How many times better one value of this figure is than another; `None` where there is no such number.
+    pub fn times_better(&self, one: f64, other: f64) -> Option<f64> {
+        let ratio = if self.more_is_better { one / other } else { other / one };
         ratio.is_finite().then_some(ratio)
     }
 }

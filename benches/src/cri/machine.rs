@@ -75,6 +75,20 @@ pub fn processes() -> BTreeSet<u32> {
     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The process that started another one, or that was given it.
+pub fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may have anything in it: the state, then the parent.
+    text.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process has the network of the machine and `daemon` has not: then neither came of the other.
+pub fn is_elsewhere(pid: u32, daemon: u32) -> bool {
+    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let machine = network(1);
+    machine.is_some() && network(pid) == machine && network(daemon) != machine
+}
+
 /// Memory in KiB, each shared page counted by its share (PSS).
 pub fn pss(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -90,4 +104,15 @@ pub fn of_runtime(pids: impl Iterator<Item = u32>) -> BTreeMap<u32, u64> {
         line.windows(MARK.len()).any(|window| window == MARK.as_bytes())
     };
     pids.filter(|pid| !is_of_container(*pid)).filter_map(|pid| Some((pid, pss(pid)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_parent() {
+        assert_eq!(parent(std::process::id()), Some(std::os::unix::process::parent_id()));
+        assert_eq!(parent(u32::MAX), None);
+    }
 }

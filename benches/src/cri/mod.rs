@@ -6,6 +6,7 @@
 //! (a restart, its memory) is measured where it can be.
 
 mod args;
+pub mod cpu;
 pub mod endpoint;
 pub mod figures;
 pub mod machine;

@@ -10,15 +10,22 @@ use super::figures::{Figure, Figures, Series};
 
 type Machine = [(String, String)];
 
-/// A number with three digits that say something.
+/// The most decimals that are written.
+const DECIMALS: usize = 6;
+
+/// A number with three digits that say something, below 1 with two.
 pub fn number(value: f64) -> String {
-    let digits = if value >= 100.0 {
+    let mut digits = if value >= 100.0 {
         0
     } else if value >= 10.0 {
         1
     } else {
         2
     };
+    let mut scaled = value;
+    while scaled > 0.0 && scaled < 0.1 && digits < DECIMALS {
+        (scaled, digits) = (scaled * 10.0, digits + 1);
+    }
     format!("{value:.digits$}")
 }
 
@@ -107,4 +114,25 @@ pub fn json(figures: &Figures, machine: &Machine, wanted: &Wanted, title: &str) 
         "figures": all,
     });
     serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_keep_digits_that_say_something() {
+        for (value, text) in [
+            (1234.5, "1234"),
+            (12.34, "12.3"),
+            (1.234, "1.23"),
+            (0.1, "0.10"),
+            (0.0432, "0.043"),
+            (0.000_432, "0.00043"),
+            (0.000_000_1, "0.000000"),
+            (0.0, "0.00"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
 }

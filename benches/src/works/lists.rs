@@ -3,6 +3,7 @@
 //! What belongs to a runtime is its daemon, and every process that came with the pods and is no container's:
 //! monitors, shims, what holds a pod's namespaces.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cri_api::v1::{
@@ -12,6 +13,7 @@ use cri_api::v1::{
 
 use super::{ms, timed};
 use crate::cri::Wanted;
+use crate::cri::cpu::CpuTime;
 use crate::cri::endpoint::{Endpoint, SLEEPER};
 use crate::cri::figures::Figures;
 use crate::cri::machine;
@@ -19,7 +21,7 @@ use crate::cri::machine;
 /// Samples of each list, and the pause between them: statistics may be kept for a moment.
 const ROUNDS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(1100);
-/// How long an idle machine is watched.
+/// How long an idle runtime is watched.
 const IDLE: Duration = Duration::from_secs(10);
 
 pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figures) {
@@ -46,8 +48,11 @@ pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figu
             if let Some(kib) = daemon.and_then(machine::pss) {
                 figures.add(&format!("daemon's memory (PSS) with {count} pods"), "MB", at, mb(kib));
             }
-            let what = format!("machine's CPU time, idle, {count} pods");
-            figures.add(&what, "ms/s", at, idle().await);
+            let Some(daemon) = daemon else { continue };
+            if let Some(used) = idle(daemon, new.into_keys()).await {
+                let what = format!("runtime's CPU time, idle, {count} pods");
+                figures.add(&what, "ms/s", at, used);
+            }
         }
         for id in &up {
             endpoint.remove(id).await;
@@ -59,11 +64,21 @@ fn mb(kib: u64) -> f64 {
     kib as f64 * 1024.0 / 1e6
 }
 
-/// CPU time of the machine in a second in which nobody asks for anything.
-async fn idle() -> f64 {
-    let (began, before) = (Instant::now(), machine::busy());
+/// CPU time of the runtime in a second in which nobody asks for anything, in milliseconds: of its daemon, of these
+/// processes, and of what they started meanwhile. What else came meanwhile, and what is elsewhere, may be anybody's.
+/// Not counted is what [`CpuTime::since`] names; nothing where it says nothing.
+async fn idle(daemon: u32, with_pods: impl Iterator<Item = u32>) -> Option<f64> {
+    let with_pods = with_pods.filter(|pid| !machine::is_elsewhere(*pid, daemon));
+    let mut pids: BTreeSet<u32> = with_pods.chain([daemon]).collect();
+    let there = machine::processes();
+    let (began, before) = (Instant::now(), CpuTime::of(&pids));
     tokio::time::sleep(IDLE).await;
-    ms(machine::busy().saturating_sub(before)) / began.elapsed().as_secs_f64()
+    let now = machine::processes();
+    let is_child = |pid: &u32| machine::parent(*pid).is_some_and(|parent| pids.contains(&parent));
+    let children = machine::of_runtime(now.difference(&there).copied().filter(is_child));
+    pids.extend(children.into_keys());
+    let spent = CpuTime::of(&pids).since(&before, daemon)?;
+    Some(ms(spent) / began.elapsed().as_secs_f64())
 }
 
 async fn lists(endpoint: &Endpoint, at: usize, count: usize, figures: &mut Figures) {
