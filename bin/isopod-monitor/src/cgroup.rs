@@ -45,7 +45,7 @@ impl Machine {
 pub struct ContainerCgroup {
     cgroup: Option<Cgroup>,
     machine: Rc<Machine>,
-    /// What had happened when the container was made: a cgroup may be older.
+    /// What had happened when the container was made, as a cgroup may be older, or when it was told to end.
     before: OomCounts,
     /// What had happened when the kernel told last.
     last: OomCounts,
@@ -124,6 +124,13 @@ impl ContainerCgroup {
         is_own_kill(self.before, now) || is_own_kill(self.before, self.last)
     }
 
+    /// Whoever is told to end from now on does not end for want of memory that was missed before.
+    pub fn begin_end(&mut self) {
+        let now = self.cgroup.as_ref().map(counts).unwrap_or_default();
+        // One that has gone counts nothing any more.
+        self.before = latest(self.before, latest(self.last, now));
+    }
+
     /// Watches the kernel's counts, if this is a cgroup that systemd removes with its last process.
     pub fn watch_events(&mut self, poller: &Poller, source: Source) -> io::Result<()> {
         let unit = self.cgroup.as_ref().filter(|cgroup| cgroup.has_unit());
@@ -160,6 +167,14 @@ impl ContainerCgroup {
 /// Killed, and at its own limit: a kill without its limit being hit was for want of memory elsewhere.
 const fn is_own_kill(before: OomCounts, now: OomCounts) -> bool {
     now.kills > before.kills && now.limit_hits > before.limit_hits
+}
+
+/// They only grow.
+fn latest(one: OomCounts, other: OomCounts) -> OomCounts {
+    OomCounts {
+        kills: one.kills.max(other.kills),
+        limit_hits: one.limit_hits.max(other.limit_hits),
+    }
 }
 
 fn counts(cgroup: &Cgroup) -> OomCounts {
@@ -245,6 +260,10 @@ mod tests {
         let mut container = ContainerCgroup::new(Some(cgroup), machine, OomCounts::default());
         assert!(!container.was_out_of_memory());
         container.last = OomCounts::of_events("low 0\noom 1\noom_kill 1\n");
+        assert!(container.was_out_of_memory());
+        container.begin_end();
+        assert!(!container.was_out_of_memory(), "it was killed before it was told to end");
+        container.last = OomCounts::of_events("low 0\noom 2\noom_kill 2\n");
         assert!(container.was_out_of_memory());
     }
 

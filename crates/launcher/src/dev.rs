@@ -40,7 +40,10 @@ pub(crate) fn populate(
     users: Option<Users<'_>>,
 ) -> Result<(), Failure> {
     let owner = users.map(Users::root);
-    for (name, major, minor) in STANDARD {
+    // One that is asked for by the name of a standard one is that one here.
+    let is_given =
+        |name: &str| more.iter().any(|device| device.path == Path::new("/dev").join(name));
+    for (name, major, minor) in STANDARD.into_iter().filter(|(name, ..)| !is_given(name)) {
         mknodat(
             dev,
             name,
@@ -84,7 +87,7 @@ fn extra(
     let name = relative.file_name().ok_or_else(|| Failure::new(at("place"), "it has no name"))?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     match mknodat(parent, name, kind, mode, makedev(number(device.major)?, number(device.minor)?)) {
-        // One of the standard ones named again: those are right already.
+        // One of the standard links, which a host has as a device, or the same device twice.
         Err(Errno::EXIST) => return Ok(()),
         other => other.map_err(Failure::at(at("make")))?,
     }

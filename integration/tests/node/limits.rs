@@ -21,6 +21,35 @@ async fn a_container_past_its_memory_is_killed_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_kill_for_memory_that_a_container_outlived_is_not_why_it_was_stopped() {
+    let with = with_pod().await;
+    let mut container = testkit::sleeper("main", &with.around.image);
+    container.linux.as_mut().unwrap().resources = Some(LinuxContainerResources {
+        memory_limit_in_bytes: 32 << 20,
+        memory_swap_limit_in_bytes: 32 << 20,
+        ..Default::default()
+    });
+    let id = with.launch(&container).await;
+    let done = with.daemon().exec(&id, &["sh", "-c", "tail /dev/zero; echo $?"]).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "137\n");
+    with.daemon().stop_container(&id, 0).await.unwrap();
+    let status = with.daemon().status(&id).await.unwrap();
+    assert_eq!((status.exit_code, &*status.reason), (137, "Error"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_memory_limit_that_is_too_low_to_start_with_is_named() {
+    let with = with_pod().await;
+    let mut container = testkit::sleeper("main", &with.around.image);
+    container.linux.as_mut().unwrap().resources =
+        Some(LinuxContainerResources { memory_limit_in_bytes: 4096, ..Default::default() });
+    let created = with.daemon().create(&with.pod_id, &with.pod, &container).await;
+    let error = created.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("memory limit is too low"), "{error}");
+}
+
+#[tokio::test]
 async fn limits_are_in_the_cgroup_and_can_be_changed() {
     let with = with_pod().await;
     let mut container = testkit::sleeper("main", &with.around.image);

@@ -1,6 +1,8 @@
 //! What a container may not do.
 
-use cri_api::v1::{Capability, LinuxContainerSecurityContext, security_profile::ProfileType};
+use cri_api::v1::{
+    Capability, Device, LinuxContainerSecurityContext, NamespaceMode, security_profile::ProfileType,
+};
 
 use crate::around::{WithPod, with_pod};
 
@@ -124,6 +126,51 @@ async fn a_container_sees_neither_the_hosts_files_nor_its_devices() {
     }
     assert!(!seen.contains("sda "), "{seen}");
     assert!(seen.contains("not permitted"), "device rules hold: {seen}");
+}
+
+#[tokio::test]
+async fn a_device_takes_the_place_of_a_standard_one_and_has_none_outside_dev() {
+    let with = with_pod().await;
+    let device = |path: &str| Device {
+        host_path: "/dev/zero".to_owned(),
+        container_path: path.to_owned(),
+        permissions: "rw".to_owned(),
+    };
+    let mut container = with.script("main", "stat -c '%t:%T' /dev/null /dev/deep/zero");
+    container.devices = vec![device("/dev/null"), device("/dev/deep/zero")];
+    assert_eq!(with.output(&container).await, "1:5\n1:5\n");
+    container.metadata.as_mut().unwrap().name = "outside".to_owned();
+    container.devices = vec![device("/mine/zero")];
+    let created = with.daemon().create(&with.pod_id, &with.pod, &container).await;
+    let error = created.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("/mine/zero") && error.message().contains("/dev"), "{error}");
+}
+
+#[tokio::test]
+async fn only_a_container_of_the_same_pod_that_runs_shows_its_processes() {
+    let with = with_pod().await;
+    let other = testkit::host_network(testkit::pod(with.daemon(), "other"));
+    let other_id = with.daemon().run_pod(&other, "").await.unwrap();
+    let sleeper = testkit::sleeper("sleeper", &with.around.image);
+    let of_other = with.daemon().launch(&other_id, &other, &sleeper).await.unwrap();
+    let created = with.daemon().create(&with.pod_id, &with.pod, &sleeper).await.unwrap();
+    for (target, code, says) in [
+        (&of_other, tonic::Code::InvalidArgument, "no container of this pod"),
+        (&"f".repeat(64), tonic::Code::InvalidArgument, "no container of this pod"),
+        (&created, tonic::Code::FailedPrecondition, "does not run"),
+    ] {
+        let mut debugger = with.script("debugger", "true");
+        let linux = debugger.linux.get_or_insert_default();
+        let context = linux.security_context.get_or_insert_default();
+        let options = context.namespace_options.get_or_insert_default();
+        options.pid = NamespaceMode::Target.into();
+        options.target_id = target.clone();
+        let refused = with.daemon().create(&with.pod_id, &with.pod, &debugger).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.message().contains(target) && error.message().contains(says), "{error}");
+    }
 }
 
 #[tokio::test]

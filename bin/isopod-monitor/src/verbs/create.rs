@@ -11,7 +11,7 @@ use launcher::{
     ChildStdio, LaunchError, Launched, PidHome, Plan, Point, ProcSource, RdtGroup, Report,
     RootSource,
 };
-use model::{Class, Span, State, Timestamp};
+use model::{Class, ContainerId, Span, State, Timestamp};
 use monitor_api::{Create, Created, PidChoice, Refusal, Reply, Runtime};
 use oci_runtime::OciRuntime;
 use runtime_spec::{Namespace, Spec};
@@ -31,8 +31,6 @@ use crate::poller::{Key, Source};
 use crate::refusal::{failed, launch_failed, refuse, step_failed};
 use crate::volumes;
 
-const NOT_RUNNING: &str = "the process whose PID namespace it was to share does not run";
-
 /// Begins to set a container up; `None` when the answer comes with the child's report.
 pub fn create(
     monitor: &mut Monitor,
@@ -50,6 +48,11 @@ pub fn create(
             Class::FailedPrecondition,
             format!("container {} is there already", request.container),
         ));
+    }
+    if let PidChoice::Target(target) = &request.pid
+        && monitor.running(target).is_none()
+    {
+        return Err(not_running(target));
     }
     let spec = read_spec(&request.bundle)?;
     let place = request.bundle.join("rootfs");
@@ -69,6 +72,23 @@ pub fn create(
     // A spec is the largest thing that a monitor ever reads, and it is done with it.
     sys::return_free_memory();
     created
+}
+
+/// Nobody's process namespace can be shared of a container that does not run.
+fn not_running(target: &ContainerId) -> Refusal {
+    let message = format!(
+        "container {target}, whose processes it is to see (target_id), does not run in this pod"
+    );
+    refuse(Class::FailedPrecondition, message)
+}
+
+/// What a process that has ended `how` while it set itself up did not live to say.
+pub fn ended_early(container: &Container, how: &str) -> Refusal {
+    if container.cgroup.was_out_of_memory() {
+        let message = "the container's memory limit is too low: its process was killed at it while it was being set up";
+        return refuse(Class::InvalidArgument, message);
+    }
+    refuse(Class::Internal, format!("its process ended{how} while it was being set up"))
 }
 
 fn read_spec(bundle: &Path) -> Result<Spec, Refusal> {
@@ -191,7 +211,7 @@ fn external(
         }
         PidChoice::Target(target) => {
             let process = monitor.running(target).map(|process| process.pid);
-            Some(process.ok_or_else(|| refuse(Class::FailedPrecondition, NOT_RUNNING))?)
+            Some(process.ok_or_else(|| not_running(target))?)
         }
     };
     // Whoever is a child of this process keeps its number until it is waited for, which is not now.
@@ -351,7 +371,7 @@ fn launch(
         None => PidHome::Planned,
         Some((Some(process), proc)) => PidHome::With { process, proc, tracers },
         Some((None, _)) => {
-            return Err(unavailable(NOT_RUNNING));
+            return Err(unavailable("the process whose PID namespace it is to share has ended"));
         }
     };
     cgroup.seated(|seat| {
@@ -491,7 +511,7 @@ fn set_up(
             return;
         }
         Report::Failed(error) => launch_failed(error),
-        Report::Executed => refuse(Class::Internal, "its process ended while it was being set up"),
+        Report::Executed => ended_early(&container, ""),
     };
     monitor.containers.insert(key, container);
     discard(monitor, key);

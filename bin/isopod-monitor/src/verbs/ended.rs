@@ -10,7 +10,7 @@ use crate::exec::{Exec, ExecStage};
 use crate::monitor::{Monitor, wait_for};
 use crate::poller::Key;
 use crate::refusal::refuse;
-use crate::verbs::create::started;
+use crate::verbs::create::{ended_early, started};
 use crate::verbs::{exec_reported, launch_reported};
 
 /// Deals with the end of the child `pid`; false if it is nobody that this monitor knows.
@@ -43,9 +43,9 @@ fn container_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     let Some(container) = monitor.containers.get_mut(&key) else { return };
     match std::mem::replace(&mut container.stage, Stage::Running) {
         Stage::SettingUp { reply, .. } => {
-            let message = format!("its process ended with {code} while it was being set up");
-            monitor.exited(key, start_error(message.clone()));
-            monitor.reply(reply, Err(refuse(model::Class::Internal, message)));
+            let refusal = ended_early(container, &format!(" with {code}"));
+            monitor.exited(key, start_error(refusal.message.clone()));
+            monitor.reply(reply, Err(refusal));
             return forget(monitor, key);
         }
         // Another copy of the control socket is not closed yet, but what has ended here was the program.

@@ -25,6 +25,7 @@ pub fn kill(
     }
     let invalid = || refuse(Class::InvalidArgument, format!("{signal} is not a signal"));
     let signal = model::Signal::from_number(signal).map_err(|_| invalid())?;
+    container.cgroup.begin_end();
     match scope {
         KillScope::All => {
             if let Some(process) = &container.process {

@@ -8,7 +8,7 @@ mod mount;
 mod process;
 mod sysctl;
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use runtime_spec::{Linux, NamespaceKind, Spec};
 use sys::Namespaces;
@@ -141,7 +141,7 @@ impl Plan {
             hostname,
             mounts: mounts.collect::<Result<_, _>>()?,
             readonly_root: spec.root.as_ref().is_some_and(|r| r.readonly),
-            devices: linux.devices.clone(),
+            devices: devices(linux)?,
             masked_paths: linux.masked_paths.clone(),
             readonly_paths: linux.readonly_paths.clone(),
             sysctls: sysctl::read(linux, new_namespaces, &joined)?,
@@ -169,6 +169,24 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), BadSpec> {
     match refused.iter().find(|(_, present)| *present) {
         Some((field, _)) => Err(BadSpec::new(*field, "is not supported by this launcher")),
         None => Ok(()),
+    }
+}
+
+/// Device nodes are made on the container's own /dev, and nowhere in its root file system.
+fn devices(linux: &Linux) -> Result<Vec<runtime_spec::LinuxDevice>, BadSpec> {
+    let is_below_dev = |path: &Path| {
+        let mut parts = path.components();
+        let begins = [Component::RootDir, Component::Normal("dev".as_ref())];
+        begins.into_iter().all(|part| parts.next() == Some(part))
+            && parts.clone().next().is_some()
+            && parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    match linux.devices.iter().enumerate().find(|(_, device)| !is_below_dev(&device.path)) {
+        Some((i, device)) => Err(BadSpec::new(
+            format!("linux.devices[{i}].path"),
+            format!("{:?} is not below /dev, where this launcher makes devices", device.path),
+        )),
+        None => Ok(linux.devices.clone()),
     }
 }
 
@@ -218,6 +236,22 @@ mod tests {
 
     fn linux(rest: &str) -> Spec {
         spec(&format!(r#"{{{PROCESS},"linux":{{"namespaces":[{{"type":"mount"}}{rest}}}}}"#))
+    }
+
+    #[test]
+    fn devices_are_below_dev() {
+        let device = |path: &str| {
+            let devices =
+                format!(r#"],"devices":[{{"path":"{path}","type":"c","major":1,"minor":3}}]"#);
+            Plan::read(&linux(&devices)).map(|plan| plan.devices.len())
+        };
+        assert_eq!(device("/dev/null").unwrap(), 1);
+        assert_eq!(device("/dev/dir/of/mine").unwrap(), 1);
+        for bad in ["/x/null", "/dev", "/dev/../x", "dev/null", "/device"] {
+            let error = device(bad).unwrap_err();
+            assert_eq!(error.field, "linux.devices[0].path");
+            assert!(error.problem.contains(bad), "{error:?}");
+        }
     }
 
     #[test]

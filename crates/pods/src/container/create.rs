@@ -60,6 +60,12 @@ pub(crate) async fn create(
     if let Some(problem) = checks::contradiction(&config, &pod.config) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
+    if let PidMode::Target(target) = &config.security.namespaces.pid
+        && inner.table.container(target).is_none_or(|of_it| of_it.sandbox != pod.id)
+    {
+        let problem = format!("target_id {target} is no container of this pod");
+        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
+    }
     if let Err(problem) = Extras::read(&config, &pod.config, &inner.config.classes) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
