@@ -115,7 +115,9 @@ async fn a_pull_that_runs_is_told_layer_by_layer_to_whoever_looks() {
     let mut terminal = Command::new("script");
     terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
     let environment = own.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    terminal.envs(environment).stdin(Stdio::null()).stdout(Stdio::piped());
+    // A terminal of which nothing is known, as a service has it, gets no bars.
+    terminal.envs(environment).env("TERM", "linux");
+    terminal.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut terminal = terminal.spawn().unwrap();
     let mut screen = terminal.stdout.take().unwrap();
     let mut seen = Vec::new();
