@@ -43,7 +43,7 @@ const PROMISED: [Promise; 21] = [
     ("pods up, 8 at once, host network", 200.0, By::Container, Some(13.0)),
     ("pods up, 8 at once, network of its own", 120.0, By::Container, Some(8.0)),
     ("runtime's memory per pod (PSS) with 50", 150.0, By::Nothing, Some(5400.0)),
-    ("daemon's memory (PSS) before", 8.0, By::Nothing, Some(27.0)),
+    ("daemon's memory (PSS), fresh", 8.0, By::Nothing, Some(27.0)),
     ("daemon's memory (PSS) with 50 pods", 15.0, By::Nothing, Some(76.0)),
     ("runtime's CPU time, idle, 50 pods", 0.1, By::Nothing, Some(106.0)),
     ("ListContainers of 50", 0.4, By::Nothing, Some(0.4)),
@@ -205,7 +205,7 @@ mod tests {
             ("pod up (three calls), host network", "ms", 16.0, None),
             ("ExecSync of true", "ms", 1.4, None),
             ("pods up, 8 at once, host network", "pods/s", 90.0, None),
-            ("daemon's memory (PSS) before", "MB", 9.0, None),
+            ("daemon's memory (PSS), fresh", "MB", 9.0, None),
             ("something else", "ms", 9.0, None),
         ]);
         // Twice as slow as the machine of the promises.

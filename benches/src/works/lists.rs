@@ -11,7 +11,7 @@ use cri_api::v1::{
     ListPodSandboxStatsRequest, NamespaceMode,
 };
 
-use super::{ms, timed};
+use super::{mb, ms, timed};
 use crate::cri::Wanted;
 use crate::cri::cpu::CpuTime;
 use crate::cri::endpoint::{Endpoint, SLEEPER};
@@ -58,10 +58,6 @@ pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figu
             endpoint.remove(id).await;
         }
     }
-}
-
-fn mb(kib: u64) -> f64 {
-    kib as f64 * 1024.0 / 1e6
 }
 
 /// CPU time of the runtime in a second in which nobody asks for anything, in milliseconds: of its daemon, of these

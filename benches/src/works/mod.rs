@@ -27,3 +27,8 @@ async fn timed<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> (T, D
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
+
+/// Megabytes.
+fn mb(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}

@@ -1,15 +1,20 @@
-//! The daemon's start: its first answer, and all pods found again. Only where the daemon is ours.
+//! The daemon's start: its first answer, all pods found again, and its memory when it has begun. Only where the daemon
+//! is ours.
 
 use std::time::{Duration, Instant};
 
 use cri_api::v1::{ContainerState, ListContainersRequest, NamespaceMode, VersionRequest};
 
+use super::mb;
 use crate::cri::Wanted;
 use crate::cri::endpoint::{Endpoint, SLEEPER};
 use crate::cri::figures::Figures;
+use crate::cri::machine;
 
 const ROUNDS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long after its start a daemon has begun, and rests.
+const BEGUN: Duration = Duration::from_secs(10);
 
 pub async fn measure(endpoints: &mut [Endpoint], wanted: &Wanted, figures: &mut Figures) {
     let pods = wanted.counts.iter().copied().max().unwrap_or(10);
@@ -25,6 +30,12 @@ pub async fn measure(endpoints: &mut [Endpoint], wanted: &Wanted, figures: &mut 
                 let (first, all) = restart(endpoint, count).await;
                 figures.took(&format!("first answer after a kill, {said}"), at, first);
                 figures.took(&format!("all found again after a kill, {said}"), at, all);
+            }
+            if count == 0 {
+                tokio::time::sleep(BEGUN).await;
+                if let Some(kib) = endpoint.daemon().await.and_then(machine::pss) {
+                    figures.add("daemon's memory (PSS), fresh", "MB", at, mb(kib));
+                }
             }
         }
         endpoint.clear().await;
