@@ -8,6 +8,7 @@ use runtime_spec::{DeviceCgroup, Hook, Hooks, IntelRdt, LinuxDevice, Mount, Spec
 
 use crate::error::CdiError;
 use crate::file::{self, ContainerEdits};
+use crate::origin::{Origins, Whose};
 
 /// Kinds of device nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +56,12 @@ pub struct Node {
 
 /// The changes of some devices, in order, each with whose they are.
 #[derive(Debug, Clone, Default)]
-pub struct Edits(Vec<(String, ContainerEdits)>);
+pub struct Edits(Vec<(Whose, ContainerEdits)>);
 
 impl Edits {
-    pub(crate) fn add(&mut self, whose: String, edits: ContainerEdits) {
-        self.0.push((whose, edits));
+    /// Those that `file` has for the device `name`, or for all of its kind.
+    pub(crate) fn add(&mut self, name: String, file: &Path, edits: ContainerEdits) {
+        self.0.push((Whose { name, file: file.to_owned() }, edits));
     }
 
     /// Paths of the host whose nodes [`Edits::apply`] asks for.
@@ -73,7 +75,8 @@ impl Edits {
         self.0.iter().flat_map(|(_, edits)| edits.env.clone()).collect()
     }
 
-    /// Changes `spec`. `look` tells the node of the host at one of the paths of [`Edits::nodes`].
+    /// Changes `spec`, and gives what of it came from where. `look` tells the node of the host at one of the paths of
+    /// [`Edits::nodes`].
     ///
     /// # Errors
     /// [`CdiError::Bad`] for what makes no sense, is not on the host, or cannot be honoured here.
@@ -81,7 +84,8 @@ impl Edits {
         &self,
         spec: &mut Spec,
         look: &dyn Fn(&Path) -> io::Result<Node>,
-    ) -> Result<(), CdiError> {
+    ) -> Result<Origins, CdiError> {
+        let mut origins = Origins::default();
         for (whose, edits) in &self.0 {
             let applied = environment(spec, edits)
                 .and_then(|()| nodes(spec, edits, look))
@@ -90,15 +94,18 @@ impl Edits {
                 .and_then(|()| rdt(spec, edits))
                 .and_then(|()| interfaces(edits));
             applied.map_err(|(field, problem)| CdiError::Bad {
-                name: whose.clone(),
+                name: whose.name.clone(),
+                file: whose.file.clone(),
                 field: field.to_owned(),
                 problem,
             })?;
             groups(spec, edits);
+            origins.add(whose, edits);
         }
         // What lies in a mount is made after it.
         spec.mounts.sort_by_key(|mount| mount.destination.components().count());
-        Ok(())
+        origins.number(spec);
+        Ok(origins)
     }
 }
 
@@ -282,7 +289,7 @@ fn groups(spec: &mut Spec, edits: &ContainerEdits) {
 }
 
 /// A path inside: absolute and without `..`.
-fn inside(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn inside(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     let is_plain = path.is_absolute()
         && path.parent().is_some()
@@ -321,7 +328,8 @@ mod tests {
         );
         let file = parse(&text, Language::Json).unwrap();
         let mut all = Edits::default();
-        all.add("v/c=0".to_owned(), file.devices[0].container_edits.clone());
+        let edits = file.devices[0].container_edits.clone();
+        all.add("v/c=0".to_owned(), Path::new("/etc/cdi/v.json"), edits);
         let mount = |path: &str| Mount { destination: path.into(), ..Mount::default() };
         let mut spec = Spec {
             process: Some(Process {
@@ -333,7 +341,7 @@ mod tests {
             linux: Some(Linux::default()),
             ..Spec::default()
         };
-        all.apply(&mut spec, &look).map(|()| spec)
+        all.apply(&mut spec, &look).map(|_| spec)
     }
 
     #[test]
@@ -374,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_an_error_that_names_device_and_field() {
+    fn what_cannot_be_honoured_is_an_error_that_names_device_file_and_field() {
         for (edits, field) in [
             (r#"{"env": ["x"]}"#, "env"),
             (r#"{"deviceNodes": [{"path": "/dev/none"}]}"#, "deviceNodes"),
@@ -391,7 +399,8 @@ mod tests {
             (r#"{"netDevices": [{"hostInterfaceName": "eth1", "name": "net0"}]}"#, "netDevices"),
         ] {
             let error = applied(edits).unwrap_err().to_string();
-            assert!(error.contains("v/c=0") && error.contains(field), "{error}");
+            let whose = "CDI device v/c=0 (/etc/cdi/v.json): ";
+            assert!(error.starts_with(whose) && error.contains(field), "{error}");
         }
     }
 }

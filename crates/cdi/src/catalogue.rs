@@ -98,11 +98,12 @@ impl Catalogue {
             let known = self.find(name)?;
             if !files.contains(&known.path.as_path()) {
                 files.push(&known.path);
-                edits.add(known.file.kind.clone(), known.file.container_edits.clone());
+                let general = known.file.container_edits.clone();
+                edits.add(known.file.kind.clone(), &known.path, general);
             }
             let device = known.file.devices.iter().find(|d| d.name == name.device());
             if let Some(device) = device {
-                edits.add(name.to_string(), device.container_edits.clone());
+                edits.add(name.to_string(), &known.path, device.container_edits.clone());
             }
         }
         Ok(edits)

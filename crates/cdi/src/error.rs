@@ -41,14 +41,28 @@ pub enum CdiError {
         second: PathBuf,
     },
     /// A device whose description cannot be honoured.
-    #[error("CDI device {name}: {field}: {problem}")]
+    #[error("CDI device {name} ({}): {field}: {problem}", file.display())]
     Bad {
         /// The device, or `vendor/class` for what all of a file's devices have.
         name: String,
+        /// Where it is described.
+        file: PathBuf,
         /// Which part.
         field: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A device whose description was carried out and failed.
+    #[error("CDI device {name} ({}): {problem}", file.display())]
+    Failed {
+        /// The device, or `vendor/class` for what all of a file's devices have.
+        name: String,
+        /// Where it is described.
+        file: PathBuf,
+        /// What failed, and why.
+        problem: String,
+        /// Of which kind that is.
+        class: Class,
     },
     /// A directory of specs could not be read.
     #[error("read the CDI specs in {}", path.display())]
@@ -67,6 +81,7 @@ impl Classified for CdiError {
             Self::Unknown { .. } | Self::Conflict { .. } | Self::Bad { .. } => {
                 Class::FailedPrecondition
             }
+            Self::Failed { class, .. } => *class,
             Self::Read { .. } => Class::Internal,
         }
     }

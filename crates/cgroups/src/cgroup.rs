@@ -354,6 +354,20 @@ impl Cgroup {
         Ok(self.oom()?.kills)
     }
 
+    /// How often a process here was refused a child because the limit of processes, here or above, was reached.
+    /// Zero where there is no controller of them.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn refused_forks(&self) -> Result<u64, CgroupError> {
+        let dir = match self.place(Controller::Pids) {
+            None => return Ok(0),
+            Some(Place::Legacy(dir) | Place::Unified(dir)) => dir,
+        };
+        let events = read_if_there(&dir.join("pids.events"))?.unwrap_or_default();
+        Ok(crate::oom::value_of(&events, "max"))
+    }
+
     /// What it uses now, as much of it as `detail` says.
     ///
     /// # Errors
@@ -460,6 +474,17 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forks_that_were_refused_are_counted_by_the_kernel() {
+        for (_dir, cgroup) in [
+            testing::legacy(&[("pids.events", "max 3\n")]),
+            testing::unified(&[("pids.events", "max 3\n")]),
+        ] {
+            assert_eq!(cgroup.refused_forks().unwrap(), 3);
+        }
+        assert_eq!(testing::unified(&[]).1.refused_forks().unwrap(), 0);
+    }
 
     #[test]
     fn a_child_that_is_gone_has_not_the_processes_of_its_parent() {

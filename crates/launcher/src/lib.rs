@@ -43,7 +43,7 @@ pub use host_mounts::{HostTree, place_host_trees};
 pub use identity::Filter;
 pub use kernel::write_sysctls;
 pub use mounts::{CgroupView, LegacyView};
-pub use plan::{BadSpec, HookPlan, Plan, ProcessPlan};
+pub use plan::{BadSpec, HookPlan, Plan, ProcessPlan, capability_names};
 pub use points::{Point, RuntimeNamespaces};
 pub use rdt::{RESCTRL, RdtGroup};
 pub use rootfs::{mount_rootfs_at, mount_volume_at};

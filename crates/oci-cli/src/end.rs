@@ -63,6 +63,7 @@ pub(crate) fn clear(
     }
 }
 
-fn wait_for(process: &OwnedFd) {
+/// Waits for its end, but not for ever.
+pub(crate) fn wait_for(process: &OwnedFd) {
     let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&ENDING));
 }

@@ -14,12 +14,15 @@ use launcher::{
 use sys::{Child, Namespaces, SingleThreaded};
 
 use crate::args::Invocation;
-use crate::cgroup::{self, Place};
+use crate::cgroup::{self, Place, Shortage};
 use crate::config::{Bundle, WantedUsers};
 use crate::error::OciError;
 use crate::keeper::Listener;
 use crate::record::{Directory, Mappings, Record, now};
 use crate::{end, hooks, namespaces};
+
+/// What a shell adds to a signal's number for an exit code.
+const SIGNALLED: i32 = 128;
 
 /// A container whose process waits for its start.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ pub(crate) fn create(
     let console = line.value("console-socket").map(|path| here.join(path));
     let directory = Directory::make(&line.root, id)?;
     let undo = || Undo { directory: &directory, cgroup: None };
-    let made = prepare(&bundle, id, &directory).map_err(|e| undo().back(e))?;
+    let made = prepare(line, &bundle, id, &directory).map_err(|e| undo().back(e))?;
     let undo = || Undo { directory: &directory, cgroup: Some(&made.cgroup) };
     let begun = launch(proof, &bundle, id, &directory, &made, console.as_deref());
     let begun = begun.map_err(|e| undo().back(e))?;
@@ -80,7 +83,7 @@ pub(crate) fn create(
     let recorded = record(&bundle, id, &made, &begun)
         .and_then(|record| directory.write(&record).map(|()| record));
     let mut record = recorded.map_err(|e| undo().back(e))?;
-    let done = begun.set_up(proof).and_then(|()| {
+    let done = begun.set_up(proof, &made.cgroup).and_then(|()| {
         // Whoever finds the record finds whether it waits: so the socket comes before it.
         let listener =
             (starter == Starter::Later).then(|| Listener::bind(&directory)).transpose()?;
@@ -106,12 +109,24 @@ struct Made {
     users: Option<WantedUsers>,
 }
 
-fn prepare(bundle: &Bundle, id: &str, directory: &Directory) -> Result<Made, OciError> {
+fn prepare(
+    line: &Invocation,
+    bundle: &Bundle,
+    id: &str,
+    directory: &Directory,
+) -> Result<Made, OciError> {
     // What the launcher cannot do is told before anything is made.
     refuse_parameters_of_the_host(&bundle.plan(id)?)?;
     bundle.write_filter(directory)?;
     let hierarchies = Hierarchies::detect()?;
     let path = cgroup::path_of(&bundle.spec, id)?;
+    // Whoever deletes that one ends all in it, and removes it if it was made for it.
+    if let Some((holder, status)) = Directory::holder_of(&line.root, &path) {
+        return Err(OciError::WrongState {
+            what: format!("use the cgroup {path}"),
+            problem: format!("it is that of the container {holder}, which is {}", status.as_str()),
+        });
+    }
     let cgroup = cgroup::create(&hierarchies, &path, &bundle.spec)?;
     Ok(Made { hierarchies, cgroup, users: bundle.users() })
 }
@@ -155,7 +170,7 @@ struct Begun {
 
 impl Begun {
     /// Waits until it waits for its start; its hooks run on the way.
-    fn set_up(&self, proof: &SingleThreaded) -> Result<(), OciError> {
+    fn set_up(&self, proof: &SingleThreaded, place: &Place) -> Result<(), OciError> {
         loop {
             match self.control.report() {
                 Report::Ready { warnings, terminal, .. } => {
@@ -176,11 +191,33 @@ impl Begun {
                 Report::Executed => {
                     return Err(OciError::WrongState {
                         what: "set the container up".to_owned(),
-                        problem: "its process ended without a word".to_owned(),
+                        problem: self.silent_end(place),
                     });
                 }
             }
         }
+    }
+
+    /// How its process has ended that has told nothing, and what it lacked.
+    fn silent_end(&self, place: &Place) -> String {
+        // Its end of the socket goes a moment before it is a zombie.
+        end::wait_for(&self.child.pidfd);
+        let how = match sys::wait_exit(self.child.pidfd.as_fd()) {
+            Ok(Some(code)) => how_ended(code),
+            Ok(None) => "it has not ended yet".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        let lacked = Shortage::of(&place.cgroup).since(place.shortage);
+        let lacked = lacked.map(|what| format!("; {what}")).unwrap_or_default();
+        format!("its process ended without a word ({how}{lacked})")
+    }
+}
+
+/// What [`sys::wait_exit`] gives, for people.
+fn how_ended(code: i32) -> String {
+    match code.checked_sub(SIGNALLED).map(model::Signal::from_number) {
+        Some(Ok(signal)) => format!("killed by {signal}"),
+        Some(Err(_)) | None => format!("exit code {code}"),
     }
 }
 
@@ -231,10 +268,10 @@ fn launch(
     let view = cgroup::view(&made.hierarchies);
     let place = place(&plan, bundle, directory)?;
     let stdio = if console.is_some() { ChildStdio::Terminal } else { own_streams() };
-    // Its numbers are those that callers have been told, so the process is born there, and seen there while it sets
-    // itself up: whoever has CAP_SYS_PTRACE there is as good as the host's root, as with runc and crun.
-    let pids = namespaces::join_pids(&mut plan)?;
-    let launched = cgroup::seated(Some(&made.cgroup.cgroup), |seat| {
+    let launched = cgroup::seated(proof, Some(&made.cgroup.cgroup), |seat| {
+        // Its numbers are those that callers have been told, so the process is born there, and seen there while it
+        // sets itself up: whoever has CAP_SYS_PTRACE there is as good as the host's root, as with runc and crun.
+        let pids = namespaces::join_pids(&mut plan)?;
         let order = Create {
             plan: &plan,
             root: RootSource::Directory(&bundle.rootfs),
@@ -249,13 +286,14 @@ fn launch(
             finds_program: true,
             own_tree: directory.path(),
         };
-        launcher::create(proof, &order)
+        let launched = launcher::create(proof, &order);
+        // What this process makes next is not of that namespace.
+        if let Some(own) = pids {
+            sys::join_namespace(own.as_fd(), Namespaces::PID)
+                .map_err(OciError::io("leave the PID namespace of the spec"))?;
+        }
+        Ok::<_, OciError>(launched?)
     });
-    // What this process makes next is not of that namespace.
-    if let Some(own) = pids {
-        sys::join_namespace(own.as_fd(), Namespaces::PID)
-            .map_err(OciError::io("leave the PID namespace of the spec"))?;
-    }
     let launcher::Launched { child, control, .. } = launched?;
     let users = owned.map(|(_, ids)| ids);
     Ok(Begun { child, control, hooks: plan.hooks, users, runtime, console })
@@ -309,4 +347,16 @@ pub(crate) fn write_pid(path: &Path, child: &Child) -> Result<(), OciError> {
         std::fs::rename(&new, path)
     };
     write().map_err(OciError::io(format!("write {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_by_its_signal_or_its_code() {
+        assert_eq!(how_ended(137), "killed by SIGKILL");
+        assert_eq!(how_ended(1), "exit code 1");
+        assert_eq!(how_ended(125), "exit code 125");
+    }
 }

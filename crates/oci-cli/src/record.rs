@@ -115,6 +115,18 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The container below `root` that has the cgroup `path`, if one has it. One whose record cannot be read is not told
+    /// here: whoever asks for that one is told.
+    pub(crate) fn holder_of(root: &Path, path: &CgroupPath) -> Option<(String, Status)> {
+        let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+        entries.into_iter().find_map(|entry| {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let directory = Self::of(root, &id);
+            let record = directory.read(&id).ok()?;
+            (record.cgroup.as_ref() == Some(path)).then(|| (id, record.status(&directory)))
+        })
+    }
+
     /// Removes it with all in it; one that is gone is no error. Says whether it was this call that removed the record,
     /// which of several at once only one does.
     pub(crate) fn remove(&self) -> Result<bool, OciError> {
@@ -281,6 +293,21 @@ mod tests {
         assert_eq!(directory.filter().unwrap(), Some((7, vec![1, 2])));
         assert!(directory.remove().unwrap());
         assert!(!directory.remove().unwrap(), "another one has removed it");
+    }
+
+    #[test]
+    fn the_container_that_has_a_cgroup_is_found_also_when_it_has_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |text: &str| CgroupPath::parse(text).unwrap();
+        assert_eq!(Directory::holder_of(root.path(), &path("/a")), None);
+        for (id, cgroup) in [("one", "/a"), ("other", "/a/b")] {
+            let directory = Directory::make(root.path(), id).unwrap();
+            directory.write(&Record { cgroup: Some(path(cgroup)), ..record(1, 0) }).unwrap();
+        }
+        let _half = Directory::make(root.path(), "half").unwrap();
+        let found = Directory::holder_of(root.path(), &path("/a"));
+        assert_eq!(found, Some(("one".to_owned(), Status::Stopped)));
+        assert_eq!(Directory::holder_of(root.path(), &path("/b")), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and a pause are.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -175,6 +175,82 @@ fn a_cgroup_that_was_there_stays_and_one_without_a_path_is_in_a_place_of_our_own
     let _ = at("/isopod-oci").occupants().unwrap().is_empty().then(|| at("/isopod-oci").remove());
 }
 
+// Since Linux 6.14 whoever is born in a cgroup that was killed more or less often than its parent's is killed at once.
+
+#[test]
+fn a_cgroup_that_was_there_is_used_also_when_all_in_it_were_killed_before() {
+    let mut bundle = Bundle::new("sleep 1000");
+    let name = format!("/{}-killed", bundle.name);
+    let found = Found::make(&name);
+    bundle.config["linux"]["cgroupsPath"] = json!(name);
+    for _ in 0..2 {
+        bundle.started();
+        assert_eq!(bundle.done(&["exec", "c", "sh", "-c", "echo here"]), "here\n");
+        bundle.done(&["kill", "--all", "c", "KILL"]);
+        bundle.ended();
+        let said = bundle.refused(&["create", "another"]);
+        let whose = format!("the cgroup {name}: it is that of the container c, which is stopped");
+        assert!(said.contains(&whose), "{said}");
+        bundle.done(&["delete", "c"]);
+    }
+    assert!(found.0.exists());
+}
+
+#[test]
+fn a_runtime_whose_own_cgroup_was_killed_before_makes_containers_nevertheless() {
+    let bundle = Bundle::new("echo lives");
+    let found = Found::make(&format!("/{}-own", bundle.name));
+    found.0.kill_all().unwrap();
+    fs::write(bundle.path().join("config.json"), bundle.config.to_string()).unwrap();
+    let mut run = Command::new("bash");
+    run.args(["-c", "read -r _ && exec -a isopod-oci \"$0\" \"$@\""]);
+    run.arg(env!("CARGO_BIN_EXE_isopod-monitor")).arg("--root").arg(bundle.path().join("state"));
+    run.args(["run", "c"]).current_dir(bundle.path()).stdin(Stdio::piped());
+    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    found.0.join(Pid::from_child(&run)).unwrap();
+    run.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let done = run.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "lives\n", "{done:?}");
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_is_set_up_is_told_with_what_it_lacked() {
+    let mut bundle = Bundle::new("true");
+    bundle.config["linux"]["resources"] = json!({"memory": {"limit": 4096}});
+    let said = bundle.refused(&["create", "c"]);
+    assert!(said.contains("killed by SIGKILL; its cgroup is out of memory"), "{said}");
+    assert_eq!(fs::read_dir(bundle.path().join("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_version_that_is_another_and_fields_that_nothing_reads_are_refused_by_name() {
+    let changes: [(&str, Value, &str); 9] = [
+        ("/ociVersion", json!("9.0.0"), "ociVersion is \"9.0.0\""),
+        ("/ociVersion", Value::Null, "ociVersion is missing"),
+        ("/vm", json!({"kernel": {"path": "/k"}}), "vm is not supported here"),
+        ("/linux/maskedPaths", json!(["rel"]), "linux.maskedPaths[0]: \"rel\" is not absolute"),
+        ("/linux/readonlyPaths", json!(["rel"]), "linux.readonlyPaths[0]"),
+        ("/linux/timeOffsets", json!({"monotonic": {"secs": 5}}), "linux.timeOffsets is not"),
+        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices is not"),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}), "linux.memoryPolicy is not"),
+        ("/process/apparmorProfile", json!("nope"), "AppArmor profile"),
+    ];
+    let mut bundle = Bundle::new("true");
+    let good = bundle.config.clone();
+    for (field, value, word) in changes {
+        bundle.config = good.clone();
+        let (place, name) = field.rsplit_once('/').unwrap();
+        bundle.config.pointer_mut(place).unwrap()[name] = value;
+        let said = bundle.refused(&["create", "c"]);
+        assert!(said.contains(word), "{field}: {said}");
+        assert_eq!(bundle.done(&["list", "--quiet"]), "", "{field}");
+    }
+    let features: Value = serde_json::from_str(&bundle.done(&["features"])).unwrap();
+    let names = |of: &str| features["linux"][of].as_array().unwrap().clone();
+    assert!(names("capabilities").contains(&json!("CAP_SYS_ADMIN")), "{features}");
+    assert!(!names("namespaces").contains(&json!("time")), "no new one can be made");
+}
+
 #[test]
 fn parameters_of_the_host_are_refused() {
     let mut bundle = Bundle::new("true");
@@ -322,6 +398,10 @@ fn who_stands_still_can_be_ended_and_who_only_waits_cannot_be_paused() {
     bundle.done(&["start", "c"]);
     bundle.done(&["pause", "c"]);
     assert_eq!(bundle.status(), "paused");
+    let said = bundle.refused(&["exec", "c", "true"]);
+    assert!(said.contains("container not running: it is paused"), "{said}");
+    let said = bundle.refused(&["kill", "c", "FOO"]);
+    assert_eq!(said.matches("is not a signal").count(), 1, "{said}");
     bundle.done(&["kill", "c", "KILL"]);
     bundle.ended();
     bundle.done(&["delete", "c"]);

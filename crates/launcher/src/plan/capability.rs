@@ -48,6 +48,11 @@ const NAMES: [&str; 41] = [
 /// How many capabilities this table knows.
 pub(crate) const COUNT: u32 = NAMES.len() as u32;
 
+/// The names of all capabilities that can be given, with `CAP_`, in the order of their numbers.
+pub fn names() -> impl Iterator<Item = String> {
+    NAMES.iter().map(|name| format!("CAP_{name}"))
+}
+
 /// The bit of the capability `name` (with `CAP_`), `None` for one that is not known.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let bare = name.strip_prefix("CAP_")?;
@@ -64,6 +69,7 @@ mod tests {
             [("CAP_CHOWN", 0), ("CAP_SYS_ADMIN", 21), ("CAP_AUDIT_WRITE", 29), ("CAP_BPF", 39)]
         {
             assert_eq!(bit(name), Some(1 << number), "{name}");
+            assert_eq!(names().nth(number).as_deref(), Some(name));
         }
         for bad in ["CHOWN", "CAP_", "CAP_NOPE", ""] {
             assert_eq!(bit(bad), None, "{bad:?}");

@@ -16,6 +16,7 @@ use sys::Namespaces;
 use crate::hooks::HookState;
 
 pub(crate) use capability::COUNT as CAPABILITY_COUNT;
+pub use capability::names as capability_names;
 pub use mount::{Attributes, MountIds, MountPlan, Source};
 pub use process::{CapabilitySets, ProcessPlan, RlimitPlan, RlimitValues};
 
@@ -142,8 +143,8 @@ impl Plan {
             mounts: mounts.collect::<Result<_, _>>()?,
             readonly_root: spec.root.as_ref().is_some_and(|r| r.readonly),
             devices: devices(linux)?,
-            masked_paths: linux.masked_paths.clone(),
-            readonly_paths: linux.readonly_paths.clone(),
+            masked_paths: absolute("linux.maskedPaths", &linux.masked_paths)?,
+            readonly_paths: absolute("linux.readonlyPaths", &linux.readonly_paths)?,
             sysctls: sysctl::read(linux, new_namespaces, &joined)?,
             wants_users: linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User),
             mount_label: linux.mount_label.clone(),
@@ -152,6 +153,17 @@ impl Plan {
             process: ProcessPlan::read(process)?,
             joined,
         })
+    }
+}
+
+/// Paths inside, each of which must begin at the root.
+fn absolute(field: &str, paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadSpec> {
+    match paths.iter().position(|path| !path.is_absolute()) {
+        Some(index) => {
+            let problem = format!("{:?} is not absolute", paths[index]);
+            Err(BadSpec::new(format!("{field}[{index}]"), problem))
+        }
+        None => Ok(paths.to_vec()),
     }
 }
 
@@ -305,6 +317,8 @@ mod tests {
                 "hooks.poststop",
             ),
             (linux(r#"],"rootfsPropagation":"shared""#), "linux.rootfsPropagation"),
+            (linux(r#"],"maskedPaths":["/proc/kcore","rel"]"#), "linux.maskedPaths[1]"),
+            (linux(r#"],"readonlyPaths":["proc/sys"]"#), "linux.readonlyPaths[0]"),
             (
                 linux(r#",{"type":"network"}],"sysctl":{"kernel.core_pattern":"|/x"}"#),
                 r#"linux.sysctl["kernel.core_pattern"]"#,

@@ -13,20 +13,23 @@ use sys::{Child, HandOver, SingleThreaded};
 use crate::args::Invocation;
 use crate::error::OciError;
 use crate::record::{Record, Status};
-use crate::{cgroup, launch, namespaces};
+use crate::{cgroup, config, launch, namespaces};
 
 pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciError> {
     let (directory, record) = super::find(line)?;
-    let container = match record.status(&directory) {
-        Status::Running => record.process(),
-        Status::Creating | Status::Created | Status::Paused | Status::Stopped => None,
+    let status = record.status(&directory);
+    let (container, status) = match status {
+        // It may have ended since.
+        Status::Running => (record.process(), Status::Stopped),
+        Status::Creating | Status::Created | Status::Paused | Status::Stopped => (None, status),
     };
     let container = container.ok_or_else(|| OciError::WrongState {
         what: format!("run a command in the container {}", record.id),
-        problem: "container not running".to_owned(),
+        problem: format!("container not running: it is {}", status.as_str()),
     })?;
     refuse_what_a_document_says(line)?;
     let plan = ProcessPlan::read(&process(line, &record)?)?;
+    config::refuse_apparmor(&plan)?;
     let console = line
         .value("console-socket")
         .map(|path| UnixStream::connect(path).map_err(OciError::io(format!("connect to {path}"))));
@@ -44,7 +47,7 @@ pub(super) fn exec(proof: &SingleThreaded, line: &Invocation) -> Result<u8, OciE
     // Its number is its own as long as it lives, which its descriptor says.
     let beside = Pid::from_raw(record.pid);
     let cgroup = record.cgroup()?.zip(beside).map(|(cgroup, first)| cgroup.beside(first));
-    let launched = cgroup::seated(cgroup.as_ref(), |seat| {
+    let launched = cgroup::seated(proof, cgroup.as_ref(), |seat| {
         let order = launcher::Exec {
             process: &plan,
             container: container.as_fd(),

@@ -21,8 +21,9 @@ pub(super) fn features() -> Result<u8, OciError> {
             "strictatime", "suid", "sync"
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "capabilities": null,
+            // Those that can be made: a time namespace can be entered only.
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "capabilities": launcher::capability_names().collect::<Vec<_>>(),
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "seccomp": {
                 "enabled": true,

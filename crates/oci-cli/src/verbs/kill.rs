@@ -19,8 +19,7 @@ pub(super) fn kill(line: &Invocation) -> Result<u8, OciError> {
         });
     }
     let word = line.words.get(1).map_or("TERM", String::as_str);
-    let signal = Signal::parse(word)
-        .map_err(|bad| OciError::Usage(format!("{bad}: {word:?} is not a signal")))?;
+    let signal = Signal::parse(word).map_err(|bad| OciError::Usage(bad.to_string()))?;
     if line.has("all") {
         return all(&record, signal);
     }

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cdi::Origins;
 use cgroups::Cgroup;
 use image_store::Image;
 use model::{
     Class, Classified as _, ContainerConfig, ContainerId, ContainerMetadata, IpcMode, PidMode,
     Profile, SandboxConfig, SandboxId, State, User,
 };
-use monitor_client::Monitor;
 use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
+use monitor_client::{Monitor, MonitorError};
 use operations::Phases;
 use runtime_spec::Spec;
 use specgen::{Features, Inputs, Launcher};
@@ -24,7 +25,7 @@ use super::{bundle, checks, extras};
 use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
-use crate::error::{Cause, PodsError};
+use crate::error::{Cause, PodsError, chain};
 use crate::filters::{self, Filter};
 use crate::pods::Inner;
 use crate::pods::Pods;
@@ -191,6 +192,8 @@ struct Ready<'a> {
 struct Described<'a> {
     reserved: Reserved<'a>,
     prepared: Prepared,
+    /// What of it vendors have described.
+    origins: Origins,
 }
 
 impl<'a> Reserved<'a> {
@@ -291,7 +294,7 @@ impl<'a> Reserved<'a> {
                 Err(Failure::new("cgroup", late))
             }
             Err(error) => {
-                tracing::debug!(error = %crate::error::chain(&error), "the monitor makes the cgroup");
+                tracing::debug!(error = %chain(&error), "the monitor makes the cgroup");
                 Ok(())
             }
         }
@@ -368,7 +371,7 @@ impl<'a> Ready<'a> {
         let Self { reserved, mut prepared, filter, on_host } = self;
         let (container, pod) = (&reserved.record.config, &reserved.pod.config);
         let extended = reserved.extras.apply(&mut spec, &on_host, reserved.handler, container, pod);
-        extended.map_err(|cause| Failure::new("devices", cause))?;
+        let origins = extended.map_err(|cause| Failure::new("devices", cause))?;
         if let Some(process) = &spec.process {
             prepared.identity.user.groups.clone_from(&process.user.additional_gids);
         }
@@ -378,7 +381,7 @@ impl<'a> Ready<'a> {
         let write = move || bundle::write(&dir, &spec, file.as_ref().map(|f| f.as_slice()));
         let deadline = reserved.inner.config.deadlines.rootfs;
         blocking_step(phases, "bundle", deadline, write).await?;
-        Ok(Described { reserved, prepared })
+        Ok(Described { reserved, prepared, origins })
     }
 
     fn spec(&self) -> Result<Spec, specgen::SpecError> {
@@ -411,7 +414,7 @@ impl<'a> Ready<'a> {
 
 impl Described<'_> {
     async fn set_up(self, phases: &Phases, undos: &mut Undos) -> Result<ContainerId, Failure> {
-        let Self { reserved, prepared } = self;
+        let Self { reserved, prepared, origins } = self;
         let Reserved { inner, pod, record, .. } = &reserved;
         let monitor = inner.table.monitor(&pod.id);
         let monitor = monitor.ok_or_else(|| gone("the sandbox has lost its monitor"))?;
@@ -422,7 +425,8 @@ impl Described<'_> {
             container: record.id.clone(),
         });
         let request = request(&reserved, prepared);
-        let created = create_in(&monitor, request, inner, phases).await?;
+        let created = create_in(&monitor, request, inner, phases).await;
+        let created = created.map_err(|failure| with_device(failure, &origins))?;
         phases.adopt("monitor", &created.spans);
         let spans = phases.spans();
         let made = inner.table.made(&record.id, |r| {
@@ -437,6 +441,15 @@ impl Described<'_> {
         }
         inner.table.save_container(&record.id).map_err(|e| Failure::new("record", e))?;
         Ok(record.id.clone())
+    }
+}
+
+/// A failure with the device that brought what failed, if one did.
+fn with_device(failure: Failure, origins: &Origins) -> Failure {
+    let Cause::Monitor(MonitorError::Refused(refusal)) = &*failure.cause else { return failure };
+    match origins.blame(&chain(&*failure.cause), refusal.class) {
+        Some(device) => Failure::new(failure.phase, device),
+        None => failure,
     }
 }
 

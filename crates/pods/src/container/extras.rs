@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cdi::{CdiError, DeviceName};
+use cdi::{CdiError, DeviceName, Origins};
 use model::{ContainerConfig, Profile, SandboxConfig};
 use runtime_spec::Spec;
 
@@ -47,7 +47,8 @@ impl Extras {
         }
     }
 
-    /// Writes them into `spec`. What vendors describe comes last: it is the most particular.
+    /// Writes them into `spec`. What vendors describe comes last: it is the most particular; what of it came from
+    /// which of them is returned.
     ///
     /// # Errors
     /// A description that cannot be honoured.
@@ -58,7 +59,7 @@ impl Extras {
         handler: &Handler,
         container: &ContainerConfig,
         pod: &SandboxConfig,
-    ) -> Result<(), Cause> {
+    ) -> Result<Origins, Cause> {
         spec.annotations.extend(passed(
             &handler.annotations,
             &container.annotations,
@@ -66,7 +67,7 @@ impl Extras {
         ));
         self.classes.apply(spec, on_host.block_io.as_ref());
         if self.devices.is_empty() {
-            return Ok(());
+            return Ok(Origins::default());
         }
         let look = |path: &Path| match on_host.nodes.get(path) {
             Some(Ok(node)) => Ok(*node),
