@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Verb::Daemon(args) => daemon::run(&args, globals.socket.as_deref()),
         Verb::Oci { args } => oci::become_it(&args),
         Verb::Config(args) => config::command::run(&args),
-        Verb::Doctor(args) => doctor::run(&args, globals.socket.as_deref(), globals.output),
+        Verb::Doctor(args) => doctor::run(&args, &globals),
         Verb::Cli(verb) => cli::run(verb, &globals),
     }
 }

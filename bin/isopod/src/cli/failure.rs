@@ -6,6 +6,8 @@ use std::io;
 
 use tonic::{Code, Status};
 
+use super::patience::NoAnswer;
+
 /// The exit code for a failure of the command line or the daemon, as opposed to one that a
 /// container's own process ended with.
 pub const EXIT_FAILURE: u8 = 1;
@@ -40,13 +42,20 @@ impl Failure {
 
     /// What the runtime answered to `doing`.
     pub fn answer(doing: impl Into<String>, status: &Status) -> Self {
+        let doing = doing.into();
+        if let Some(none) = status.source().and_then(|source| source.downcast_ref::<NoAnswer>()) {
+            return Self::new(doing, none.to_string()).advise(
+                "it hangs, or has too much to do: `isopod doctor` looks at it, and pods go on while it is \
+                 restarted; --request-timeout waits longer, with 0 for as long as it takes",
+            );
+        }
         let code = status.code();
         let cause = match status.message() {
             "" => format!("the runtime answers {code:?} and says no more"),
             said => said.to_owned(),
         };
-        let advice = advice_for(code).map(str::to_owned);
-        Self { doing: doing.into(), cause, advice, code: Some(code) }
+        let advice = advice_for(code, &doing, &cause).map(str::to_owned);
+        Self { doing, cause, advice, code: Some(code) }
     }
 
     /// `doing` failed with an error of this machine.
@@ -84,21 +93,28 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// What a code means for the person at the terminal.
-fn advice_for(code: Code) -> Option<&'static str> {
+/// What a code means for the person at the terminal, who did what `doing` says and was told `cause`.
+fn advice_for(code: Code, doing: &str, cause: &str) -> Option<&'static str> {
     match code {
-        Code::NotFound => {
-            Some("`isopod ps -a`, `isopod pods` and `isopod images` show what there is")
-        }
+        Code::NotFound => Some(where_to_look(doing)),
         Code::Unimplemented => {
             Some("this runtime does not offer that; `isopod version` shows which it is")
         }
-        Code::PermissionDenied | Code::Unauthenticated => Some(
-            "credentials for a registry are given with --creds USER, or in the daemon's configuration",
+        Code::PermissionDenied if cause.contains("read-only socket") => Some(
+            "this socket only shows what there is: name the full one with --endpoint, which takes root or its group",
         ),
+        Code::PermissionDenied | Code::Unauthenticated if is_of_registry(doing) => {
+            Some(if cause.contains("SignatureValidationFailed") {
+                "images.policy of the daemon's configuration says which images are let in"
+            } else {
+                "credentials for a registry are given with --creds USER, or in the daemon's configuration"
+            })
+        }
         Code::DeadlineExceeded => Some("`isopod operations` shows what the daemon is still doing"),
         Code::ResourceExhausted => Some("`isopod imagefsinfo` and `df` show what is full"),
         Code::Ok
+        | Code::PermissionDenied
+        | Code::Unauthenticated
         | Code::Cancelled
         | Code::Unknown
         | Code::InvalidArgument
@@ -109,6 +125,28 @@ fn advice_for(code: Code) -> Option<&'static str> {
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss => None,
+    }
+}
+
+/// Whether a registry was talked to.
+fn is_of_registry(doing: &str) -> bool {
+    ["pull ", "push "].iter().any(|verb| doing.starts_with(verb))
+}
+
+/// What shows what there is of the kind that was looked for.
+fn where_to_look(doing: &str) -> &'static str {
+    if is_of_registry(doing) {
+        return "look whether the name and the tag are right; some registries say so too where --creds USER is needed";
+    }
+    let is_about = |kind: &str| doing.split(' ').any(|word| word == kind);
+    if is_about("container") {
+        "`isopod ps -a` shows which containers there are"
+    } else if is_about("pod") {
+        "`isopod pods` shows which pods there are"
+    } else if is_about("image") {
+        "`isopod images` shows which images there are"
+    } else {
+        "`isopod ps -a`, `isopod pods` and `isopod images` show what there is"
     }
 }
 
@@ -143,6 +181,26 @@ mod tests {
         );
         let silent = Failure::answer("list images", &Status::new(Code::Internal, ""));
         assert!(silent.report().contains("Internal"), "{}", silent.report());
+    }
+
+    #[test]
+    fn advice_fits_what_was_done() {
+        let told = |doing: &str, status: Status| Failure::answer(doing, &status).report();
+        let read_only = || Status::permission_denied("Exec is not served on the read-only socket");
+        assert!(told("run \"ls\" in container c", read_only()).contains("--endpoint"));
+        assert!(!told("explain c", Status::permission_denied("no")).contains("--creds"));
+        assert!(told("pull nginx", Status::unauthenticated("401")).contains("--creds"));
+        let policy = Status::permission_denied("SignatureValidationFailed: nginx: no signature");
+        assert!(told("pull nginx", policy).contains("images.policy"));
+        let pull = told("pull nginx:no", Status::not_found("no such tag"));
+        assert!(pull.contains("the tag") && !pull.contains("isopod ps"), "{pull}");
+        assert!(told("stop pod p", Status::not_found("none")).contains("`isopod pods`"));
+        let hangs = told(
+            "read the status",
+            Status::from_error(Box::new(NoAnswer { waited: std::time::Duration::from_secs(30) })),
+        );
+        assert!(hangs.contains("cannot read the status: the runtime does not answer"), "{hangs}");
+        assert!(hangs.contains("30s") && hangs.contains("--request-timeout"), "{hangs}");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Always: an exact id wins, then a name, then the beginning of an id; what could be several is
 //! refused with the list of them.
 
+use std::collections::BTreeMap;
+
 use cri_api::v1::{
-    Container, ImageSpec, ImageStatusRequest, ListContainersRequest, ListImagesRequest,
-    ListPodSandboxRequest, PodSandbox,
+    Container, ContainerState, ImageSpec, ImageStatusRequest, ListContainersRequest,
+    ListImagesRequest, ListPodSandboxRequest, PodSandbox,
 };
 
 use super::failure::{Doing, Failure};
@@ -44,15 +46,59 @@ impl Named for PodSandbox {
     }
 }
 
-impl Named for Container {
+/// The pods that containers can be in, by id.
+#[derive(Debug, Default)]
+pub struct PodNames(BTreeMap<String, (String, String)>);
+
+impl PodNames {
+    /// All that there are.
+    pub async fn list(node: &Node) -> Result<Self, Failure> {
+        let request = ListPodSandboxRequest { filter: None };
+        let all = node.runtime().list_pod_sandbox(request).await.doing("list pods")?;
+        Ok(Self::of(all.into_inner().items))
+    }
+
+    fn of(all: Vec<PodSandbox>) -> Self {
+        let named = all.into_iter().filter_map(|pod| {
+            let metadata = pod.metadata?;
+            Some((pod.id, (metadata.namespace, metadata.name)))
+        });
+        Self(named.collect())
+    }
+
+    /// Namespace and name of the pod with this id; where it is not known, what the labels of one of its containers
+    /// say. The namespace may be empty.
+    pub fn of_container(
+        &self,
+        id: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<(String, String)> {
+        let label = |key: &str| labels.get(key).cloned();
+        let said = || Some((label(POD_NAMESPACE).unwrap_or_default(), label(POD_NAME)?));
+        self.0.get(id).cloned().or_else(said)
+    }
+}
+
+/// A container and the pod that it is in.
+#[derive(Debug)]
+struct Placed {
+    container: Container,
+    /// Namespace and name.
+    pod: Option<(String, String)>,
+}
+
+impl Named for Placed {
     fn id(&self) -> &str {
-        &self.id
+        &self.container.id
     }
 
     fn names(&self) -> Vec<String> {
-        let name = container_name(self).to_owned();
+        let name = container_name(&self.container).to_owned();
         let mut names = Vec::new();
-        if let Some(pod) = self.labels.get(POD_NAME) {
+        if let Some((namespace, pod)) = &self.pod {
+            if !namespace.is_empty() {
+                names.push(format!("{namespace}/{pod}/{name}"));
+            }
             names.push(format!("{pod}/{name}"));
             // A pod with one container is called by the pod's name as often as by the container's.
             names.push(pod.clone());
@@ -63,13 +109,12 @@ impl Named for Container {
 
     fn rank(&self) -> (u8, u32) {
         // Running first, then created, then exited.
-        let state = match self.state() {
-            cri_api::v1::ContainerState::ContainerRunning => 2,
-            cri_api::v1::ContainerState::ContainerCreated => 1,
-            cri_api::v1::ContainerState::ContainerExited
-            | cri_api::v1::ContainerState::ContainerUnknown => 0,
+        let state = match self.container.state() {
+            ContainerState::ContainerRunning => 2,
+            ContainerState::ContainerCreated => 1,
+            ContainerState::ContainerExited | ContainerState::ContainerUnknown => 0,
         };
-        (state, self.metadata.as_ref().map_or(0, |m| m.attempt))
+        (state, self.container.metadata.as_ref().map_or(0, |m| m.attempt))
     }
 }
 
@@ -128,12 +173,22 @@ pub async fn sandbox(node: &Node, text: &str) -> Result<PodSandbox, Failure> {
     choose(all, text).map_err(|why| refused("pod", "isopod pods", text, why))
 }
 
-/// The container with this id, beginning of an id, name, pod/name, or name of its pod.
+/// The container with this id, beginning of an id, name, pod/name, namespace/pod/name, or name of its pod.
 pub async fn container(node: &Node, text: &str) -> Result<Container, Failure> {
     let request = ListContainersRequest { filter: None };
     let all = node.runtime().list_containers(request).await.doing("list containers")?;
-    choose(all.into_inner().containers, text)
+    let all = placed(all.into_inner().containers, &PodNames::list(node).await?);
+    choose(all, text)
+        .map(|placed| placed.container)
         .map_err(|why| refused("container", "isopod ps -a", text, why))
+}
+
+fn placed(containers: Vec<Container>, pods: &PodNames) -> Vec<Placed> {
+    let place = |container: Container| {
+        let pod = pods.of_container(&container.pod_sandbox_id, &container.labels);
+        Placed { container, pod }
+    };
+    containers.into_iter().map(place).collect()
 }
 
 /// The image's full id: for a name, an id, or the beginning of one.
@@ -210,6 +265,44 @@ mod tests {
             Thing("dbdb", "x", 1),
         ];
         choose(things, text).map(|thing| thing.0)
+    }
+
+    #[test]
+    fn a_container_is_called_by_its_pods_metadata_with_labels_or_without() {
+        use cri_api::v1::{ContainerMetadata, PodSandboxMetadata};
+        let pod = |id: &str, name: &str| PodSandbox {
+            id: id.to_owned(),
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                namespace: "d".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let container = |id: &str, pod: &str| Container {
+            id: id.to_owned(),
+            pod_sandbox_id: pod.to_owned(),
+            metadata: Some(ContainerMetadata { name: "c1".to_owned(), attempt: 0 }),
+            ..Default::default()
+        };
+        let of_label = Container {
+            labels: [(POD_NAME.to_owned(), "gone".to_owned())].into(),
+            ..container("cccc", "p9")
+        };
+        let pods = PodNames::of(vec![pod("p1", "b1"), pod("p2", "b2")]);
+        let all = || {
+            let all = vec![container("aaaa", "p1"), container("bbbb", "p2"), of_label.clone()];
+            placed(all, &pods)
+        };
+        for (text, id) in
+            [("b1/c1", "aaaa"), ("d/b2/c1", "bbbb"), ("b2", "bbbb"), ("gone/c1", "cccc")]
+        {
+            let chosen = choose(all(), text).map(|one| one.container.id);
+            assert_eq!(chosen.as_deref(), Ok(id), "{text}");
+        }
+        let shown = ["aaaa (d/b1/c1)", "bbbb (d/b2/c1)", "cccc (gone/c1)"].map(str::to_owned);
+        let several = choose(all(), "c1").map(|one| one.container.id);
+        assert_eq!(several, Err(NoChoice::Several(shown.to_vec())));
     }
 
     #[test]

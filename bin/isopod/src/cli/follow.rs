@@ -89,6 +89,8 @@ impl Drop for Over {
 
 /// Waits until the container has ended.
 pub async fn until_exited(node: &Node, id: &str) -> Result<ContainerStatus, Failure> {
+    // It follows for as long as the container lives, whatever the runtime does meanwhile.
+    let node = node.endless();
     let (mut pause, longest) = ASK;
     let mut answered = Instant::now();
     loop {

@@ -10,6 +10,7 @@ use cri_api::v1::{
 };
 
 use super::failure::{Doing, Outcome};
+use super::families;
 use super::node::Node;
 use super::print::{self, Form};
 
@@ -21,11 +22,15 @@ pub struct Args {
     pods: bool,
 }
 
-/// Prints metrics in Prometheus' text format; those of pods also as the CRI has them.
+/// Prints metrics in Prometheus' text format; for programs as a list of families, those of pods as the CRI has them.
 pub async fn run(node: &Node, args: &Args, form: Form) -> Outcome {
     if !args.pods {
         let answer = node.admin().metrics(MetricsRequest {}).await;
-        print::line(answer.doing("read the daemon's metrics")?.into_inner().text.trim_end())?;
+        let text = answer.doing("read the daemon's metrics")?.into_inner().text;
+        match form {
+            Form::Table => print::line(text.trim_end())?,
+            Form::Json | Form::Yaml => print::value(&families::of(&text), form)?,
+        }
         return Ok(0);
     }
     let mut runtime = node.runtime();

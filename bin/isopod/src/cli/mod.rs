@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod explain;
 mod failure;
+mod families;
 mod find;
 mod follow;
 mod image;
@@ -29,6 +30,7 @@ mod metrics;
 mod network;
 mod node;
 mod operations;
+mod patience;
 mod pods;
 mod port_forward;
 pub mod print;
@@ -56,6 +58,7 @@ use clap::{Args, CommandFactory, Subcommand};
 pub use failure::chain;
 use failure::{EXIT_FAILURE, Failure, Outcome};
 pub use node::{Node, Trace};
+pub use patience::Patience;
 pub use print::Form;
 
 /// Marks a failure that is none: whoever read our output has gone.
@@ -64,12 +67,12 @@ const READER_IS_GONE: &str = "\0reader is gone";
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// The runtime's socket: a path, or unix://PATH
+    /// The runtime's socket: a path, or unix://PATH; else what ISOPOD_ENDPOINT names, else the
+    /// configuration. `isopod daemon` serves there, and does not look at ISOPOD_ENDPOINT
     #[arg(
         long = "endpoint",
         visible_alias = "socket",
         global = true,
-        env = "ISOPOD_ENDPOINT",
         value_name = "SOCKET",
         value_parser = connect::parse_endpoint
     )]
@@ -80,6 +83,26 @@ pub struct Globals {
     /// Say afterwards where the daemon's time went, phase by phase
     #[arg(long, global = true)]
     pub timeline: bool,
+    /// How long to wait for an answer that should come at once, such as a status, a list or
+    /// statistics: 500ms, 30s, 2m, or 0 for as long as it takes
+    #[arg(
+        long,
+        global = true,
+        default_value = patience::DEFAULT,
+        value_name = "TIME",
+        value_parser = Patience::parse
+    )]
+    pub request_timeout: Patience,
+}
+
+impl Globals {
+    /// The socket that somebody names: the flag, else the environment.
+    ///
+    /// # Errors
+    /// The environment names what is no socket.
+    pub fn endpoint(&self) -> Result<Option<PathBuf>, String> {
+        connect::given(self.socket.as_deref())
+    }
 }
 
 /// A verb that talks to a runtime.
@@ -135,7 +158,7 @@ pub enum Verb {
     Save(save::Args),
     /// Show how much disk images and containers use
     Imagefsinfo,
-    /// Show what containers use of the machine
+    /// Show what containers, or pods, use of the machine
     Stats(stats::Args),
     /// Show what pods and containers use, live
     Top(top::Args),
@@ -200,7 +223,10 @@ async fn perform(verb: Verb, globals: &Globals) -> Outcome {
         return outcome;
     }
     let trace = if globals.timeline { Trace::begin()? } else { Trace::default() };
-    let node = Node::connect(&connect::socket(globals.socket.as_deref()), trace.clone()).await;
+    let given =
+        globals.endpoint().map_err(|why| Failure::new("tell which socket is meant", why))?;
+    let socket = connect::socket(given.as_deref());
+    let node = Node::connect(&socket, trace.clone(), globals.request_timeout).await;
     // The version of this program is told without a runtime too.
     if matches!(verb, Verb::Version) {
         return status::version(node, form).await;
@@ -245,7 +271,7 @@ async fn on(node: &Node, verb: Verb, form: Form) -> Outcome {
         Verb::Save(args) => save::run(node, &args).await,
         Verb::Imagefsinfo => image::fs_info(node, form).await,
         Verb::Stats(args) => stats::run(node, &args, form).await,
-        Verb::Top(args) => top::run(node, &args).await,
+        Verb::Top(args) => top::run(node, &args, form).await,
         Verb::Events => events::run(node, form).await,
         Verb::Status => status::status(node, form).await,
         Verb::Check(args) => check::run(node, *args).await,

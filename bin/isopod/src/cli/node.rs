@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use admin_api::v1::admin_client::AdminClient;
 use cri_api::v1::image_service_client::ImageServiceClient;
@@ -16,13 +18,14 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::failure::{Failure, chain};
+use super::patience::{Patience, Patient};
 
 /// Longest answer that is taken, in bytes: a node with thousands of dead containers sends more than
 /// gRPC's own 4 MiB.
 const LONGEST_ANSWER: usize = 256 << 20;
 
-/// A connection whose calls may belong to a trace.
-pub type Wire = InterceptedService<Channel, Trace>;
+/// A connection whose calls may belong to a trace, and wait no longer than somebody has patience.
+pub type Wire = InterceptedService<Patient<Channel>, Trace>;
 
 /// The trace that all calls of this program belong to, if any (W3C Trace Context).
 #[derive(Debug, Clone, Default)]
@@ -67,11 +70,13 @@ pub struct Node {
     channel: Channel,
     socket: PathBuf,
     trace: Trace,
+    patience: Patience,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Node {
     /// Connects to the socket.
-    pub async fn connect(socket: &Path, trace: Trace) -> Result<Self, Failure> {
+    pub async fn connect(socket: &Path, trace: Trace, patience: Patience) -> Result<Self, Failure> {
         // Tried once by hand first: what this says is clearer than what a channel says.
         let first = UnixStream::connect(socket).await;
         if let Err(error) = first {
@@ -86,7 +91,13 @@ impl Node {
         let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
             Failure::new(format!("talk to {}", socket.display()), chain(&error))
         })?;
-        Ok(Self { channel, socket: socket.to_owned(), trace })
+        let given_up = Arc::new(AtomicBool::new(false));
+        Ok(Self { channel, socket: socket.to_owned(), trace, patience, given_up })
+    }
+
+    /// The same for what goes on for as long as somebody wants it: no answer is given up.
+    pub fn endless(&self) -> Self {
+        Self { patience: Patience::default(), ..self.clone() }
     }
 
     /// The connection itself. Clones share it.
@@ -110,7 +121,9 @@ impl Node {
     }
 
     fn wire(&self) -> Wire {
-        InterceptedService::new(self.channel.clone(), self.trace.clone())
+        let given_up = Arc::clone(&self.given_up);
+        let channel = Patient::new(self.channel.clone(), self.patience, given_up);
+        InterceptedService::new(channel, self.trace.clone())
     }
 
     /// Where it listens.
@@ -130,6 +143,9 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         "the socket is there and nobody listens: the daemon has ended; start it again"
     } else if kind == ErrorKind::PermissionDenied {
         "only root and the socket's group may talk to it; try again with sudo"
+    } else if kind == ErrorKind::WouldBlock {
+        "so many connections wait there that no more are taken: the daemon hangs; restart it, pods go on \
+         meanwhile"
     } else {
         return Failure::caused(doing, error);
     };

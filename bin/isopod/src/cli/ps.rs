@@ -6,7 +6,7 @@ use cri_api::v1::{
 };
 
 use super::failure::{Doing, Failure, Outcome};
-use super::find::{self, POD_NAME, container_name};
+use super::find::{self, PodNames, container_name};
 use super::node::Node;
 use super::print::{self, Form, Rows};
 use super::text::{age, now, parse_label, short};
@@ -68,13 +68,15 @@ async fn table(node: &Node, containers: &[Container], args: &Args) -> Result<(),
     let columns = ["CONTAINER ID", "NAME", "POD", "IMAGE", "STATE", "AGE"];
     let mut rows = Rows::new(&columns);
     let now = now();
+    let pods = PodNames::list(node).await?;
     for container in containers {
         let id = if args.no_trunc { &container.id } else { short(&container.id) };
-        let pod = container.labels.get(POD_NAME).map_or(short(&container.pod_sandbox_id), |n| n);
+        let pod = pods.of_container(&container.pod_sandbox_id, &container.labels);
+        let pod = pod.map_or_else(|| short(&container.pod_sandbox_id).to_owned(), |(_, name)| name);
         rows.add([
             id.to_owned(),
             container_name(container).to_owned(),
-            pod.to_owned(),
+            pod,
             image(container, args),
             state(node, container).await,
             age(container.created_at, now),

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use super::entries::{Entries, Flags};
 use super::keys::{self, Key, Takes};
 use super::kind::Kind;
-use super::machine;
 use super::mistake::Origin;
 
 /// Arguments of `isopod config`.
@@ -65,25 +64,18 @@ pub fn run(args: &Args) -> ExitCode {
         eprintln!("{problem}");
         return ExitCode::FAILURE;
     }
-    match super::load(file.config.as_deref(), &Flags::default()) {
-        Ok((config, entries)) => {
-            let misfits = match args.verb {
-                Verb::Check(_) => machine::misfits(&config),
-                Verb::Show(_) | Verb::Explain { .. } | Verb::Default => Vec::new(),
-            };
-            if !misfits.is_empty() {
-                eprintln!("{}", misfits.join("\n"));
-                return ExitCode::FAILURE;
-            }
-            // A reader that has seen enough closes the pipe; that is no failure.
-            let _ = std::io::stdout().write_all(print(&entries, prefix).as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            ExitCode::FAILURE
-        }
+    let looked = super::look(file.config.as_deref(), &Flags::default());
+    let mut wrong: Vec<String> = looked.mistakes.iter().map(ToString::to_string).collect();
+    if matches!(args.verb, Verb::Check(_)) {
+        wrong.extend(looked.misfits());
     }
+    if !wrong.is_empty() {
+        eprintln!("{}", wrong.join("\n"));
+        return ExitCode::FAILURE;
+    }
+    // A reader that has seen enough closes the pipe; that is no failure.
+    let _ = std::io::stdout().write_all(print(&looked.entries, prefix).as_bytes());
+    ExitCode::SUCCESS
 }
 
 /// What is wrong with a key that somebody wants explained: no key begins like it.

@@ -22,24 +22,36 @@ pub struct Item {
     pub origin: Origin,
 }
 
+/// What a file says.
+#[derive(Debug, Default)]
+pub struct Document {
+    /// Keys whose values are as they should be.
+    pub items: Vec<Item>,
+    /// Keys and tables of which a mistake hides what was meant.
+    pub unsure: Vec<Vec<String>>,
+    /// Whether the file is no TOML: then nothing is known of what it says.
+    pub is_broken: bool,
+}
+
 /// Reads `text`, which stands in `file`; mistakes go to `mistakes`.
-pub fn items(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Item> {
-    let mut walk = Walk { file, text, mistakes, items: Vec::new() };
+pub fn read(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Document {
+    let mut walk = Walk { file, text, mistakes, said: Document::default() };
     match DeTable::parse(text) {
         Ok(table) => walk.table(&mut Vec::new(), table.get_ref()),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
+            walk.said.is_broken = true;
             walk.mistake(at, error.message().replace('\n', "; "));
         }
     }
-    walk.items
+    walk.said
 }
 
 struct Walk<'a> {
     file: &'a Path,
     text: &'a str,
     mistakes: &'a mut Vec<Mistake>,
-    items: Vec<Item>,
+    said: Document,
 }
 
 impl Walk<'_> {
@@ -58,17 +70,20 @@ impl Walk<'_> {
             return self.table(path, below);
         }
         let Some(key) = keys::find(path) else {
-            let near = keys::near(path).map(|name| format!(" (did you mean `{name}`?)"));
-            let near = near.unwrap_or_default();
+            let near = keys::near(path);
+            let meant = near.as_ref().map(|name| name.split('.').map(str::to_owned).collect());
+            self.said.unsure.extend([path.clone()].into_iter().chain(meant));
+            let near = near.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
             return self.mistake(at, format!("unknown key `{}`{near}", path.join(".")));
         };
         let shown = self.text.get(value.span()).unwrap_or("").to_owned();
         match key.kind.read(&given(value.get_ref())) {
             Ok(value) => {
                 let origin = self.origin(at);
-                self.items.push(Item { path: path.clone(), value, shown, origin });
+                self.said.items.push(Item { path: path.clone(), value, shown, origin });
             }
             Err(expected) => {
+                self.said.unsure.push(path.clone());
                 let shown = if key.kind == super::kind::Kind::Secret { "…" } else { &shown };
                 let problem = format!("`{}` is {shown}: {expected} is needed", path.join("."));
                 self.mistake(at, problem);

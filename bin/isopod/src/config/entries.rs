@@ -9,7 +9,7 @@ use model::Secret;
 
 use super::keys::{self, Key};
 use super::kind::{Given, Value};
-use super::mistake::{Mistake, Mistakes, Origin};
+use super::mistake::{Mistake, Origin};
 use super::{DEFAULT_FILE, document, drop_ins};
 
 /// What the daemon's command line says about the configuration.
@@ -41,35 +41,40 @@ impl Entry {
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     said: BTreeMap<Vec<String>, Entry>,
+    /// Keys and tables of which a mistake hides what was meant.
+    unsure: Vec<Vec<String>>,
+    /// Whether there is a file of which nothing is known.
+    is_incomplete: bool,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
 }
 
-/// Reads `file`, or the default one if it is there, then its drop-ins by name, then `flags`.
-pub fn read(file: Option<&Path>, flags: &Flags) -> Result<Entries, Mistakes> {
+/// Reads `file`, or the default one if it is there, then its drop-ins by name, then `flags`: what could be read, and
+/// what is wrong with the rest.
+pub fn read(file: Option<&Path>, flags: &Flags) -> (Entries, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let mut entries = Entries::default();
     let main = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
     match std::fs::read_to_string(main) {
         Ok(text) => entries.take(main, &text, &mut mistakes),
         Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => mistakes.push(unreadable(main, &error)),
+        Err(error) => entries.miss(unreadable(main, &error), &mut mistakes),
     }
     match drop_in_files(&drop_ins(main)) {
         Ok(files) => {
             for path in files {
                 match std::fs::read_to_string(&path) {
                     Ok(text) => entries.take(&path, &text, &mut mistakes),
-                    Err(error) => mistakes.push(unreadable(&path, &error)),
+                    Err(error) => entries.miss(unreadable(&path, &error), &mut mistakes),
                 }
             }
         }
-        Err(error) => mistakes.push(unreadable(&drop_ins(main), &error)),
+        Err(error) => entries.miss(unreadable(&drop_ins(main), &error), &mut mistakes),
     }
     for (name, text) in &flags.values {
         entries.take_flag(name, text, &mut mistakes);
     }
-    Mistakes::or(mistakes, entries)
+    (entries, mistakes)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Mistake {
@@ -97,10 +102,36 @@ fn drop_in_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 impl Entries {
     /// Takes the keys of one more file; they replace earlier ones.
     pub fn take(&mut self, file: &Path, text: &str, mistakes: &mut Vec<Mistake>) {
-        for document::Item { path, value, shown, origin } in document::items(file, text, mistakes) {
+        let document::Document { items, unsure, is_broken } = document::read(file, text, mistakes);
+        for document::Item { path, value, shown, origin } in items {
             self.said.insert(path, Entry { value, shown, origin });
         }
+        self.unsure.extend(unsure);
+        self.is_incomplete |= is_broken;
         self.files.push(file.to_owned());
+    }
+
+    /// A file cannot be read.
+    fn miss(&mut self, mistake: Mistake, mistakes: &mut Vec<Mistake>) {
+        self.is_incomplete = true;
+        mistakes.push(mistake);
+    }
+
+    /// Whether there is a file of which nothing is known: any key may have been meant to be other than it is here.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
+    }
+
+    /// Whether a mistake hides what was meant for this key, or for one in this table.
+    pub fn is_unsure(&self, path: &[&str]) -> bool {
+        self.unsure.iter().any(|bad| {
+            let common = bad.iter().zip(path).take_while(|(a, b)| a == b).count();
+            // One lies in the other.
+            let contains = common == bad.len().min(path.len());
+            // Keys of the tables that users name, and of a few others, count together.
+            let are_together = common >= 2 || bad.first().is_some_and(|table| table == "streaming");
+            contains || (are_together && bad.len() == path.len() && common + 1 == bad.len())
+        })
     }
 
     fn take_flag(&mut self, name: &'static str, text: &str, mistakes: &mut Vec<Mistake>) {
@@ -115,6 +146,7 @@ impl Entries {
             }
             Err(expected) => {
                 let problem = format!("`{name}` is {text:?}: {expected} is needed");
+                self.unsure.push(path);
                 self.mistake_at(Origin::Flag, problem, mistakes);
             }
         }
@@ -160,9 +192,11 @@ impl Entries {
         let mut names: Vec<String> = self
             .said
             .keys()
+            .chain(&self.unsure)
             .filter(|path| path.len() > above.len() && path.iter().zip(&above).all(|(a, b)| a == b))
             .map(|path| path[above.len()].clone())
             .collect();
+        names.sort();
         names.dedup();
         names
     }
@@ -307,6 +341,21 @@ mod tests {
         mistakes.sort();
         want.sort();
         assert_eq!(mistakes, want);
+    }
+
+    #[test]
+    fn what_a_mistake_hides_is_known() {
+        let text = "root = 5\nsokcet.path = \"/s\"\n[handlers.crun]\nkind = \"oic\"\n";
+        let (entries, _) = taken(&[("c.toml", text)]);
+        for hidden in [&["root"][..], &["socket", "path"], &["handlers", "crun", "program"]] {
+            assert!(entries.is_unsure(hidden), "{hidden:?}");
+        }
+        for known in [&["state"][..], &["network"], &["handlers", "runc", "program"]] {
+            assert!(!entries.is_unsure(known), "{known:?}");
+        }
+        assert!(!entries.is_incomplete());
+        assert_eq!(entries.names("handlers"), ["crun"], "it is named, if only by a mistake");
+        assert!(taken(&[("c.toml", "root = [\n")]).0.is_incomplete());
     }
 
     #[test]

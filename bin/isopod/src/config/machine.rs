@@ -1,6 +1,6 @@
 //! What of a configuration does not fit this machine: names of groups, and files, that are not there.
 //!
-//! Always: only looks; every misfit is told. Callers: `isopod config check`. The daemon finds the same when it
+//! Always: only looks; every misfit is told. Callers: `isopod config check` and `isopod doctor`. The daemon finds the same when it
 //! needs it.
 
 use std::io;

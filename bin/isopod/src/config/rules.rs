@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::HandlerName;
 
 use super::entries::Entries;
-use super::mistake::{Mistake, Mistakes};
+use super::mistake::Mistake;
 use super::settings::{
     CgroupChoice, CniSettings, Config, Credential, Deadlines, HandlerKind, HandlerSettings,
     ImageSettings, LogFormat, LogSettings, NetworkChoice, Ulimit,
@@ -38,8 +38,9 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// The configuration that `entries` say.
-pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
+/// The configuration that `entries` say, and what is wrong with it as a whole. What is wrong only because a mistake
+/// hides a value is left out: it may be right.
+pub fn config(entries: &Entries) -> (Config, Vec<Mistake>) {
     let mut reader = Reader { entries, mistakes: Vec::new() };
     let state = reader.path(&["state"]);
     let socket = front::socket(&reader, &state);
@@ -96,7 +97,7 @@ pub fn config(entries: &Entries) -> Result<Config, Mistakes> {
     if config.root == config.state {
         reader.mistake(&["state"], "`root` and `state` are the same directory".to_owned());
     }
-    Mistakes::or(reader.mistakes, config)
+    (config, reader.mistakes)
 }
 
 /// Reads entries, and gathers what is wrong with them.
@@ -107,7 +108,9 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     pub(super) fn mistake(&mut self, path: &[&str], problem: String) {
-        self.mistakes.push(Mistake { origin: self.entries.origin(path), problem });
+        if !self.entries.is_unsure(path) {
+            self.mistakes.push(Mistake { origin: self.entries.origin(path), problem });
+        }
     }
 
     fn path(&self, path: &[&str]) -> PathBuf {
@@ -209,8 +212,7 @@ impl Reader<'_> {
                         "credentials of {host} need exactly one of password, password_file, \
                          identity_token and registry_token"
                     );
-                    let origin = self.entries.origin(&at("username"));
-                    self.mistakes.push(Mistake { origin, problem });
+                    self.mistake(&at("username"), problem);
                 }
             }
         }
@@ -385,7 +387,9 @@ mod tests {
         let (mut entries, mut mistakes) = (Entries::default(), Vec::new());
         entries.take(Path::new("c"), text, &mut mistakes);
         assert!(mistakes.is_empty(), "{mistakes:?}");
-        config(&entries).map_err(|all| all.0.iter().map(ToString::to_string).collect())
+        let (config, mistakes) = config(&entries);
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        if told.is_empty() { Ok(config) } else { Err(told) }
     }
 
     #[test]
@@ -500,6 +504,19 @@ mod tests {
             assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
             assert!(mistakes[0].starts_with(start), "{text}: {mistakes:?}");
         }
+    }
+
+    #[test]
+    fn what_only_seems_wrong_beside_a_mistake_is_not_told() {
+        let text = "default_handler = \"crun\"\n[handlers.crun]\nkind = \"oic\"\nprogram = \"/c\"\n\
+                    [images.credentials.r]\npasswort = \"x\"\n[streaming]\ncertificate = \"/c\"\nkye = \"/k\"\n\
+                    [metrics]\naddress = \"9100\"\n";
+        let (mut entries, mut mistakes) = (Entries::default(), Vec::new());
+        entries.take(Path::new("c"), text, &mut mistakes);
+        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+        let told: Vec<String> = config(&entries).1.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("`metrics.address`"), "{told:?}");
     }
 
     #[test]

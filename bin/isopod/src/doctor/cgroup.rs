@@ -4,20 +4,18 @@ use std::collections::BTreeSet;
 
 use super::finding::Finding;
 use super::host::Host;
-use crate::config::{CgroupChoice, Config};
+use crate::config::CgroupChoice;
 
 /// Controllers that pods need, and those that some need.
 const NEEDED: [&str; 4] = ["cpu", "memory", "pids", "cpuset"];
 const WANTED: [&str; 2] = ["io", "hugetlb"];
 
-pub fn look(host: &Host, config: &Config) -> Vec<Finding> {
-    let mut findings = if host.has("/sys/fs/cgroup/cgroup.controllers") {
+pub fn look(host: &Host) -> Vec<Finding> {
+    if host.has("/sys/fs/cgroup/cgroup.controllers") {
         unified(&host.text("/sys/fs/cgroup/cgroup.controllers"))
     } else {
         legacy(&host.text("/proc/cgroups"), &host.text("/proc/self/mountinfo"))
-    };
-    findings.push(driver(host, config));
-    findings
+    }
 }
 
 fn unified(controllers: &str) -> Vec<Finding> {
@@ -68,9 +66,10 @@ fn legacy(controllers: &str, mounts: &str) -> Vec<Finding> {
     findings
 }
 
-fn driver(host: &Host, config: &Config) -> Finding {
+/// Who makes them.
+pub fn driver(host: &Host, choice: CgroupChoice) -> Finding {
     let has_systemd = host.has("/run/systemd/system");
-    match (config.cgroup, has_systemd) {
+    match (choice, has_systemd) {
         (CgroupChoice::Systemd, false) => Finding::bad(
             "cgroups",
             "cgroup.driver is systemd, and systemd does not run here",

@@ -1,6 +1,7 @@
 //! `isopod doctor`: whether this machine can run pods, and what to do where it cannot.
 //!
-//! Owns: what is looked at, and what is said about it. Always: it needs no daemon that runs and changes
+//! Owns: what is looked at, and what is said about it. Always: defaults are never judged in place of what could not
+//! be read; it needs no daemon that runs and changes
 //! nothing that lasts: what it tries (a mount, a namespace) is gone with it; each finding that is not good
 //! says what to do.
 //! Callers: `main`.
@@ -15,21 +16,25 @@ mod leftovers;
 mod limits;
 mod mounts;
 mod network;
+mod subject;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cli::{Form, print};
-use crate::config::{self, Config, Flags};
+use crate::cli::{Form, Globals, print};
+use crate::config::{self, Flags, Looked};
+use daemon::Asked;
 use finding::{Finding, Grade};
 use host::Host;
+use subject::{judge, subject};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The daemon's configuration file; its drop-ins are beside it
+    /// The configuration to judge, its drop-ins beside it; without it that of the daemon that
+    /// answers, else the one of this machine
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Only what is not as it should be
@@ -38,27 +43,35 @@ pub struct Args {
 }
 
 /// Looks at everything. The exit code is 1 where something keeps pods from running.
-pub fn run(args: &Args, socket: Option<&Path>, form: Form) -> ExitCode {
-    let mut findings = Vec::new();
-    let flags = Flags::default();
-    let config = match config::load(args.config.as_deref(), &flags) {
-        Ok((config, _)) => Some(config),
-        Err(mistakes) => {
-            let advice = "`isopod config check` tells every mistake with file and line";
-            findings.push(Finding::bad("configuration", mistakes.to_string(), advice));
-            None
+pub fn run(args: &Args, globals: &Globals) -> ExitCode {
+    let given = match globals.endpoint() {
+        Ok(given) => given,
+        Err(why) => {
+            eprintln!("isopod: cannot tell which socket is meant: {why}");
+            return ExitCode::FAILURE;
         }
     };
-    if config.is_some() {
-        findings.push(Finding::good("configuration", "it has no mistake"));
-    }
-    let config = config.or_else(defaults);
-    if let Some(config) = &config {
-        findings.extend(all(&Host::this(), config, socket));
-    }
+    let local = config::look(args.config.as_deref(), &Flags::default());
+    let entries = &local.entries;
+    let is_known = !["socket.path", "state"].iter().any(|key| {
+        entries.is_incomplete() || entries.is_unsure(&key.split('.').collect::<Vec<_>>())
+    });
+    let socket = given.or_else(|| is_known.then(|| local.config.socket.path.clone()));
+    let asked = socket.as_deref().map_or(Asked::Nobody, daemon::ask);
+    let subject = subject(args.config.as_deref(), local, socket.as_deref(), &asked);
+    let mut findings = subject.findings;
+    findings.extend(all(&Host::this(), &subject.looked));
+    findings.extend(match &socket {
+        Some(socket) => daemon::look(socket, &asked),
+        None => judge(&subject.looked, "daemon", &["socket.path", "state"], Vec::new),
+    });
+    tell(findings, args.quiet, globals.output)
+}
+
+fn tell(mut findings: Vec<Finding>, quiet: bool, form: Form) -> ExitCode {
     let bad = findings.iter().filter(|one| one.grade == Grade::Bad).count();
     let warnings = findings.iter().filter(|one| one.grade == Grade::Warning).count();
-    findings.retain(|one| !args.quiet || one.grade != Grade::Good);
+    findings.retain(|one| !quiet || one.grade != Grade::Good);
     let printed = match form {
         Form::Table => print::line(&for_people(&findings, bad, warnings)),
         Form::Json | Form::Yaml => {
@@ -69,21 +82,22 @@ pub fn run(args: &Args, socket: Option<&Path>, form: Form) -> ExitCode {
     if printed.is_ok() && bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What counts where the configuration cannot be read.
-fn defaults() -> Option<Config> {
-    config::load(Some(Path::new("/dev/null")), &Flags::default()).ok().map(|(config, _)| config)
-}
-
-fn all(host: &Host, config: &Config, socket: Option<&Path>) -> Vec<Finding> {
+fn all(host: &Host, looked: &Looked) -> Vec<Finding> {
+    let config = &looked.config;
     let mut findings = Vec::new();
     findings.extend(kernel::look(host));
-    findings.extend(cgroup::look(host, config));
-    findings.extend(mounts::look(host, config));
-    findings.extend(network::look(host, config));
-    findings.extend(disk::look(config));
+    findings.extend(cgroup::look(host));
+    let driver = || vec![cgroup::driver(host, config.cgroup)];
+    findings.extend(judge(looked, "cgroups", &["cgroup.driver"], driver));
+    findings.extend(judge(looked, "overlay", &["root"], || vec![mounts::overlay(&config.root)]));
+    findings.extend(mounts::look(host));
+    let network = || network::look(host, &config.network);
+    findings.extend(judge(looked, "network", &["network"], network));
+    findings.push(network::forwarding(host));
+    let keys = ["root", "state", "pods.writable_size", "pods.writable_max"];
+    findings.extend(judge(looked, "disk", &keys, || disk::look(config)));
     findings.extend(limits::look(host));
     findings.extend(leftovers::look(host));
-    findings.extend(daemon::look(config, socket));
     findings
 }
 

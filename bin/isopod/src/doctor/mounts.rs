@@ -1,5 +1,6 @@
 //! Overlay file systems and mappings of ids: tried, where trying leaves nothing.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use rustix::mount::{
@@ -9,14 +10,13 @@ use rustix::mount::{
 
 use super::finding::Finding;
 use super::host::Host;
-use crate::config::Config;
 
-pub fn look(host: &Host, config: &Config) -> Vec<Finding> {
-    vec![overlay(&config.root), mappings(host), propagation(host)]
+pub fn look(host: &Host) -> Vec<Finding> {
+    vec![mappings(host), propagation(host)]
 }
 
 /// Makes an overlay file system on the disk that images are on, and drops it: it is attached nowhere.
-fn overlay(root: &Path) -> Finding {
+pub fn overlay(root: &Path) -> Finding {
     // Where the directory is not there yet, its parent is on the disk that it will be on.
     let place = root.ancestors().find(|one| one.is_dir()).unwrap_or(Path::new("/"));
     let name = format!(".isopod-doctor-{}", std::process::id());
@@ -32,14 +32,28 @@ fn overlay(root: &Path) -> Finding {
         Err(error) => {
             let said =
                 format!("no root file system can be made below {}: {error}", place.display());
-            let advice = "images must be on ext4, or on xfs with ftype=1, or on another file system that \
-                          can be the upper layer of overlay, and the daemon must be root; set root to such a place";
-            Finding::bad("overlay", said, advice)
+            Finding::bad("overlay", said, advice(&error))
         }
     }
 }
 
-fn try_overlay(directory: &Path) -> std::io::Result<()> {
+/// What to do about what kept it from being made.
+fn advice(error: &io::Error) -> &'static str {
+    let kind = error.kind();
+    if kind == ErrorKind::ReadOnlyFilesystem {
+        "its file system is read-only: mount it read-write (the kernel's log says why, where it became so by itself), \
+         or set root to another place"
+    } else if kind == ErrorKind::PermissionDenied {
+        "look as root, as whom the daemon runs"
+    } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
+        "make room: `isopod rmi` and `isopod image prune` remove images"
+    } else {
+        "images must be on ext4, or on xfs with ftype=1, or on another file system that can be the upper layer of \
+         overlay; set root to such a place"
+    }
+}
+
+fn try_overlay(directory: &Path) -> io::Result<()> {
     for name in ["lower", "upper", "work"] {
         std::fs::create_dir_all(directory.join(name))?;
     }
@@ -79,6 +93,15 @@ fn propagation(host: &Host) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_fits_the_error() {
+        let of = |errno: rustix::io::Errno| advice(&errno.into());
+        assert!(of(rustix::io::Errno::ROFS).contains("read-only"));
+        assert!(of(rustix::io::Errno::PERM).contains("as root"));
+        assert!(of(rustix::io::Errno::NOSPC).contains("room"));
+        assert!(of(rustix::io::Errno::INVAL).contains("ext4"));
+    }
 
     #[test]
     fn what_was_tried_is_gone() {

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::host::Host;
-use crate::config::{Config, NetworkChoice};
+use crate::config::NetworkChoice;
 
-pub fn look(host: &Host, config: &Config) -> Vec<Finding> {
-    let mut findings = match &config.network {
+pub fn look(host: &Host, network: &NetworkChoice) -> Vec<Finding> {
+    match network {
         NetworkChoice::None => {
             vec![Finding::good("network", "pods have loopback only, as network.mode says")]
         }
@@ -15,9 +15,7 @@ pub fn look(host: &Host, config: &Config) -> Vec<Finding> {
         NetworkChoice::Cni(cni) => {
             plugins(&cni.config_dir, &cni.plugin_dirs, cni.template.is_some())
         }
-    };
-    findings.push(forwarding(host));
-    findings
+    }
 }
 
 fn bridge(host: &Host, name: &str) -> Vec<Finding> {
@@ -80,7 +78,8 @@ fn plugins(directory: &Path, places: &[std::path::PathBuf], has_template: bool) 
     findings
 }
 
-fn forwarding(host: &Host) -> Finding {
+/// Whether packets leave the node.
+pub fn forwarding(host: &Host) -> Finding {
     let off: Vec<&str> = [("ipv4/ip_forward", "IPv4"), ("ipv6/conf/all/forwarding", "IPv6")]
         .into_iter()
         .filter(|(key, _)| host.number(&format!("/proc/sys/net/{key}")) == Some(0))

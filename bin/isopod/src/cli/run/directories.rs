@@ -21,8 +21,8 @@ pub fn new_uid() -> Result<String, Failure> {
 
 /// The directory of the pod with this uid.
 pub fn of(uid: &str) -> PathBuf {
-    let root = std::env::var_os(ROOT_VARIABLE).map_or_else(|| PathBuf::from(ROOT), PathBuf::from);
-    root.join(uid)
+    let named = std::env::var_os(ROOT_VARIABLE).filter(|root| !root.is_empty());
+    named.map_or_else(|| PathBuf::from(ROOT), PathBuf::from).join(uid)
 }
 
 /// Removes the directory of the pod with this uid; there is none of a pod that others made.

@@ -29,8 +29,10 @@ impl Screen {
 
     /// Columns and rows.
     pub fn size(&self) -> (usize, usize) {
+        // A terminal that nobody has told its size says 0: then it is taken for the usual one.
+        let told = |cells: u16, usual: usize| if cells == 0 { usual } else { cells.into() };
         let size = tcgetwinsize(io::stdout());
-        size.map_or((80, 24), |size| (size.ws_col.max(1).into(), size.ws_row.max(1).into()))
+        size.map_or((80, 24), |size| (told(size.ws_col, 80), told(size.ws_row, 24)))
     }
 
     /// Draws these lines, all at once: over a slow connection nothing flickers.

@@ -6,6 +6,7 @@ use cri_api::v1::{
     ContainerStats, CpuUsage, Metric, NetworkUsage, PodSandboxMetrics, PodSandboxStats, PsiStats,
     UInt64Value,
 };
+use serde_json::{Value, json};
 
 use crate::cli::find::POD_NAME;
 
@@ -21,7 +22,8 @@ pub struct Usage {
     pub memory: u64,
     pub io: u64,
     pub network: u64,
-    pub processes: u64,
+    /// Not every runtime tells it of a container.
+    pub processes: Option<u64>,
     /// Percent of the last ten seconds in which some task waited: for CPU, memory, I/O.
     pub pressure: Option<[f64; 3]>,
 }
@@ -29,6 +31,7 @@ pub struct Usage {
 /// What it uses.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rate {
+    pub id: String,
     pub is_pod: bool,
     pub name: String,
     /// Thousandths of a core.
@@ -37,13 +40,30 @@ pub struct Rate {
     /// Bytes in a second.
     pub io: Option<u64>,
     pub network: Option<u64>,
-    pub processes: u64,
+    pub processes: Option<u64>,
     pub pressure: Option<[f64; 3]>,
+}
+
+/// For programs.
+pub fn json(rate: &Rate) -> Value {
+    let waits =
+        rate.pressure.map(|[cpu, memory, io]| json!({ "cpu": cpu, "memory": memory, "io": io }));
+    json!({
+        "kind": if rate.is_pod { "pod" } else { "container" },
+        "id": rate.id,
+        "name": rate.name,
+        "millicores": rate.millicores,
+        "memoryBytes": rate.memory,
+        "ioBytesPerSecond": rate.io,
+        "networkBytesPerSecond": rate.network.filter(|_| rate.is_pod),
+        "processes": rate.processes,
+        "waitsPercent": waits,
+    })
 }
 
 /// All pods and containers of an answer.
 pub fn read(pods: &[PodSandboxStats], metrics: &[PodSandboxMetrics]) -> Vec<Usage> {
-    let io = bytes_of_io(metrics);
+    let more = more_of(metrics);
     let mut all = Vec::new();
     for pod in pods {
         let attributes = pod.attributes.clone().unwrap_or_default();
@@ -55,7 +75,7 @@ pub fn read(pods: &[PodSandboxStats], metrics: &[PodSandboxMetrics]) -> Vec<Usag
             linux.memory.as_ref().and_then(|memory| memory.psi.as_ref()),
             linux.io.as_ref().and_then(|io| io.psi.as_ref()),
         ];
-        let of_containers = linux.containers.iter().map(|one| container(one, &name, &io));
+        let of_containers = linux.containers.iter().map(|one| container(one, &name, &more));
         let containers: Vec<Usage> = of_containers.collect();
         all.push(Usage {
             io: containers.iter().map(|one| one.io).sum(),
@@ -66,7 +86,7 @@ pub fn read(pods: &[PodSandboxStats], metrics: &[PodSandboxMetrics]) -> Vec<Usag
             cpu_ns: cpu(linux.cpu.as_ref()),
             memory: linux.memory.as_ref().map_or(0, |m| value(m.working_set_bytes.as_ref())),
             network: network(linux.network.as_ref()),
-            processes: linux.process.as_ref().map_or(0, |p| value(p.process_count.as_ref())),
+            processes: linux.process.as_ref().map(|p| value(p.process_count.as_ref())),
             pressure: pressure(psi),
         });
         all.extend(containers);
@@ -74,7 +94,7 @@ pub fn read(pods: &[PodSandboxStats], metrics: &[PodSandboxMetrics]) -> Vec<Usag
     all
 }
 
-fn container(stats: &ContainerStats, pod: &str, io: &BTreeMap<String, u64>) -> Usage {
+fn container(stats: &ContainerStats, pod: &str, more: &BTreeMap<&str, More>) -> Usage {
     let attributes = stats.attributes.clone().unwrap_or_default();
     let own = attributes.metadata.unwrap_or_default().name;
     // A pod is called by its label where the runtime gives no better name.
@@ -85,15 +105,16 @@ fn container(stats: &ContainerStats, pod: &str, io: &BTreeMap<String, u64>) -> U
         stats.memory.as_ref().and_then(|memory| memory.psi.as_ref()),
         stats.io.as_ref().and_then(|io| io.psi.as_ref()),
     ];
+    let more = more.get(attributes.id.as_str()).copied().unwrap_or_default();
     Usage {
-        io: io.get(&attributes.id).copied().unwrap_or(0),
+        io: more.io,
         is_pod: false,
         name: format!("{pod}/{own}"),
         at: stats.cpu.as_ref().map_or(0, |cpu| cpu.timestamp),
         cpu_ns: cpu(stats.cpu.as_ref()),
         memory: stats.memory.as_ref().map_or(0, |m| value(m.working_set_bytes.as_ref())),
         network: 0,
-        processes: 0,
+        processes: more.processes,
         pressure: pressure(psi),
         id: attributes.id,
     }
@@ -120,18 +141,32 @@ fn pressure(psi: [Option<&PsiStats>; 3]) -> Option<[f64; 3]> {
     psi.iter().any(Option::is_some).then(|| psi.map(some))
 }
 
-/// Bytes read and written, by container.
-fn bytes_of_io(metrics: &[PodSandboxMetrics]) -> BTreeMap<String, u64> {
-    let is_io = |metric: &&Metric| {
-        matches!(
-            metric.name.as_str(),
-            "container_fs_reads_bytes_total" | "container_fs_writes_bytes_total"
-        )
+/// What is among a container's metrics alone.
+#[derive(Debug, Clone, Copy, Default)]
+struct More {
+    /// Bytes read and written.
+    io: u64,
+    processes: Option<u64>,
+}
+
+/// By container.
+fn more_of(metrics: &[PodSandboxMetrics]) -> BTreeMap<&str, More> {
+    let of = |all: &[Metric]| {
+        let mut more = More::default();
+        for metric in all {
+            let value = value(metric.value.as_ref());
+            match metric.name.as_str() {
+                "container_fs_reads_bytes_total" | "container_fs_writes_bytes_total" => {
+                    more.io += value;
+                }
+                "container_processes" => more.processes = Some(value),
+                _ => {}
+            }
+        }
+        more
     };
-    let of =
-        |all: &[Metric]| all.iter().filter(is_io).map(|m| value(m.value.as_ref())).sum::<u64>();
     let containers = metrics.iter().flat_map(|pod| &pod.container_metrics);
-    containers.map(|one| (one.container_id.clone(), of(&one.metrics))).collect()
+    containers.map(|one| (one.container_id.as_str(), of(&one.metrics))).collect()
 }
 
 /// What is used in a second between two looks. What is new has no rate yet.
@@ -147,6 +182,7 @@ pub fn between(before: &[Usage], now: &[Usage]) -> Vec<Rate> {
             last.map(|last| per_second(count(now), count(last), now.at - last.at))
         };
         Rate {
+            id: now.id.clone(),
             is_pod: now.is_pod,
             name: now.name.clone(),
             millicores: of(|one| one.cpu_ns).map(|ns| ns.div_ceil(1_000_000)),
