@@ -24,6 +24,9 @@ pub struct Origin {
     /// The trace that the call belongs to, where the caller said so.
     #[serde(skip)]
     pub trace: Option<TraceContext>,
+    /// What tracing systems say beside it (`tracestate`), handed on as it came.
+    #[serde(skip)]
+    pub trace_state: Option<String>,
 }
 
 impl Origin {
@@ -31,6 +34,12 @@ impl Origin {
     #[must_use]
     pub fn current() -> Self {
         ORIGIN.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// Whether the call that this task answers belongs to a trace, and that is recorded.
+    pub(crate) fn is_recorded() -> Option<bool> {
+        let trace = ORIGIN.try_with(|origin| origin.trace).ok().flatten();
+        trace.map(|context| context.is_sampled)
     }
 }
 

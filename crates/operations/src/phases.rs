@@ -43,6 +43,7 @@ struct State {
     last_token: u64,
     open: Vec<Open>,
     done: Vec<Span>,
+    failed: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -109,14 +110,31 @@ impl Phases {
         let open = OpenPhase { phases: self, token: self.open(phase, Some(deadline)) };
         let result = tokio::time::timeout(deadline, future).await;
         drop(open);
-        result.map_err(|_| PhaseError { phase, after: deadline })
+        result.map_err(|_| {
+            self.failed(phase);
+            PhaseError { phase, after: deadline }
+        })
     }
 
-    /// Takes over the spans of work that was done elsewhere and ends now, under `prefix/`.
-    pub fn adopt(&self, prefix: &str, spans: &[Span]) {
+    /// If the operation fails, it is because of this phase. The last word counts; without any it is the phase that
+    /// was entered last and has not ended.
+    pub fn failed(&self, phase: &'static str) {
+        self.state().failed = Some(phase);
+    }
+
+    /// Takes over the spans of work that was done elsewhere in the phase `of`, which has just ended, under
+    /// `prefix/`. They lie within that phase and reach to its end.
+    pub fn adopt(&self, prefix: &str, of: &str, spans: &[Span]) {
         let took = spans.iter().map(|s| s.start_us.saturating_add(s.took_us)).max().unwrap_or(0);
-        let begun = micros(self.0.begun.elapsed()).saturating_sub(took);
         let mut state = self.state();
+        let around = state.done.iter().rfind(|one| one.phase == of);
+        let begun = match around {
+            Some(one) => {
+                let end = one.start_us.saturating_add(one.took_us);
+                end.saturating_sub(took).max(one.start_us)
+            }
+            None => micros(self.0.begun.elapsed()).saturating_sub(took),
+        };
         for span in spans {
             let phase = Cow::Owned(format!("{prefix}/{}", span.phase));
             let start_us = begun.saturating_add(span.start_us);
@@ -132,10 +150,14 @@ impl Phases {
         spans
     }
 
-    /// Ends the operation: how long it took, and where the time went.
-    pub(crate) fn end(&self) -> (Duration, Vec<Span>) {
+    /// Ends the operation: how long it took, where the time went, and which phase is to blame if it failed.
+    pub(crate) fn end(&self) -> (Duration, Vec<Span>, Option<&'static str>) {
+        let failed = {
+            let state = self.state();
+            state.failed.or_else(|| state.open.iter().rfind(|o| o.is_step).map(|o| o.name))
+        };
         self.leave();
-        (self.0.begun.elapsed(), self.spans())
+        (self.0.begun.elapsed(), self.spans(), failed)
     }
 
     /// The phase that was begun last and has not ended.
@@ -251,8 +273,38 @@ mod tests {
     #[tokio::test]
     async fn spans_of_others_are_taken_over_under_a_prefix() {
         let phases = Phases::begin();
-        phases.adopt("monitor", &[Span { phase: "shm".into(), start_us: 0, took_us: 3 }]);
+        phases.adopt("monitor", "none", &[Span { phase: "shm".into(), start_us: 0, took_us: 3 }]);
         assert_eq!(names(&phases), ["monitor/shm"]);
+    }
+
+    #[test]
+    fn spans_of_others_lie_within_the_phase_in_which_they_were_made() {
+        let span = |phase: &'static str, start_us, took_us| Span {
+            phase: phase.into(),
+            start_us,
+            took_us,
+        };
+        let phases = Phases::begin();
+        phases.state().keep(span("create", 1000, 9000));
+        phases.state().keep(span("after", 10_000, 9000));
+        phases.adopt("monitor", "create", &[span("mounts", 0, 2000), span("hooks", 2000, 4000)]);
+        let found: Vec<_> = phases.spans().into_iter().map(|s| (s.start_us, s.took_us)).collect();
+        assert_eq!(found, [(1000, 9000), (4000, 2000), (6000, 4000), (10_000, 9000)]);
+        // Whatever the clocks say, nothing is before it.
+        phases.adopt("monitor", "create", &[span("mounts", 0, 20_000)]);
+        assert!(phases.spans().iter().any(|s| (s.start_us, s.took_us) == (1000, 20_000)));
+    }
+
+    #[tokio::test]
+    async fn the_phase_that_is_to_blame_is_the_one_that_was_named_or_is_still_entered() {
+        let phases = Phases::begin();
+        phases.enter("resolve", None);
+        assert_eq!(phases.end().2, Some("resolve"));
+        let phases = Phases::begin();
+        let hung = phases.within("create", Duration::ZERO, std::future::pending::<()>()).await;
+        assert!(hung.is_err());
+        phases.enter("undo", None);
+        assert_eq!(phases.end().2, Some("create"));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use model::{Class, Classified, Span, Timestamp};
 use tokio::sync::watch;
 
 use crate::history::History;
+use crate::note::Note;
 use crate::origin::Origin;
 use crate::phases::{Phases, now};
 use crate::watcher::{Ended, OperationFailure, Watcher};
@@ -135,6 +136,43 @@ impl Operations {
         typed.cloned().unwrap_or_else(|| Err(lost()))
     }
 
+    /// Notes a call that is no operation, because nobody joins it and it ends with its caller: of kind `kind`, on
+    /// `object`. It is remembered and told of only where somebody looks: where the call belongs to a trace that is
+    /// recorded, or has no trace and a watcher wants all. To be ended; dropped, its caller has left.
+    pub fn note(&self, kind: &'static str, object: impl FnOnce() -> String) -> Note {
+        let is_noted = Origin::is_recorded().unwrap_or_else(|| {
+            self.watchers.get().is_some_and(|all| all.iter().any(|one| one.wants_calls()))
+        });
+        if !is_noted {
+            return Note::nothing();
+        }
+        let id = {
+            let mut table = self.table();
+            table.last_id += 1;
+            table.last_id
+        };
+        let operations = self.clone();
+        Note::begin(
+            operations,
+            Ended {
+                id,
+                kind,
+                object: object(),
+                origin: Origin::current(),
+                started_at: now(),
+                ..Ended::default()
+            },
+        )
+    }
+
+    /// A call that was noted has ended.
+    pub(crate) fn noted(&self, ended: Ended) {
+        let ended = Arc::new(ended);
+        self.table().history.add_call(Arc::clone(&ended));
+        let all = self.watchers.get().into_iter().flatten();
+        all.for_each(|watcher| watcher.call_ended(&ended));
+    }
+
     /// What runs now, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<OperationInfo> {
@@ -223,8 +261,13 @@ impl Operations {
             let failure = result.as_ref().err().map(|error| OperationFailure::of(&**error));
             // First out of the table, then the answer: who asks after the answer begins anew.
             let ended = entry.end(kind, &work_phases, failure);
-            if let (Some(watchers), Some(ended)) = (watchers.get(), ended) {
-                watchers.iter().for_each(|watcher| watcher.ended(&ended));
+            if let Some(ended) = ended {
+                let all = watchers.get().into_iter().flatten();
+                all.for_each(|watcher| watcher.ended(&ended));
+                // Whoever waits has the error, and says so.
+                if sender.receiver_count() == 0 {
+                    unheard(&ended);
+                }
             }
             sender.send_replace(Some(Arc::new(result)));
         });
@@ -240,6 +283,15 @@ impl Operations {
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     // What is under the lock is whole between any two statements.
     table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that an operation has failed whose callers have all left.
+fn unheard(ended: &Ended) {
+    let Some(failure) = &ended.failure else { return };
+    let ms = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX);
+    let (kind, object, id) = (ended.kind, &ended.object, ended.id);
+    let message = &failure.message;
+    tracing::warn!(kind, object, id, ms, "operation failed, and nobody waits for it: {message}");
 }
 
 /// Takes an operation out of the table, also when it panics; never a later one of the same name.
@@ -262,12 +314,23 @@ impl Entry {
         phases: &Phases,
         failure: Option<OperationFailure>,
     ) -> Option<Arc<Ended>> {
-        let (took, spans) = phases.end();
+        let (took, spans, failed) = phases.end();
         let mut table = lock(&self.table);
         let Running { id, object, origin, started_at, joined, .. } =
             take(&mut table, &self.name, self.id)?;
-        let ended =
-            Arc::new(Ended { id, kind, object, origin, joined, started_at, took, failure, spans });
+        let failed_in = failed.filter(|_| failure.is_some());
+        let ended = Arc::new(Ended {
+            id,
+            kind,
+            object,
+            origin,
+            joined,
+            started_at,
+            took,
+            failure,
+            failed_in,
+            spans,
+        });
         table.history.add(Arc::clone(&ended));
         // The entry is dropped on return, and looks into the table once more: by then the next of the
         // same name may have begun, which is told apart by its id.
@@ -370,6 +433,63 @@ mod tests {
         assert_eq!(end.await.unwrap(), 5);
         ops.idle().await;
         assert!(ops.list().is_empty());
+    }
+
+    /// Counts the warnings that name an object of this name.
+    #[derive(Debug, Clone, Default)]
+    struct Warned(Arc<AtomicU32>);
+
+    impl tracing::Subscriber for Warned {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_nobody_waits_for_is_logged_and_one_that_is_answered_is_not() {
+        let warned = Warned::default();
+        let _here = tracing::subscriber::set_default(warned.clone());
+        let ops = Operations::new();
+        let fails = |gate: oneshot::Receiver<()>| {
+            let ops = ops.clone();
+            tokio::spawn(async move {
+                let work = move |_| async move {
+                    let _ = gate.await;
+                    Err::<(), _>(TestError::No)
+                };
+                ops.run("test", "k".into(), "k".into(), work).await
+            })
+        };
+        let (go, gate) = oneshot::channel();
+        let call = fails(gate);
+        until(|| ops.list().len() == 1).await;
+        go.send(()).unwrap();
+        assert!(call.await.unwrap().is_err());
+        assert_eq!(warned.0.load(Ordering::Relaxed), 0, "its caller says so");
+        let (go, gate) = oneshot::channel();
+        let call = fails(gate);
+        until(|| ops.list().len() == 1).await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        until(|| ops.ended().len() == 2).await;
+        until(|| warned.0.load(Ordering::Relaxed) == 1).await;
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Ended {
     pub took: Duration,
     /// Why it did not do what it was asked for; `None` where it did.
     pub failure: Option<OperationFailure>,
+    /// The phase that is to blame, where it failed and that is known.
+    pub failed_in: Option<&'static str>,
     /// Its phases.
     pub spans: Vec<Span>,
 }
@@ -66,4 +68,12 @@ impl OperationFailure {
 pub trait Watcher: fmt::Debug + Send + Sync {
     /// One has ended.
     fn ended(&self, ended: &Ended);
+
+    /// Whether it wants to hear of calls that are no operations as well ([`crate::Operations::note`]).
+    fn wants_calls(&self) -> bool {
+        false
+    }
+
+    /// One of those has ended.
+    fn call_ended(&self, _ended: &Ended) {}
 }

@@ -16,6 +16,8 @@ use crate::error::{Cause, PodsError};
 /// behind it run into their deadline. They are a small part of the threads that the daemon has for
 /// blocking work, so that all of them may hang for good and cgroups, records and images still have theirs.
 const HUNG_MAX: usize = 16;
+/// The phase in which what had been done is undone again. Each undo has a deadline of its own.
+pub(crate) const UNDO: &str = "undo";
 
 /// A failed phase of an operation that is not named here.
 #[derive(Debug)]
@@ -51,6 +53,9 @@ pub(crate) async fn step<T, E: Into<Cause>>(
         Ok(result) => result.map_err(|e| Failure::new(phase, e)),
         Err(late) => Err(Failure::new(phase, late)),
     };
+    if done.is_err() {
+        phases.failed(phase);
+    }
     at_fault(fault::check!("step.", phase, ".after"), phase)?;
     done
 }

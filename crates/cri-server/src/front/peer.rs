@@ -35,7 +35,7 @@ impl Peer {
         // One that cannot be read is none (W3C Trace Context, 3.2.2.4).
         let trace = parent.and_then(|header| TraceContext::parse(header).ok());
         let program = self.program.as_deref().map(str::to_owned);
-        Origin { pid: self.pid, uid: self.uid, program, pod: None, trace }
+        Origin { pid: self.pid, uid: self.uid, program, trace, ..Origin::default() }
     }
 
     /// How many calls are open on the connection.

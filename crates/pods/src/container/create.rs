@@ -32,7 +32,7 @@ use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
 use crate::sandbox;
 use crate::status::MountStatus;
-use crate::steps::{Failure, Waiting, blocking_step, bounded, step, unblocked};
+use crate::steps::{Failure, UNDO, Waiting, blocking_step, bounded, step, unblocked};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "CreateContainer";
@@ -133,7 +133,9 @@ async fn make(
 ) -> Result<ContainerId, Failure> {
     let mut undos = Undos::default();
     let made = build(inner, pod, config, phases, &mut undos).await;
-    if made.is_err() {
+    if let Err(failure) = &made {
+        phases.failed(failure.phase);
+        phases.enter(UNDO, None);
         inner.owed.add(object, undos.unwind(inner).await);
     }
     made
@@ -427,7 +429,7 @@ impl Described<'_> {
         let request = request(&reserved, prepared);
         let created = create_in(&monitor, request, inner, phases).await;
         let created = created.map_err(|failure| with_device(failure, &origins))?;
-        phases.adopt("monitor", &created.spans);
+        phases.adopt("monitor", "create", &created.spans);
         let spans = phases.spans();
         let made = inner.table.made(&record.id, |r| {
             r.pid = created.pid;

@@ -16,7 +16,7 @@ use crate::error::{Cause, PodsError};
 use crate::monitors;
 use crate::pods::{Inner, Pods, file_failed};
 use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
-use crate::steps::{Failure, Waiting, blocking_step, step};
+use crate::steps::{Failure, UNDO, Waiting, blocking_step, step};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "RunPodSandbox";
@@ -64,7 +64,9 @@ async fn make(pods: &Pods, config: SandboxConfig, phases: &Phases) -> Result<San
     let object = config.metadata.to_string();
     let mut undos = Undos::default();
     let made = build(pods, config, phases, &mut undos).await;
-    if made.is_err() {
+    if let Err(failure) = &made {
+        phases.failed(failure.phase);
+        phases.enter(UNDO, None);
         inner.owed.add(&object, undos.unwind(inner.as_ref()).await);
     }
     made
@@ -338,7 +340,7 @@ async fn start_monitor(
     let program = Arc::clone(&inner.services.monitor);
     let start = Box::pin(monitor_client::start(program, setup, netns));
     let started = step(phases, "monitor", inner.config.deadlines.monitor, start).await?;
-    phases.adopt("monitor", &started.spans);
+    phases.adopt("monitor", "monitor", &started.spans);
     Ok(started)
 }
 
