@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::CgroupError;
-use crate::file::read;
+use crate::file::{huge_page_sizes, read};
 
 /// Controllers that limits and statistics are about; v1's name comes first where v2 has another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +202,12 @@ impl Hierarchies {
                 self.v1.iter().any(|hierarchy| hierarchy.controllers().contains(&controller))
             }
         }
+    }
+
+    /// Whether this machine has huge pages and counts them for cgroups.
+    #[must_use]
+    pub fn counts_huge_pages(&self) -> bool {
+        !huge_page_sizes().is_empty() && self.has(Controller::Hugetlb)
     }
 
     /// What a container is shown at its /sys/fs/cgroup: `None` for v2 alone, else the directories.

@@ -29,5 +29,6 @@ pub use hierarchy::{Controller, Hierarchies, Legacy, Mode, Shown};
 pub use oom::OomCounts;
 pub use path::{BadPath, CgroupPath, Driver};
 pub use stats::{
-    CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, Stats,
+    CpuLimits, CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure,
+    PressureLine, Stats,
 };

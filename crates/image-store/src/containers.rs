@@ -15,7 +15,7 @@ use crate::store::{ImageStore, Inner};
 use crate::trash::{self, Area};
 use crate::types::Image;
 
-const UPPER: &str = "upper";
+pub(crate) const UPPER: &str = "upper";
 const WORK: &str = "work";
 
 impl ImageStore {

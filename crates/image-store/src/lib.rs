@@ -63,5 +63,5 @@ pub use store::{HeldLayer, ImageStore};
 pub use tar::BadArchive;
 pub use types::{
     Check, Collected, Finding, Form, FsInfo, FsUsage, Image, LayerInfo, LayerJob, Measured,
-    NewImage, RawImage, Removed, Usage,
+    NewImage, RawImage, Removed, Space, Usage,
 };

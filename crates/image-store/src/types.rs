@@ -150,6 +150,17 @@ pub struct FsUsage {
     pub at: Timestamp,
 }
 
+/// The file system of a container's writable directory: all of it, or as much of it as the container may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its device, major and minor number.
+    pub device: (u32, u32),
+    /// What it has in all.
+    pub capacity: Usage,
+    /// What is free.
+    pub available: Usage,
+}
+
 /// Space taken by images, and by the writable directories of containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FsInfo {
@@ -187,6 +198,16 @@ pub struct Collected {
     pub undeletable: usize,
     /// Whether there is more to do.
     pub more: bool,
+}
+
+impl Collected {
+    /// Takes the next slice in.
+    pub fn add(&mut self, slice: &Self) {
+        self.layers += slice.layers;
+        self.bytes = self.bytes.saturating_add(slice.bytes);
+        self.deleted += slice.deleted;
+        (self.undeletable, self.more) = (slice.undeletable, slice.more);
+    }
 }
 
 /// Something that was not as it should be, and what was done about it.

@@ -4,14 +4,15 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use model::ContainerId;
-use rustix::fs::{fstat, fstatvfs};
+use rustix::fs::{fstat, fstatvfs, major, minor};
 use rustix::io::Errno;
 
+use crate::containers::UPPER;
 use crate::error::{ImageStoreError, at};
 use crate::layout;
 use crate::measure::measure;
 use crate::store::ImageStore;
-use crate::types::{FsInfo, FsUsage, Measured, Usage};
+use crate::types::{FsInfo, FsUsage, Measured, Space, Usage};
 
 impl ImageStore {
     /// What a container's writable directories, volumes included, take: now, where its file system counts
@@ -54,7 +55,7 @@ impl ImageStore {
             return Ok(measured);
         }
         let mut usage = Usage::default();
-        for part in ["upper", "volumes"] {
+        for part in [UPPER, "volumes"] {
             match layout::open_dir(&dir, part) {
                 Ok(fd) => usage += measure(&fd).map_err(at("measure", path.join(part)))?,
                 Err(Errno::NOENT) => {}
@@ -64,6 +65,34 @@ impl ImageStore {
         let measured = Measured { usage, at: layout::now() };
         inner.tables().measured(container, measured);
         Ok(measured)
+    }
+
+    /// The file system of a container's writable directory. Where that is kept to a size, the file system
+    /// says that size.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::NoContainer`]; a file system that does not answer.
+    pub fn space(&self, container: &ContainerId) -> Result<Space, ImageStoreError> {
+        let layout = &self.inner.layout;
+        let own = Path::new(container.as_str());
+        let open = |name: &Path| layout::open_dir(&layout.containers_fd, name);
+        // A root that is only read has no such part.
+        let opened = match open(&own.join(UPPER)) {
+            Err(Errno::NOENT) => open(own),
+            other => other,
+        };
+        let path = layout.containers.join(own);
+        let dir = match opened {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => {
+                return Err(ImageStoreError::NoContainer { id: container.clone() });
+            }
+            Err(e) => return Err(at("open", path)(e)),
+        };
+        let device = fstat(&dir).map_err(at("look at", path.clone()))?.st_dev;
+        let fs = fs_usage(&dir, &path, Usage::default())?;
+        let device = (major(device), minor(device));
+        Ok(Space { device, capacity: fs.capacity, available: fs.available })
     }
 
     /// Space taken by images and containers, and what their file systems have left.

@@ -19,10 +19,7 @@ impl Images {
         let mut sum = Collected::default();
         loop {
             let slice = self.blocking(|store| store.collect(SLICE)).await?;
-            sum.layers += slice.layers;
-            sum.bytes += slice.bytes;
-            sum.deleted += slice.deleted;
-            sum.undeletable = slice.undeletable;
+            sum.add(&slice);
             if !slice.more {
                 self.blocking(|store| store.sweep_partial(false)).await?;
                 self.inner.done.collected(&sum, begun.elapsed());

@@ -14,6 +14,7 @@ use oci_image::{
 use crate::manifest::{self, MAX_NESTED, Plan, Texts, unusable};
 use crate::source::checked_here;
 use crate::spool::Spool;
+use crate::work::Done;
 use crate::{Images, ImagesError};
 
 /// An image that came out of an archive.
@@ -38,9 +39,8 @@ impl Images {
         name: Option<&str>,
     ) -> Result<Vec<LoadedImage>, ImagesError> {
         let name = name.map(|text| self.new_name(text)).transpose()?;
-        let store = self.inner.store.clone();
-        let platform = self.inner.limits.platform.clone();
-        let work = move || load(&store, archive, name.as_ref(), &platform);
+        let images = self.clone();
+        let work = move || load(&images, archive, name.as_ref());
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(e) => Err(ImagesError::Interrupted { what: e.to_string() }),
@@ -55,11 +55,11 @@ struct Found {
 }
 
 fn load(
-    store: &ImageStore,
+    images: &Images,
     archive: impl Read,
     name: Option<&ImageName>,
-    platform: &Platform,
 ) -> Result<Vec<LoadedImage>, ImagesError> {
+    let (store, platform) = (&images.inner.store, &images.inner.limits.platform);
     let spool = Spool::read(store, archive)?;
     let listed = spool.bytes(DOCKER_MANIFEST_FILE, MAX_MANIFEST)?;
     let listed = match listed {
@@ -80,7 +80,7 @@ fn load(
         };
         only.names = vec![name.clone()];
     }
-    found.into_iter().map(|f| commit(store, &spool, f)).collect()
+    found.into_iter().map(|f| commit(store, &images.inner.done, &spool, f)).collect()
 }
 
 fn nothing(problem: &str) -> ImagesError {
@@ -268,7 +268,12 @@ fn check_named(path: &str, found: &Digest) -> Result<(), ImagesError> {
 }
 
 /// Unpacks what is missing, then records the image and its names.
-fn commit(store: &ImageStore, spool: &Spool, found: Found) -> Result<LoadedImage, ImagesError> {
+fn commit(
+    store: &ImageStore,
+    work: &Done,
+    spool: &Spool,
+    found: Found,
+) -> Result<LoadedImage, ImagesError> {
     let mut held = Vec::new();
     for part in &found.plan.parts {
         if let Some(here) = store.hold_layer(&part.job.chain_id) {
@@ -279,13 +284,17 @@ fn commit(store: &ImageStore, spool: &Spool, found: Found) -> Result<LoadedImage
         let file = spool.by_digest(descriptor)?.open()?;
         let blob = checked_here(&part.form);
         let Some(place) = store.place_to_keep(descriptor) else {
-            held.push(store.bring_layer(&part.job, blob, file, &AtomicU64::new(0))?);
+            let layer = store.bring_layer(&part.job, blob, file, &AtomicU64::new(0))?;
+            work.unpacked(layer.info());
+            held.push(layer);
             continue;
         };
         let mut reader = place.reader_anew(file);
         let done = store.bring_layer(&part.job, blob, &mut reader, &AtomicU64::new(0));
         reader.end(if done.is_ok() { Ended::Whole } else { Ended::Wrong });
-        held.push(done?);
+        let layer = done?;
+        work.unpacked(layer.info());
+        held.push(layer);
     }
     let image = store.commit_image(found.plan.new, &found.names)?;
     drop(held);

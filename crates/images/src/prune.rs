@@ -1,7 +1,8 @@
 //! Frees what nobody needs, when somebody asks for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use image_store::Collected;
 use model::Digest;
 
 use crate::{Images, ImagesError};
@@ -33,6 +34,7 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`].
     pub async fn prune(&self, which: Prune) -> Result<Pruned, ImagesError> {
+        let (begun, mut sum) = (Instant::now(), Collected::default());
         let before = self.fs_info().await?.images.used.bytes;
         let mut pruned = Pruned::default();
         for image in self.inner.store.images() {
@@ -42,15 +44,22 @@ impl Images {
             }
             let id = image.id.clone();
             let removed = self.blocking(move |store| store.remove_image(&id)).await?;
-            if removed.is_some() {
+            if let Some(removed) = removed {
+                sum.layers += removed.layers_freed;
                 let names = image.repo_tags.into_iter().chain(image.repo_digests).collect();
                 pruned.images.push((image.id, names));
             }
         }
-        while self.blocking(|store| store.collect_older(Duration::ZERO, SLICE)).await?.more {
+        loop {
+            let slice = self.blocking(|store| store.collect_older(Duration::ZERO, SLICE)).await?;
+            sum.add(&slice);
+            if !slice.more {
+                break;
+            }
             tokio::task::yield_now().await;
         }
         let partial = self.blocking(|store| store.sweep_partial(true)).await?;
+        self.inner.done.collected(&sum, begun.elapsed());
         let after = self.fs_info().await?.images.used.bytes;
         pruned.bytes = before.saturating_sub(after).saturating_add(partial);
         Ok(pruned)

@@ -11,6 +11,7 @@ mod cgroup;
 mod clock;
 mod config;
 mod container;
+mod devices;
 mod error;
 mod events;
 mod filters;
@@ -24,6 +25,7 @@ mod monitors;
 mod networks;
 mod owed;
 mod pods;
+mod processes;
 mod readers;
 mod reconnect;
 mod records;
@@ -39,7 +41,8 @@ mod undoing;
 mod usage;
 
 pub use cgroups::{
-    CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, Pressure, PressureLine, Stats,
+    CpuLimits, CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure,
+    PressureLine, Stats,
 };
 pub use config::{
     BlockIoClass, Classes, Deadlines, ExecCpus, Handler, Launch, LogLimits, PodsConfig, RdtClass,
@@ -49,6 +52,7 @@ pub use container::attach::{AttachControl, AttachInput, Attachment};
 pub use container::exec::{Exec, ExecIo, ExecWanted};
 pub use error::{Cause, PodsError};
 pub use events::{Behind, EVENTS_AHEAD, EventKind, PodEvent, Subject, Subscription};
+pub use image_store::{Measured, Usage as DiskUsage};
 pub use monitor_client::api::{AttachEnd, LogTotals, TerminalSize};
 pub use monitor_client::{AttachHandle, AttachStreams, MonitorProgram, RunningExec};
 pub use network::{
@@ -60,8 +64,8 @@ pub use pods::{Pods, Services};
 pub use recover::Recovered;
 pub use runtime_spec::Rlimit;
 pub use status::{
-    ContainerFilter, ContainerStateKind, ContainerStatus, ExecResult, LogLines, MountStatus,
-    SandboxFilter, SandboxStatus, Usage,
+    ContainerFilter, ContainerStateKind, ContainerStatus, Descriptors, ExecResult, FileSystem,
+    LogLines, More, MountStatus, Processes, SandboxFilter, SandboxStatus, Usage,
 };
 pub use terminal::Terminal;
 

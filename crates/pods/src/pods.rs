@@ -66,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) owed: Owed,
     pub(crate) hierarchies: Hierarchies,
+    pub(crate) counts_huge_pages: bool,
     pub(crate) host: HostFacts,
     pub(crate) filters: Filters,
     pub(crate) apparmor: Apparmor,
@@ -108,6 +109,7 @@ impl Pods {
             inherited: table.container_ids().into_iter().collect(),
             table,
             owed,
+            counts_huge_pages: hierarchies.counts_huge_pages(),
             hierarchies,
             host,
             filters: Filters::new(),
@@ -420,7 +422,8 @@ impl Pods {
         container::log_lines::log_lines(self, id).await
     }
 
-    /// What a container uses now, or a moment ago as it is configured. Reads its cgroup, and measures nothing.
+    /// What a container uses now, or a moment ago as it is configured. Reads its cgroup, and
+    /// measures nothing but, where all is to be read, a writable layer that was never measured.
     ///
     /// # Errors
     /// [`PodsError`].
@@ -430,6 +433,12 @@ impl Pods {
         detail: Detail,
     ) -> Result<Usage, PodsError> {
         usage::of_container(self, id, detail).await
+    }
+
+    /// Whether this machine has huge pages and counts them. The same for as long as the daemon runs.
+    #[must_use]
+    pub fn counts_huge_pages(&self) -> bool {
+        self.inner.counts_huge_pages
     }
 
     /// What a pod uses now, or a moment ago as it is configured, with what its interfaces have carried.

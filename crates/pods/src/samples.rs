@@ -231,7 +231,8 @@ mod tests {
     fn sample(at: i64, cpu: u64) -> Sample {
         let cpu = Some(CpuStats { usage_ns: cpu, ..CpuStats::default() });
         let cgroup = Some(Stats { cpu, ..Stats::default() });
-        let usage = Usage { at: Timestamp(at), cgroup, writable: None, cpu_rate: None };
+        let more = crate::status::More::default();
+        let usage = Usage { at: Timestamp(at), cgroup, writable: None, cpu_rate: None, more };
         Sample { usage, interfaces: Vec::new() }
     }
 

@@ -159,4 +159,49 @@ pub struct Usage {
     pub writable: Option<image_store::Measured>,
     /// Nanoseconds of CPU time for each second of late; `None` where too little is known.
     pub cpu_rate: Option<u64>,
+    /// What metrics have beside that; empty where not all is read.
+    pub more: More,
+}
+
+/// What is read for metrics alone.
+#[derive(Debug, Clone, Default)]
+pub struct More {
+    /// The names of the block devices in the cgroup's statistics, in their order.
+    pub devices: Vec<String>,
+    /// Its processes; `None` once the cgroup is gone.
+    pub processes: Option<Processes>,
+    /// The file system of the writable layer; `None` for pods, and where it does not answer.
+    pub space: Option<FileSystem>,
+}
+
+/// The processes of a container or a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Processes {
+    /// How many there are.
+    pub count: u64,
+    /// What they have open; `None` for pods, and where it is too much to be counted.
+    pub descriptors: Option<Descriptors>,
+    /// How many descriptors the first process may have; the largest number for no limit. `None` for pods, and
+    /// once that process is gone.
+    pub max_open_files: Option<u64>,
+}
+
+/// Descriptors that are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Descriptors {
+    /// All of them.
+    pub all: u64,
+    /// Those of sockets.
+    pub sockets: u64,
+}
+
+/// A file system as a container sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// The device's file, else what it was mounted from.
+    pub device: String,
+    /// What it has in all, or what the container may have of it.
+    pub capacity: image_store::Usage,
+    /// What is free.
+    pub available: image_store::Usage,
 }

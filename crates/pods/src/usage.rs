@@ -7,22 +7,24 @@ use std::future::Future;
 use std::time::Duration;
 
 use cgroups::{Cgroup, CgroupError, CgroupPath, Detail, Stats};
-use image_store::Measured;
+use image_store::{ImageStore, Measured};
 use model::{ContainerId, SandboxId};
 use network::InterfaceStats;
 use operations::Phases;
 
-use crate::clock;
 use crate::container::name;
 use crate::error::{Cause, PodsError};
 use crate::pods::{Inner, Pods};
 use crate::records::{ContainerStage, SandboxStage};
 use crate::samples::Sample;
-use crate::status::Usage;
+use crate::status::{FileSystem, More, Usage};
 use crate::steps::{Failure, step};
+use crate::{clock, devices, processes};
 
 /// How long reading one object may take. It is files of the kernel and one exchange with it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long what metrics alone tell of a file system may take.
+const SPACE_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn of_container(
     pods: &Pods,
@@ -33,10 +35,14 @@ pub(crate) async fn of_container(
     let record = inner.table.container(id).filter(|r| r.stage != ContainerStage::Making);
     let record = record.ok_or_else(|| PodsError::NoContainer { id: id.clone() })?;
     let used = async {
-        let (cgroup, writable) =
-            tokio::join!(read(inner, &record.cgroup, detail), writable(inner, id));
-        let cgroup = cgroup.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
-        let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None };
+        let whose = Whose::Container { first: record.pid.filter(|_| !record.is_over()) };
+        let (read, disk) =
+            tokio::join!(read(inner, &record.cgroup, detail, whose), disk(inner, id, detail));
+        let read = read.map_err(|f| f.of("ContainerStats", &name(inner, &record)))?;
+        let (cgroup, more) = read.unzip();
+        let (writable, space) = disk;
+        let more = More { space, ..more.unwrap_or_default() };
+        let usage = Usage { at: clock::now(), cgroup, writable, cpu_rate: None, more };
         Ok::<_, PodsError>(Sample { usage, interfaces: Vec::new() })
     };
     let sample = inner.samples.get(id.as_str(), detail, record.created_at, clock::now, used);
@@ -54,7 +60,8 @@ pub(crate) async fn of_sandbox(
     let object = record.config.metadata.to_string();
     let used = async {
         let failed = |failure: Failure| failure.of("PodSandboxStats", &object);
-        let cgroup = read(inner, &record.cgroup.path, detail).await.map_err(failed)?;
+        let read = read(inner, &record.cgroup.path, detail, Whose::Pod).await.map_err(failed)?;
+        let (cgroup, more) = read.unzip();
         let interfaces = match record.network.netns() {
             Some(_) if record.stage == SandboxStage::Ready => {
                 let networks = &inner.services.networks;
@@ -64,12 +71,50 @@ pub(crate) async fn of_sandbox(
             }
             Some(_) | None => Vec::new(),
         };
-        let usage = Usage { at: clock::now(), cgroup, writable: None, cpu_rate: None };
+        let more = more.unwrap_or_default();
+        let usage = Usage { at: clock::now(), cgroup, writable: None, cpu_rate: None, more };
         Ok(Sample { usage, interfaces })
     };
     let sample =
         inner.samples.get(id.as_str(), detail, record.created_at, clock::now, used).await?;
     Ok((sample.usage.clone(), sample.interfaces.clone()))
+}
+
+/// What the writable layer of a container takes, and, where all is to be read, what it lies on.
+async fn disk(
+    inner: &Inner,
+    id: &ContainerId,
+    detail: Detail,
+) -> (Option<Measured>, Option<FileSystem>) {
+    match detail {
+        Detail::Brief | Detail::Tasks => (writable(inner, id).await, None),
+        Detail::Whole => {
+            let space = on_disk(inner, id, |images, id| {
+                let space = images.space(id).ok()?;
+                let device = devices::of_file_system(space.device);
+                Some(FileSystem { device, capacity: space.capacity, available: space.available })
+            });
+            let used = async {
+                match writable(inner, id).await {
+                    // One so young that nobody has measured it yet.
+                    None => on_disk(inner, id, |images, id| images.measure(id).ok()).await,
+                    used => used,
+                }
+            };
+            tokio::join!(used, space)
+        }
+    }
+}
+
+/// What `ask` finds out about a container's directory; `None` also where that takes too long.
+async fn on_disk<T: Send + 'static>(
+    inner: &Inner,
+    id: &ContainerId,
+    ask: impl FnOnce(&ImageStore, &ContainerId) -> Option<T> + Send + 'static,
+) -> Option<T> {
+    let (images, of) = (inner.services.images.clone(), id.clone());
+    let asked = inner.may_hang.run(move || Ok(ask(&images, &of)));
+    asked_or_last(SPACE_PATIENCE, asked, || None).await
 }
 
 /// What the writable layer of a container takes. A file system that counts it is asked.
@@ -100,16 +145,48 @@ async fn asked_or_last<T>(
     }
 }
 
+/// Whose cgroup is read.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// A container's, with its first process while that lives.
+    Container { first: Option<i32> },
+    /// A pod's: what its processes have open is told of its containers.
+    Pod,
+}
+
 /// What a cgroup uses; `None` once it is gone.
-async fn read(inner: &Inner, path: &CgroupPath, detail: Detail) -> Result<Option<Stats>, Failure> {
+async fn read(
+    inner: &Inner,
+    path: &CgroupPath,
+    detail: Detail,
+    whose: Whose,
+) -> Result<Option<(Stats, More)>, Failure> {
     let cgroup = Cgroup::at(&inner.hierarchies, path);
     let read = move || {
         let stats = cgroup.stats(detail)?;
         // Nothing at all is said by one that has no controllers, too.
-        let is_there = stats != Stats::default() || cgroup.exists();
-        Ok::<_, CgroupError>(is_there.then_some(stats))
+        if stats == Stats::default() && !cgroup.exists() {
+            return Ok::<_, CgroupError>(None);
+        }
+        let more = match detail {
+            Detail::Brief | Detail::Tasks => More::default(),
+            Detail::Whole => more(&cgroup, &stats, whose)?,
+        };
+        Ok(Some((stats, more)))
     };
     step(&Phases::begin(), "cgroup", PATIENCE, inner.readers.read(read)).await
+}
+
+fn more(cgroup: &Cgroup, stats: &Stats, whose: Whose) -> Result<More, CgroupError> {
+    let processes = match whose {
+        Whose::Container { first } => processes::look(cgroup, first)?,
+        Whose::Pod => processes::count(cgroup)?,
+    };
+    Ok(More {
+        devices: stats.io.iter().map(|io| devices::name((io.major, io.minor))).collect(),
+        processes: Some(processes),
+        space: None,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 mod legacy;
 mod unified;
 
-pub(crate) use unified::shares_to_weight;
+pub(crate) use unified::{shares_to_weight, weight_to_shares};
 
 use std::path::{Path, PathBuf};
 

@@ -207,6 +207,14 @@ fn shares_and_weights_meet_at_the_ends_and_at_the_defaults() {
     }
     let weights: Vec<u64> = (1..=18).map(|bit| weight(1 << bit)).collect();
     assert!(weights.windows(2).all(|pair| pair[0] <= pair[1]), "{weights:?}");
+    for (weight, expected) in [(0, 2), (1, 2), (100, 1024), (10_000, 262_144), (20_000, 262_144)] {
+        assert_eq!(weight_to_shares(weight), expected, "{weight}");
+    }
+    // There and back is the same weight, or, where it was rounded up, the one beside it.
+    for wanted in 1..=10_000 {
+        let back = weight(weight_to_shares(wanted));
+        assert!(back.abs_diff(wanted) <= 1 + wanted / 500, "{wanted} is {back}");
+    }
 }
 
 #[test]

@@ -63,6 +63,26 @@ pub(crate) fn shares_to_weight(shares: u64) -> u64 {
     }
 }
 
+/// The shares that a weight stands for: the same curve the other way. An idle cgroup has the weight 0.
+pub(crate) fn weight_to_shares(weight: u64) -> u64 {
+    match weight {
+        0..=1 => 2,
+        10_000.. => 262_144,
+        _ => {
+            #[expect(clippy::cast_precision_loss, reason = "at most 14 bits, which fit")]
+            let exponent = (weight as f64).log10() + 7.0 / 34.0;
+            let l = (15_625.0 + 4.0 * 612.0 * exponent).sqrt() - 125.0;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 2 and 262,144"
+            )]
+            let shares = (l / 2.0).exp2().round() as u64;
+            shares.clamp(2, 262_144)
+        }
+    }
+}
+
 pub(super) fn memory(plan: &mut Plan, dir: &Path, memory: &Memory) -> Result<(), CgroupError> {
     let controller = Controller::Memory;
     if memory.disable_oom_killer == Some(true) {

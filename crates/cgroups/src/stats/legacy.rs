@@ -1,7 +1,7 @@
 //! The files of cgroup v1.
 
 use super::parse::{keyed, legacy_io, number};
-use super::{CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
+use super::{CpuLimits, CpuStats, Detail, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::CgroupError;
 use crate::file::{Folder, huge_page_sizes};
@@ -27,6 +27,9 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     }
     if let Some(dir) = dir(Controller::Memory)? {
         stats.memory = memory(&dir, detail)?;
+        if let (Some(memory), Detail::Whole) = (&mut stats.memory, detail) {
+            memory.kills = crate::oom::counts(cgroup)?.kills;
+        }
     }
     if detail != Detail::Brief
         && let Some(dir) = dir(Controller::Pids)?
@@ -37,6 +40,9 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     }
     if detail != Detail::Whole {
         return Ok(());
+    }
+    if let Some(dir) = dir(Controller::Cpu)? {
+        stats.cpu_limits = cpu_limits(&dir)?;
     }
     if let Some(dir) = dir(Controller::Blkio)? {
         stats.io = io(&dir)?;
@@ -78,6 +84,13 @@ fn cpu(
     }))
 }
 
+fn cpu_limits(dir: &Folder<'_>) -> Result<Option<CpuLimits>, CgroupError> {
+    let Some(shares) = one(dir, "cpu.shares")? else { return Ok(None) };
+    // No limit is -1, which is no number here.
+    let (period_us, quota_us) = (one(dir, "cpu.cfs_period_us")?, one(dir, "cpu.cfs_quota_us")?);
+    Ok(Some(CpuLimits { shares, period_us, quota_us }))
+}
+
 fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.usage_in_bytes")? else { return Ok(None) };
     let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
@@ -102,9 +115,13 @@ fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, Cgrou
         kernel: more("memory.kmem.usage_in_bytes")?.unwrap_or(0),
         swap_usage: value("total_swap"),
         swap_limit: both.map(|both| both.saturating_sub(limit.unwrap_or(both))),
+        reservation: more("memory.soft_limit_in_bytes")?.filter(|limit| *limit < NO_LIMIT),
         page_faults: value("total_pgfault"),
         major_page_faults: value("total_pgmajfault"),
+        own_page_faults: value("pgfault"),
+        own_major_page_faults: value("pgmajfault"),
         failures: more("memory.failcnt")?.unwrap_or(0),
+        kills: 0,
     }))
 }
 

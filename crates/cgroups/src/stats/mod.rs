@@ -39,6 +39,8 @@ impl Detail {
 pub struct Stats {
     /// CPU time.
     pub cpu: Option<CpuStats>,
+    /// What it may have of CPU time; only where all is read.
+    pub cpu_limits: Option<CpuLimits>,
     /// Memory.
     pub memory: Option<MemoryStats>,
     /// Tasks.
@@ -72,6 +74,17 @@ pub struct CpuStats {
     pub throttled_ns: u64,
 }
 
+/// What a cgroup may have of CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CpuLimits {
+    /// Its weight, as shares of v1: 1,024 by default.
+    pub shares: u64,
+    /// Length of a bandwidth period, in microseconds; `None` where the kernel has no bandwidth limits.
+    pub period_us: Option<u64>,
+    /// CPU time in a period, in microseconds; `None` for no limit.
+    pub quota_us: Option<u64>,
+}
+
 /// Memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MemoryStats {
@@ -97,12 +110,20 @@ pub struct MemoryStats {
     pub swap_usage: u64,
     /// The limit of swap alone; `None` for no limit.
     pub swap_limit: Option<u64>,
+    /// What is kept for it when memory is short: v1's soft limit, v2's minimum; `None` for none.
+    pub reservation: Option<u64>,
     /// Page faults.
     pub page_faults: u64,
     /// Page faults that had to read.
     pub major_page_faults: u64,
+    /// Page faults without those of the cgroups below it, where they are counted apart (v1); else all.
+    pub own_page_faults: u64,
+    /// The same of those that had to read.
+    pub own_major_page_faults: u64,
     /// Attempts to go beyond the limit.
     pub failures: u64,
+    /// Processes that were killed for want of memory.
+    pub kills: u64,
 }
 
 impl MemoryStats {
@@ -194,16 +215,21 @@ mod tests {
             ("cpuacct.usage_user", "2000000\n"),
             ("cpuacct.usage_sys", "1000000\n"),
             ("cpu.stat", "nr_periods 4\nnr_throttled 1\nthrottled_time 5000\n"),
+            ("cpu.shares", "1024\n"),
+            ("cpu.cfs_period_us", "100000\n"),
+            ("cpu.cfs_quota_us", "50000\n"),
             ("memory.usage_in_bytes", "1000\n"),
             ("memory.limit_in_bytes", "5000\n"),
             ("memory.memsw.limit_in_bytes", "6000\n"),
             ("memory.failcnt", "2\n"),
             (
                 "memory.stat",
-                "rss 1\ntotal_rss 600\ntotal_cache 300\ntotal_inactive_file 200\ntotal_active_file 100\n\
+                "rss 1\npgfault 7\npgmajfault 3\ntotal_rss 600\ntotal_cache 300\ntotal_inactive_file 200\ntotal_active_file 100\n\
                  total_mapped_file 50\ntotal_pgfault 7\ntotal_pgmajfault 3\ntotal_swap 9\n",
             ),
             ("memory.kmem.usage_in_bytes", "40\n"),
+            ("memory.soft_limit_in_bytes", "800\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
             ("pids.current", "3\n"),
             ("pids.max", "max\n"),
             ("blkio.throttle.io_service_bytes_recursive", "8:0 Read 10\n8:0 Write 20\nTotal 30\n"),
@@ -221,7 +247,10 @@ mod tests {
             ("memory.max", "5000\n"),
             ("memory.swap.max", "1000\n"),
             ("memory.swap.current", "9\n"),
-            ("memory.events", "max 2\noom 0\n"),
+            ("memory.min", "800\n"),
+            ("memory.events", "max 2\noom 1\noom_kill 2\n"),
+            ("cpu.weight", "100\n"),
+            ("cpu.max", "50000 100000\n"),
             (
                 "memory.stat",
                 "anon 600\nfile 300\nkernel 40\nfile_mapped 50\ninactive_file 200\nactive_file 100\n\
@@ -245,6 +274,7 @@ mod tests {
             assert_eq!(of(brief_memory), of(whole));
             assert_eq!(brief_memory.swap_limit, whole.swap_limit);
             assert!(brief.pids.is_none() && brief.io.is_empty() && brief.hugetlb.is_empty());
+            assert_eq!((brief.cpu_limits, brief_memory.kills), (None, 0));
         }
         for tasks in tasks {
             assert_eq!(tasks.pids.unwrap().current, old.pids.unwrap().current);
@@ -252,6 +282,9 @@ mod tests {
         }
         let memory = old.memory.unwrap();
         assert_eq!((memory.working_set(), memory.swap_limit), (800, Some(1000)));
+        assert_eq!((memory.kills, memory.reservation), (2, Some(800)));
+        let limits = CpuLimits { shares: 1024, period_us: Some(100_000), quota_us: Some(50_000) };
+        assert_eq!(old.cpu_limits, Some(limits));
         assert_eq!(old.cpu.unwrap().throttled_ns, 5000);
     }
 
@@ -266,9 +299,18 @@ mod tests {
             ("memory.usage_in_bytes", "1"),
             ("memory.limit_in_bytes", "9223372036854771712"),
             ("memory.memsw.limit_in_bytes", "9223372036854771712"),
+            ("memory.soft_limit_in_bytes", "9223372036854771712"),
+            ("cpuacct.usage", "1"),
+            ("cpu.shares", "2"),
+            ("cpu.cfs_quota_us", "-1"),
         ]);
+        let limits = unlimited.stats(Detail::Whole).unwrap().cpu_limits.unwrap();
+        assert_eq!(limits, CpuLimits { shares: 2, period_us: None, quota_us: None });
+        let (_dir, idle) = unified(&[("cpu.weight", "0\n"), ("cpu.max", "max 100000\n")]);
+        let limits = idle.stats(Detail::Whole).unwrap().cpu_limits.unwrap();
+        assert_eq!(limits, CpuLimits { shares: 2, period_us: Some(100_000), quota_us: None });
         let memory = unlimited.stats(Detail::Whole).unwrap().memory.unwrap();
-        assert_eq!((memory.limit, memory.swap_limit), (None, None));
+        assert_eq!((memory.limit, memory.swap_limit, memory.reservation), (None, None, None));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The files of cgroup v2.
 
 use super::parse::{io, keyed, number, pressure};
-use super::{CpuStats, Detail, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
+use super::{CpuLimits, CpuStats, Detail, HugetlbStats, MemoryStats, PidsStats, Pressure, Stats};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
 use crate::file::{Folder, huge_page_sizes};
+use crate::limits::weight_to_shares;
+use crate::oom::OomCounts;
 
 /// Fills in what v2 knows and controllers of v1 have not said. Pressure it knows without any controller.
 pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result<(), CgroupError> {
@@ -28,6 +30,9 @@ pub(super) fn read(cgroup: &Cgroup, detail: Detail, stats: &mut Stats) -> Result
     stats.io_pressure = waiting(dir, "io.pressure")?;
     if detail != Detail::Whole {
         return Ok(());
+    }
+    if stats.cpu_limits.is_none() {
+        stats.cpu_limits = cpu_limits(dir)?;
     }
     if stats.io.is_empty() {
         stats.io = dir.read_if_there("io.stat")?.map(|text| io(&text)).unwrap_or_default();
@@ -68,6 +73,14 @@ fn cpu(dir: &Folder<'_>) -> Result<Option<CpuStats>, CgroupError> {
     }))
 }
 
+fn cpu_limits(dir: &Folder<'_>) -> Result<Option<CpuLimits>, CgroupError> {
+    let Some(weight) = one(dir, "cpu.weight")? else { return Ok(None) };
+    let max = dir.read_if_there("cpu.max")?.unwrap_or_default();
+    let mut words = max.split_ascii_whitespace();
+    let (quota_us, period_us) = (words.next().and_then(number), words.next().and_then(number));
+    Ok(Some(CpuLimits { shares: weight_to_shares(weight), period_us, quota_us }))
+}
+
 fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, CgroupError> {
     let Some(usage) = one(dir, "memory.current")? else { return Ok(None) };
     let stat = dir.read_if_there("memory.stat")?.unwrap_or_default();
@@ -85,9 +98,13 @@ fn memory(dir: &Folder<'_>, detail: Detail) -> Result<Option<MemoryStats>, Cgrou
         kernel: value("kernel"),
         swap_usage: one(dir, "memory.swap.current")?.unwrap_or(0),
         swap_limit: one(dir, "memory.swap.max")?,
+        reservation: detail.of(|| one(dir, "memory.min"))?.flatten(),
         page_faults: value("pgfault"),
         major_page_faults: value("pgmajfault"),
+        own_page_faults: value("pgfault"),
+        own_major_page_faults: value("pgmajfault"),
         failures: keyed(&events, "max").unwrap_or(0),
+        kills: OomCounts::of_events(&events).kills,
     }))
 }
 

@@ -113,6 +113,37 @@ mod tests {
         }
     }
 
+    /// Whether one of the alternatives of a regular expression fits; they have `.*` at their ends alone.
+    fn fits(pattern: &str, method: &str) -> bool {
+        pattern.split('|').any(|one| {
+            let (open, rest) = one.strip_prefix(".*").map_or((false, one), |rest| (true, rest));
+            match (open, rest.strip_suffix(".*")) {
+                (true, Some(middle)) => method.contains(middle),
+                (true, None) => method.ends_with(rest),
+                (false, Some(begin)) => method.starts_with(begin),
+                (false, None) => method == rest,
+            }
+        })
+    }
+
+    #[test]
+    fn the_dashboard_knows_which_calls_only_look() {
+        let dashboard = include_str!("../../../../docs/dashboard/dashboard.json");
+        let pattern = |operator: &str| {
+            let after = dashboard.split_once(operator).unwrap().1;
+            after.split_once('\\').unwrap().0.to_owned()
+        };
+        let (looks, not) = (pattern("method=~\\\""), pattern("method!~\\\""));
+        // Asking why is looking, though not everybody may ask.
+        let asks = |method: &str| method == "Explain";
+        for method in READS.into_iter().chain(WRITES) {
+            // One that never ends is in neither.
+            let looking = (only_reads(method) && method != EVENTS) || asks(method);
+            assert_eq!(fits(&looks, method), looking, "{method}: {looks}");
+            assert_eq!(fits(&not, method), looking || method == EVENTS, "{method}: {not}");
+        }
+    }
+
     #[test]
     fn no_call_is_on_both_lists() {
         assert!(READS.iter().all(|read| !WRITES.contains(read)));

@@ -1,9 +1,8 @@
 //! The table of metrics. Names, units and labels are cAdvisor's; times are whole seconds, because the wire
-//! has only whole numbers.
+//! has only whole numbers. Where there is no limit it is 0, as cAdvisor says it.
 
 use cri_api::v1::MetricType;
-use model::{Resources, State};
-use pods::{InterfaceStats, Pressure, Stats};
+use pods::{CpuLimits, FileSystem, InterfaceStats, Pressure, Processes, Stats};
 
 use super::{Sample, Value, Whose};
 
@@ -15,6 +14,8 @@ pub(super) struct Family {
     pub(super) whose: Whose,
     /// Labels beside those that every metric has.
     pub(super) labels: &'static [&'static str],
+    /// Whether only a machine with huge pages has it.
+    pub(super) needs_huge_pages: bool,
     pub(super) read: fn(&Sample<'_>) -> Vec<Value>,
 }
 
@@ -27,7 +28,7 @@ const fn family(
     kind: MetricType,
     read: fn(&Sample<'_>) -> Vec<Value>,
 ) -> Family {
-    Family { name, help, kind, whose: Whose::Both, labels: &[], read }
+    Family { name, help, kind, whose: Whose::Both, labels: &[], needs_huge_pages: false, read }
 }
 
 const fn counter(
@@ -56,6 +57,11 @@ impl Family {
         self.whose = whose;
         self
     }
+
+    const fn where_huge_pages_are(mut self) -> Self {
+        self.needs_huge_pages = true;
+        self
+    }
 }
 
 /// One value without further labels, where the kernel says it.
@@ -75,9 +81,43 @@ fn memory(sample: &Sample<'_>, part: fn(&pods::MemoryStats) -> Option<u64>) -> V
     one(stats(sample).and_then(|stats| stats.memory.as_ref()).and_then(part))
 }
 
-fn disks(sample: &Sample<'_>, part: fn(&pods::IoStats) -> u64) -> Vec<Value> {
+/// The devices of its block I/O, each with its name.
+fn devices<'a>(sample: &'a Sample<'_>) -> impl Iterator<Item = (&'a String, &'a pods::IoStats)> {
     let all = stats(sample).map(|stats| stats.io.as_slice()).unwrap_or_default();
-    all.iter().map(|io| (vec![format!("{}:{}", io.major, io.minor)], part(io))).collect()
+    sample.usage.more.devices.iter().zip(all)
+}
+
+fn disks(sample: &Sample<'_>, part: fn(&pods::IoStats) -> u64) -> Vec<Value> {
+    devices(sample).map(|(name, io)| (vec![name.clone()], part(io))).collect()
+}
+
+fn operations(sample: &Sample<'_>) -> Vec<Value> {
+    let of_one = |(name, io): (&String, &pods::IoStats)| {
+        [("Read", io.read_bytes), ("Write", io.written_bytes)].map(|(operation, bytes)| {
+            let (major, minor) = (io.major.to_string(), io.minor.to_string());
+            (vec![name.clone(), major, minor, operation.to_owned()], bytes)
+        })
+    };
+    devices(sample).flat_map(of_one).collect()
+}
+
+/// Of the file system of the writable layer.
+fn space(sample: &Sample<'_>, part: fn(&FileSystem) -> u64) -> Vec<Value> {
+    sample.usage.more.space.iter().map(|fs| (vec![fs.device.clone()], part(fs))).collect()
+}
+
+fn written(sample: &Sample<'_>) -> Vec<Value> {
+    let both = sample.usage.more.space.as_ref().zip(sample.usage.writable);
+    both.map(|(fs, used)| (vec![fs.device.clone()], used.usage.bytes)).into_iter().collect()
+}
+
+fn processes(sample: &Sample<'_>, part: fn(&Processes) -> Option<u64>) -> Vec<Value> {
+    one(sample.usage.more.processes.as_ref().and_then(part))
+}
+
+fn ulimits(sample: &Sample<'_>) -> Vec<Value> {
+    let files = processes(sample, |p| p.max_open_files).into_iter();
+    files.map(|(_, limit)| (vec!["max_open_files".to_owned()], limit)).collect()
 }
 
 fn huge_pages(sample: &Sample<'_>, part: fn(&pods::HugetlbStats) -> Option<u64>) -> Vec<Value> {
@@ -97,27 +137,36 @@ fn network(sample: &Sample<'_>, part: fn(&InterfaceStats) -> u64) -> Vec<Value> 
     sample.interfaces.iter().map(|one| (vec![one.name.clone()], part(one))).collect()
 }
 
-fn limits(sample: &Sample<'_>, part: fn(&Resources) -> Option<u64>) -> Vec<Value> {
-    one(sample.container.and_then(|container| part(&container.resources)))
+fn cpu_limits(sample: &Sample<'_>, part: fn(&CpuLimits) -> Option<u64>) -> Vec<Value> {
+    one(stats(sample).and_then(|stats| stats.cpu_limits.as_ref()).and_then(part))
 }
 
-/// A limit that is there and is not "none".
-fn limited(limit: Option<i64>) -> Option<u64> {
-    limit.and_then(|limit| u64::try_from(limit).ok())
+/// Those that were asked for: v2's weight gives them back as far as it is fine enough.
+fn shares(sample: &Sample<'_>) -> Vec<Value> {
+    match sample.asked_shares {
+        Some(asked) => one(Some(asked)),
+        None => cpu_limits(sample, |limits| Some(limits.shares)),
+    }
+}
+
+/// Memory and swap together; 0 for no limit, as cAdvisor has it.
+fn swap_limit(memory: &pods::MemoryStats) -> u64 {
+    memory.limit.zip(memory.swap_limit).map_or(0, |(memory, swap)| memory.saturating_add(swap))
 }
 
 fn faults(sample: &Sample<'_>) -> Vec<Value> {
     let Some(memory) = stats(sample).and_then(|stats| stats.memory) else { return Vec::new() };
-    let labels = |kind: &str| vec![kind.to_owned(), "hierarchy".to_owned()];
-    vec![(labels("pgfault"), memory.page_faults), (labels("pgmajfault"), memory.major_page_faults)]
+    let all = [
+        ("pgfault", "container", memory.own_page_faults),
+        ("pgmajfault", "container", memory.own_major_page_faults),
+        ("pgfault", "hierarchy", memory.page_faults),
+        ("pgmajfault", "hierarchy", memory.major_page_faults),
+    ];
+    all.map(|(kind, scope, count)| (vec![kind.to_owned(), scope.to_owned()], count)).into()
 }
 
 fn started(sample: &Sample<'_>) -> Vec<Value> {
-    let at = sample.container.and_then(|container| match &container.state {
-        State::Created => None,
-        State::Running { started_at } | State::Exited { started_at, .. } => Some(*started_at),
-    });
-    one(at.and_then(|at| u64::try_from(at.0).ok()).map(|at| at / NANOSECONDS))
+    one(sample.started_at.and_then(|at| u64::try_from(at.0).ok()).map(|at| at / NANOSECONDS))
 }
 
 fn seen(sample: &Sample<'_>) -> Vec<Value> {
@@ -151,8 +200,11 @@ pub(super) const FAMILIES: &[Family] = &[
     counter("container_fs_writes_bytes_total", "Bytes written to devices.", |s| disks(s, |io| io.written_bytes)).with(&["device"]),
     counter("container_fs_reads_total", "Reads from devices.", |s| disks(s, |io| io.reads)).with(&["device"]),
     counter("container_fs_writes_total", "Writes to devices.", |s| disks(s, |io| io.writes)).with(&["device"]),
-    gauge("container_fs_usage_bytes", "Bytes of the writable layer.", |s| one(s.usage.writable.map(|w| w.usage.bytes))).of(Whose::Container),
-    gauge("container_fs_inodes_used", "Inodes of the writable layer.", |s| one(s.usage.writable.map(|w| w.usage.inodes))).of(Whose::Container),
+    counter("container_blkio_device_usage_total", "Bytes read from and written to devices.", operations).with(&["device", "major", "minor", "operation"]),
+    gauge("container_fs_usage_bytes", "Bytes of the writable layer.", written).with(&["device"]).of(Whose::Container),
+    gauge("container_fs_limit_bytes", "Bytes that the writable layer may have: its limit, else its file system.", |s| space(s, |fs| fs.capacity.bytes)).with(&["device"]).of(Whose::Container),
+    gauge("container_fs_inodes_total", "Inodes that the file system of the writable layer has.", |s| space(s, |fs| fs.capacity.inodes)).with(&["device"]).of(Whose::Container),
+    gauge("container_fs_inodes_free", "Inodes of it that are free.", |s| space(s, |fs| fs.available.inodes)).with(&["device"]).of(Whose::Container),
     counter("container_network_receive_bytes_total", "Bytes received.", |s| network(s, |i| i.rx_bytes)).with(&["interface"]).of(Whose::Pod),
     counter("container_network_receive_packets_total", "Packets received.", |s| network(s, |i| i.rx_packets)).with(&["interface"]).of(Whose::Pod),
     counter("container_network_receive_packets_dropped_total", "Received packets that were dropped.", |s| network(s, |i| i.rx_dropped)).with(&["interface"]).of(Whose::Pod),
@@ -162,20 +214,27 @@ pub(super) const FAMILIES: &[Family] = &[
     counter("container_network_transmit_packets_dropped_total", "Packets to send that were dropped.", |s| network(s, |i| i.tx_dropped)).with(&["interface"]).of(Whose::Pod),
     counter("container_network_transmit_errors_total", "Errors in sending.", |s| network(s, |i| i.tx_errors)).with(&["interface"]).of(Whose::Pod),
     gauge("container_threads", "Threads that there are.", |s| one(stats(s).and_then(|t| t.pids).map(|p| p.current))),
-    gauge("container_threads_max", "Threads that there may be.", |s| one(stats(s).and_then(|t| t.pids).and_then(|p| p.limit))),
+    gauge("container_threads_max", "Threads that there may be; 0 for no limit.", |s| one(stats(s).and_then(|t| t.pids).map(|p| p.limit.unwrap_or(0)))),
+    gauge("container_processes", "Processes that there are.", |s| processes(s, |p| Some(p.count))),
+    gauge("container_file_descriptors", "Descriptors that its processes have open.", |s| processes(s, |p| p.descriptors.map(|d| d.all))).of(Whose::Container),
+    gauge("container_sockets", "Sockets among them.", |s| processes(s, |p| p.descriptors.map(|d| d.sockets))).of(Whose::Container),
+    gauge("container_ulimits_soft", "Soft limits of the first process; 18446744073709551615 for no limit.", ulimits).with(&["ulimit"]).of(Whose::Container),
+    counter("container_oom_events_total", "Processes that were killed for want of memory.", |s| memory(s, |m| Some(m.kills))),
     gauge("container_hugetlb_usage_bytes", "Huge pages in use, in bytes.", |s| huge_pages(s, |h| Some(h.usage))).with(&["pagesize"]),
     gauge("container_hugetlb_max_usage_bytes", "The most huge pages that ever were in use, in bytes.", |s| huge_pages(s, |h| h.peak)).with(&["pagesize"]),
+    counter("container_hugetlb_failcnt", "Attempts to go beyond the limit of huge pages.", |s| huge_pages(s, |h| Some(h.failures))).with(&["pagesize"]).where_huge_pages_are(),
     counter("container_pressure_cpu_stalled_seconds_total", "Time in which all tasks waited for a CPU, in seconds.", |s| stalled(s, |t| t.cpu_pressure)),
     counter("container_pressure_cpu_waiting_seconds_total", "Time in which some task waited for a CPU, in seconds.", |s| waiting(s, |t| t.cpu_pressure)),
     counter("container_pressure_memory_stalled_seconds_total", "Time in which all tasks waited for memory, in seconds.", |s| stalled(s, |t| t.memory_pressure)),
     counter("container_pressure_memory_waiting_seconds_total", "Time in which some task waited for memory, in seconds.", |s| waiting(s, |t| t.memory_pressure)),
     counter("container_pressure_io_stalled_seconds_total", "Time in which all tasks waited for devices, in seconds.", |s| stalled(s, |t| t.io_pressure)),
     counter("container_pressure_io_waiting_seconds_total", "Time in which some task waited for devices, in seconds.", |s| waiting(s, |t| t.io_pressure)),
-    gauge("container_spec_cpu_period", "Length of a CPU bandwidth period, in microseconds.", |s| limits(s, |r| r.cpu_period)).of(Whose::Container),
-    gauge("container_spec_cpu_quota", "CPU time allowed in a period, in microseconds.", |s| limits(s, |r| limited(r.cpu_quota))).of(Whose::Container),
-    gauge("container_spec_cpu_shares", "Weight for CPU time.", |s| limits(s, |r| r.cpu_shares)).of(Whose::Container),
-    gauge("container_spec_memory_limit_bytes", "Memory limit.", |s| limits(s, |r| limited(r.memory_limit))).of(Whose::Container),
-    gauge("container_spec_memory_swap_limit_bytes", "Limit of memory and swap together.", |s| limits(s, |r| limited(r.memory_swap_limit))).of(Whose::Container),
-    gauge("container_start_time_seconds", "When it was started, in seconds since 1970.", started).of(Whose::Container),
+    gauge("container_spec_cpu_period", "Length of a CPU bandwidth period, in microseconds.", |s| cpu_limits(s, |l| l.period_us)),
+    gauge("container_spec_cpu_quota", "CPU time allowed in a period, in microseconds.", |s| cpu_limits(s, |l| l.quota_us)),
+    gauge("container_spec_cpu_shares", "Weight for CPU time.", shares),
+    gauge("container_spec_memory_limit_bytes", "Memory limit; 0 for none.", |s| memory(s, |m| Some(m.limit.unwrap_or(0)))),
+    gauge("container_spec_memory_swap_limit_bytes", "Limit of memory and swap together; 0 for none.", |s| memory(s, |m| Some(swap_limit(m)))),
+    gauge("container_spec_memory_reservation_limit_bytes", "Memory that is kept for it when there is little; 0 for none.", |s| memory(s, |m| Some(m.reservation.unwrap_or(0)))),
+    gauge("container_start_time_seconds", "When it was started, in seconds since 1970.", started),
     gauge("container_last_seen", "When it was measured, in seconds since 1970.", seen),
 ];

@@ -2,7 +2,8 @@
 //! node can do without it.
 //!
 //! Owns: the table of metrics, from which both the descriptors and the values come. Always: a metric has as
-//! many label values as its descriptor has keys; what the kernel does not say is left out, never 0.
+//! many label values as its descriptor has keys; what the kernel does not say is left out, never 0; only what
+//! runs is measured: ready pods, and containers that have not ended.
 //! Callers: the runtime service.
 
 mod families;
@@ -11,8 +12,10 @@ use std::sync::Arc;
 
 use cri_api::v1;
 use futures_util::StreamExt as _;
+use model::{SandboxState, State, Timestamp};
 use pods::{
-    ContainerFilter, ContainerStatus, Detail, InterfaceStats, SandboxFilter, SandboxStatus, Usage,
+    ContainerFilter, ContainerStateKind, ContainerStatus, Detail, InterfaceStats, SandboxFilter,
+    SandboxStatus, Usage,
 };
 use tonic::{Response, Status};
 
@@ -20,7 +23,7 @@ use crate::stream::{Streamed, pieces};
 use crate::{Inner, code};
 use families::{FAMILIES, Family};
 
-/// Pods that are read at the same time.
+/// Pods, and containers of one pod, that are read at the same time.
 const AT_ONCE: usize = 16;
 /// Labels of every metric, as the kubelet's own have them.
 const LABELS: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
@@ -40,14 +43,20 @@ enum Whose {
 struct Sample<'a> {
     usage: &'a Usage,
     interfaces: &'a [InterfaceStats],
-    container: Option<&'a ContainerStatus>,
+    /// Since when it is there.
+    started_at: Option<Timestamp>,
+    /// The CPU shares that a container was asked to have.
+    asked_shares: Option<u64>,
 }
 
 /// A value, with the values of the labels that its family adds.
 type Value = (Vec<String>, u64);
 
-pub(crate) fn descriptors() -> v1::ListMetricDescriptorsResponse {
-    let descriptors = FAMILIES.iter().map(|family| v1::MetricDescriptor {
+/// What can be measured here: a metric that no machine of this kind has is not described, because whoever
+/// reads a description waits for values.
+pub(crate) fn descriptors(counts_huge_pages: bool) -> v1::ListMetricDescriptorsResponse {
+    let here = FAMILIES.iter().filter(|family| counts_huge_pages || !family.needs_huge_pages);
+    let descriptors = here.map(|family| v1::MetricDescriptor {
         name: family.name.to_owned(),
         help: family.help.to_owned(),
         label_keys: LABELS.iter().chain(family.labels).map(|key| (*key).to_owned()).collect(),
@@ -73,7 +82,8 @@ pub(crate) async fn stream(
 
 /// A pod that is gone meanwhile, or cannot be read, is not in it and does not spoil the rest.
 async fn all(inner: &Inner) -> Vec<v1::PodSandboxMetrics> {
-    let sandboxes = inner.services.pods.list_sandboxes(&SandboxFilter::default());
+    let ready = SandboxFilter { state: Some(SandboxState::Ready), ..SandboxFilter::default() };
+    let sandboxes = inner.services.pods.list_sandboxes(&ready);
     let read = sandboxes.into_iter().map(|sandbox| async move { pod(inner, &sandbox).await.ok() });
     let read: Vec<_> = futures_util::stream::iter(read).buffered(AT_ONCE).collect().await;
     read.into_iter().flatten().collect()
@@ -85,16 +95,24 @@ async fn pod(inner: &Inner, sandbox: &SandboxStatus) -> Result<v1::PodSandboxMet
     let (usage, interfaces) = asked.map_err(|error| code::status(&error))?;
     let cgroup = sandbox.cgroup.clone().unwrap_or_default();
     let base = labels(sandbox, None, &cgroup);
-    let sample = Sample { usage: &usage, interfaces: &interfaces, container: None };
+    let sample = Sample {
+        usage: &usage,
+        interfaces: &interfaces,
+        started_at: Some(sandbox.created_at),
+        asked_shares: None,
+    };
     let metrics = values(&sample, Whose::Pod, &base);
-    let filter =
-        ContainerFilter { sandbox: Some(sandbox.id.clone()), ..ContainerFilter::default() };
-    let mut container_metrics = Vec::new();
-    for container in pods.list_containers(&filter) {
-        if let Ok(usage) = pods.container_usage(&container.id, Detail::Whole).await {
-            container_metrics.push(of_container(sandbox, &container, &usage));
-        }
-    }
+    let filter = ContainerFilter {
+        sandbox: Some(sandbox.id.clone()),
+        state: Some(ContainerStateKind::Running),
+        ..ContainerFilter::default()
+    };
+    let read = pods.list_containers(&filter).into_iter().map(|container| async move {
+        let usage = pods.container_usage(&container.id, Detail::Whole).await.ok()?;
+        Some(of_container(sandbox, &container, &usage))
+    });
+    let read: Vec<_> = futures_util::stream::iter(read).buffered(AT_ONCE).collect().await;
+    let container_metrics = read.into_iter().flatten().collect();
     Ok(v1::PodSandboxMetrics { pod_sandbox_id: sandbox.id.to_string(), metrics, container_metrics })
 }
 
@@ -104,7 +122,12 @@ fn of_container(
     usage: &Usage,
 ) -> v1::ContainerMetrics {
     let base = labels(sandbox, Some(container), &container.cgroup);
-    let sample = Sample { usage, interfaces: &[], container: Some(container) };
+    let started_at = match &container.state {
+        State::Created => None,
+        State::Running { started_at } | State::Exited { started_at, .. } => Some(*started_at),
+    };
+    let asked_shares = container.resources.cpu_shares.filter(|shares| *shares > 0);
+    let sample = Sample { usage, interfaces: &[], started_at, asked_shares };
     v1::ContainerMetrics {
         container_id: container.id.to_string(),
         metrics: values(&sample, Whose::Container, &base),
@@ -146,68 +169,4 @@ fn values(sample: &Sample<'_>, whose: Whose, base: &[String; 6]) -> Vec<v1::Metr
 }
 
 #[cfg(test)]
-mod tests {
-    use model::Timestamp;
-    use pods::Stats;
-
-    use super::*;
-
-    /// Statistics in which the kernel says everything.
-    fn everything() -> Usage {
-        let stats = Stats {
-            cpu: Some(Default::default()),
-            memory: Some(Default::default()),
-            pids: Some(Default::default()),
-            io: vec![Default::default()],
-            hugetlb: vec![Default::default()],
-            cpu_pressure: Some(Default::default()),
-            memory_pressure: Some(Default::default()),
-            io_pressure: Some(Default::default()),
-        };
-        Usage { at: Timestamp(5), cgroup: Some(stats), writable: None, cpu_rate: None }
-    }
-
-    #[test]
-    fn every_metric_has_a_descriptor_with_as_many_labels() {
-        let usage = everything();
-        let interfaces = [InterfaceStats { name: "eth0".into(), ..InterfaceStats::default() }];
-        let sample = Sample { usage: &usage, interfaces: &interfaces, container: None };
-        let base = LABELS.map(str::to_owned);
-        let described = descriptors().descriptors;
-        let mut seen = std::collections::BTreeSet::new();
-        for whose in [Whose::Pod, Whose::Container] {
-            for metric in values(&sample, whose, &base) {
-                let descriptor = described.iter().find(|d| d.name == metric.name).unwrap();
-                assert_eq!(
-                    descriptor.label_keys.len(),
-                    metric.label_values.len(),
-                    "{}",
-                    metric.name
-                );
-                seen.insert(metric.name);
-            }
-        }
-        assert!(seen.len() > 30, "{seen:?}");
-        assert!(seen.contains("container_cpu_usage_seconds_total"));
-    }
-
-    #[test]
-    fn names_are_unique_and_described() {
-        let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
-        assert!(FAMILIES.iter().all(|family| family.help.ends_with('.')));
-    }
-
-    #[test]
-    fn what_the_kernel_does_not_say_is_left_out() {
-        let usage = Usage { at: Timestamp(5), cgroup: None, writable: None, cpu_rate: None };
-        let sample = Sample { usage: &usage, interfaces: &[], container: None };
-        let base = LABELS.map(str::to_owned);
-        let names: Vec<String> =
-            values(&sample, Whose::Container, &base).into_iter().map(|m| m.name).collect();
-        assert_eq!(names, ["container_last_seen"]);
-    }
-}
+mod tests;

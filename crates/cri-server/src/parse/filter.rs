@@ -49,21 +49,22 @@ pub(crate) fn container_filter(given: Option<v1::ContainerFilter>) -> Wanted<Con
     container_ids(&given.id, &given.pod_sandbox_id, state, given.label_selector)
 }
 
-/// A filter of containers' statistics.
+/// A filter of containers' statistics: those that run have any.
 pub(crate) fn container_stats_filter(
     given: Option<v1::ContainerStatsFilter>,
 ) -> Wanted<ContainerFilter> {
     let given = given.unwrap_or_default();
-    container_ids(&given.id, &given.pod_sandbox_id, None, given.label_selector)
+    let state = Some(ContainerStateKind::Running);
+    container_ids(&given.id, &given.pod_sandbox_id, state, given.label_selector)
 }
 
-/// A filter of sandboxes' statistics.
+/// A filter of sandboxes' statistics: those that are ready have any.
 pub(crate) fn sandbox_stats_filter(
     given: Option<v1::PodSandboxStatsFilter>,
 ) -> Wanted<SandboxFilter> {
     let given = given.unwrap_or_default();
     let Some(id) = wanted(&given.id, SandboxId::parse) else { return Ok(None) };
-    Ok(Some(SandboxFilter { id, state: None, labels: given.label_selector }))
+    Ok(Some(SandboxFilter { id, state: Some(SandboxState::Ready), labels: given.label_selector }))
 }
 
 fn container_ids(
@@ -93,6 +94,17 @@ mod tests {
         assert!(sandbox_filter(Some(foreign)).unwrap().is_none());
         let foreign = v1::ContainerFilter { pod_sandbox_id: "xyz".into(), ..Default::default() };
         assert!(container_filter(Some(foreign)).unwrap().is_none());
+    }
+
+    #[test]
+    fn statistics_are_of_what_runs_whatever_else_is_said() {
+        let one = v1::ContainerStatsFilter { id: "0".repeat(64), ..Default::default() };
+        for given in [None, Some(v1::ContainerStatsFilter::default()), Some(one)] {
+            let filter = container_stats_filter(given).unwrap().unwrap();
+            assert_eq!(filter.state, Some(ContainerStateKind::Running));
+        }
+        let filter = sandbox_stats_filter(None).unwrap().unwrap();
+        assert_eq!(filter.state, Some(SandboxState::Ready));
     }
 
     #[test]

@@ -304,7 +304,7 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        Ok(Response::new(metrics::descriptors()))
+        Ok(Response::new(metrics::descriptors(self.inner.services.pods.counts_huge_pages())))
     }
 
     async fn list_pod_sandbox_metrics(

@@ -1,14 +1,15 @@
 //! ContainerStats, PodSandboxStats, their lists and streams.
 //!
-//! Always: numbers come from the one place that samples (`pods`), several objects at once; an object
-//! that is gone meanwhile is not in a list, and one that cannot be read does not spoil it.
+//! Always: numbers come from the one place that samples (`pods`), several objects at once; lists have ready
+//! pods and containers that run; an object that is gone meanwhile is not in a list, and one that cannot be read
+//! does not spoil it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cri_api::v1;
 use futures_util::StreamExt as _;
-use pods::{ContainerFilter, ContainerStatus, Detail, SandboxStatus, Usage};
+use pods::{ContainerFilter, ContainerStateKind, ContainerStatus, Detail, SandboxStatus, Usage};
 use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox};
@@ -164,7 +165,11 @@ async fn sandbox_stats(
 ) -> Result<v1::PodSandboxStats, Status> {
     let asked = inner.services.pods.sandbox_usage(&status.id, Detail::Tasks).await;
     let (usage, interfaces) = asked.map_err(|error| code::status(&error))?;
-    let of_it = ContainerFilter { sandbox: Some(status.id.clone()), ..ContainerFilter::default() };
+    let of_it = ContainerFilter {
+        sandbox: Some(status.id.clone()),
+        state: Some(ContainerStateKind::Running),
+        ..ContainerFilter::default()
+    };
     let containers = containers_of(inner, &of_it, mountpoint).await;
     let (at, cgroup) = (usage.at.0, usage.cgroup.as_ref());
     let item = render::sandbox_item(&status);

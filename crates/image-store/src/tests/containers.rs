@@ -264,4 +264,10 @@ fn usage_is_measured_and_then_remembered() {
             && info.images.available.inodes > 0
     );
     assert_eq!(store.measure(&container(9)).unwrap_err().class(), Class::NotFound);
+    let space = store.space(&id).unwrap();
+    let device = std::fs::metadata(store.root()).unwrap().dev();
+    let own = rustix::fs::makedev(space.device.0, space.device.1);
+    assert_eq!((own, space.capacity), (device, info.containers.capacity));
+    assert!(space.capacity.bytes >= space.available.bytes, "{space:?}");
+    assert_eq!(store.space(&container(9)).unwrap_err().class(), Class::NotFound);
 }
