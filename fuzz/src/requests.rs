@@ -114,6 +114,8 @@ fn host() -> HostFacts {
         cgroup_unified: true,
         swap_limit: true,
         hugepage_sizes: vec!["2MB".to_owned()],
+        cpus: None,
+        memory_nodes: None,
         apparmor: true,
         selinux: true,
     }

@@ -16,8 +16,14 @@ pub fn mount(pod: &Pod, volumes: &[Volume]) -> Result<Vec<PathBuf>, Refusal> {
     for volume in volumes {
         let result = check(&volume.place, &pod.directory).and_then(|()| {
             let users = pod.users.as_ref().map(PodUsers::as_users);
-            launcher::mount_volume_at(&volume.rootfs, &volume.sub_path, &volume.place, users)
-                .map_err(step_failed(launcher::Phase::Mounts))
+            let mounted =
+                launcher::mount_volume_at(&volume.rootfs, &volume.sub_path, &volume.place, users);
+            mounted.map_err(|mut failure| {
+                if !volume.shown.is_empty() {
+                    failure.what = format!("{}: {}", volume.shown, failure.what);
+                }
+                step_failed(launcher::Phase::Mounts)(failure)
+            })
         });
         if let Err(refusal) = result {
             unmount(&mounted);

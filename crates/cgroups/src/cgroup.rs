@@ -150,8 +150,9 @@ impl Cgroup {
     ///
     /// # Errors
     /// [`CgroupError::BadLimit`] and [`CgroupError::Unsupported`] before anything is written,
-    /// [`CgroupError::Write`] for what the kernel refuses; the limits before that one are set then.
+    /// [`CgroupError::Limit`] for what the kernel refuses; the limits before that one are set then.
     pub fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
+        crate::limits::check(resources)?;
         // systemd first: it writes the files too, as far as it knows them.
         if let Some(unit) = &self.unit {
             unit.limit(resources)?;

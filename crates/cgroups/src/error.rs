@@ -58,6 +58,18 @@ pub enum CgroupError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel refused a limit.
+    #[error("{what} is {value:?}: refused by {}", path.display())]
+    Limit {
+        /// The field of the runtime specification.
+        what: String,
+        /// The value.
+        value: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The device program could not be loaded or attached.
     #[error("attach the device rules to {}", path.display())]
     Devices {
@@ -112,6 +124,7 @@ impl CgroupError {
             Self::Make { source, .. }
             | Self::Read { source, .. }
             | Self::Write { source, .. }
+            | Self::Limit { source, .. }
             | Self::Devices { source, .. }
             | Self::Systemd { source, .. }
             | Self::Remove { source, .. } => Some(source),
@@ -135,12 +148,21 @@ impl Classified for CgroupError {
             Self::Make { .. }
             | Self::Read { .. }
             | Self::Write { .. }
+            | Self::Limit { .. }
             | Self::Devices { .. }
             | Self::Systemd { .. }
             | Self::Remove { .. } => match self.errno().map(Errno::from_raw_os_error) {
+                // A cpuset that the cgroup above has not.
+                Some(Errno::ACCESS) if matches!(self, Self::Limit { .. }) => Class::InvalidArgument,
                 Some(Errno::PERM | Errno::ACCESS) => Class::PermissionDenied,
-                Some(Errno::INVAL | Errno::RANGE) if matches!(self, Self::Write { .. }) => {
+                Some(Errno::INVAL | Errno::RANGE)
+                    if matches!(self, Self::Write { .. } | Self::Limit { .. }) =>
+                {
                     Class::InvalidArgument
+                }
+                // More is in use than is to be allowed.
+                Some(Errno::BUSY) if matches!(self, Self::Limit { .. }) => {
+                    Class::FailedPrecondition
                 }
                 Some(Errno::NOMEM | Errno::NOSPC | Errno::AGAIN) => Class::ResourceExhausted,
                 _ => Class::Internal,

@@ -236,7 +236,7 @@ pub(crate) fn launch(
         }
         None => sys::exit_now(1),
     });
-    let child = child.map_err(failed(what))?;
+    let child = child.map_err(|e| Failure::at_birth(what)(e).during(Phase::Clone))?;
     let (Some((control, _childs)), hand_over) = (ends.take(), note.take()) else {
         return Err(Failure::new("make the process", "its socket is gone").during(Phase::Clone));
     };

@@ -87,6 +87,20 @@ impl Failure {
         move |source| Self { what, source: source.into() }
     }
 
+    /// The same of a process that is to be made.
+    pub(crate) fn at_birth<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| {
+            let source = source.into();
+            let is_limit = source.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error());
+            let why = if is_limit {
+                ": a limit of processes is reached, its cgroup's (pids.max) or its user's (RLIMIT_NPROC)"
+            } else {
+                ""
+            };
+            Self { what: format!("{what}{why}"), source }
+        }
+    }
+
     pub(crate) fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self { what: what.into(), source: io::Error::other(why.into()) }
     }
@@ -136,6 +150,25 @@ impl From<BadSpec> for LaunchError {
     }
 }
 
+impl LaunchError {
+    /// What a request can be blamed for depends on what was being done.
+    fn class_of(&self, errno: rustix::io::Errno) -> Class {
+        use rustix::io::Errno;
+        match (self.phase, errno) {
+            (Phase::Spec, _)
+            | (Phase::Mounts, Errno::NOENT | Errno::NOTDIR | Errno::ISDIR)
+            // The working directory.
+            | (Phase::Paths | Phase::Identity, Errno::NOTDIR)
+            // A kernel parameter that is not there, or a value that it does not take.
+            | (Phase::Kernel, Errno::NOENT | Errno::INVAL | Errno::RANGE) => {
+                Class::InvalidArgument
+            }
+            (Phase::Mounts, Errno::OPNOTSUPP) => Class::FailedPrecondition,
+            _ => Class::Internal,
+        }
+    }
+}
+
 impl Classified for LaunchError {
     fn class(&self) -> Class {
         use rustix::io::Errno;
@@ -148,11 +181,9 @@ impl Classified for LaunchError {
                 | Errno::MFILE
                 | Errno::NFILE,
             ) => Class::ResourceExhausted,
-            Some(Errno::NOENT | Errno::NOTDIR) if self.phase == Phase::Mounts => {
-                Class::InvalidArgument
-            }
-            _ if self.phase == Phase::Spec => Class::InvalidArgument,
-            _ => Class::Internal,
+            Some(errno) => self.class_of(errno),
+            None if self.phase == Phase::Spec => Class::InvalidArgument,
+            None => Class::Internal,
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct Exec<'a> {
     pub class: Option<BorrowedFd<'a>>,
 }
 
+/// The warning that a process has all CPUs of its container, which has none of those that execs are kept to.
+pub const NO_CPUS_LEFT: &str =
+    "the container has none of the CPUs that its execs are kept to, so they have all of its CPUs";
+
 /// All that an exec enters at once; of the PID namespace only its child-to-be becomes a part, and users
 /// come last.
 const ENTERED: Namespaces = Namespaces::MOUNT
@@ -106,7 +110,14 @@ fn enter(
     if seated == Seated::OnOrder {
         control.wait_for(Order::Joined);
     }
-    keep_to(cpus.and_then(|cpus| cpus.last.as_ref())).map_err(not_kept)?;
+    let mut no_cpus = false;
+    match keep_to(cpus.and_then(|cpus| cpus.last.as_ref())) {
+        Err(Errno::INVAL) if cpus.is_some_and(|cpus| cpus.or_all) => {
+            warnings.push(NO_CPUS_LEFT.to_owned());
+            no_cpus = true;
+        }
+        kept => kept.map_err(not_kept)?,
+    }
     sys::join_namespaces_of(request.container, ENTERED).map_err(|e| {
         Failure::at("enter the container's namespaces")(e).during(Phase::JoinNamespaces)
     })?;
@@ -117,7 +128,8 @@ fn enter(
         .map_err(Failure::at("close what is not the program's"))
         .and_then(|()| identity::assume(request.process, request.filter, entered, &mut warnings))
         .map_err(|f| f.during(Phase::Identity))?;
-    if terminal.is_some() {
+    // The rest has been told of the container.
+    if terminal.is_some() || no_cpus {
         control.ready(Vec::new(), warnings, terminal.as_ref().map(OwnedFd::as_fd));
     }
     Ok(())

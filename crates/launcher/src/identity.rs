@@ -75,7 +75,8 @@ pub(crate) fn assume(
     set_keep_capabilities(true)
         .map_err(Failure::at("keep the capabilities over the change of user"))?;
     let groups: Vec<Gid> = plan.groups.iter().map(|g| Gid::from_raw(*g)).collect();
-    set_thread_groups(&groups).map_err(Failure::at("set the supplementary groups"))?;
+    set_thread_groups(&groups)
+        .map_err(Failure::at(format!("set the supplementary groups {:?}", plan.groups)))?;
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
     set_thread_res_gid(Some(gid), Some(gid), Some(gid))
         .map_err(Failure::at(format!("become group {}", plan.gid)))?;
@@ -245,7 +246,7 @@ pub(crate) fn hand_over(
             Err(error) => give_up(control, error),
         })
     };
-    made.map_err(|e| of_exec(Failure::at("make the process in its PID namespace")(e)))?;
+    made.map_err(|e| of_exec(Failure::at_birth("make the process in its PID namespace")(e)))?;
     sys::exit_now(0)
 }
 

@@ -37,7 +37,7 @@ pub use control::{Control, Report};
 pub use create::{Create, Launched, PidHome, ProcSource, RootSource, Seat, Tracers, create};
 pub use errand::Errand;
 pub use error::{Failure, LaunchError, Phase};
-pub use exec::{Exec, exec};
+pub use exec::{Exec, NO_CPUS_LEFT, exec};
 pub use hooks::HookState;
 pub use host_mounts::{HostTree, place_host_trees};
 pub use identity::Filter;

@@ -1,6 +1,5 @@
 //! The mounts of a spec, in order, below a root that nobody trusts.
 
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -128,7 +127,7 @@ impl Site<'_> {
                 | FileType::Unknown => Missing::File,
             };
         if let Some(ids) = &mount.ids {
-            self.show_ids(tree, ids).map_err(Failure::at("show it with other ids"))?;
+            self.show_ids(tree, ids)?;
         }
         change(tree, mount.attributes, false).map_err(Failure::at("set the mount's flags"))?;
         change(tree, mount.recursive, true)
@@ -137,10 +136,12 @@ impl Site<'_> {
         let attr = MountAttr { propagation, recursive: below_too, ..Default::default() };
         sys::set_mount_attr(tree, &attr).map_err(Failure::at("set the mount's propagation"))?;
         let place = self.place(mount, missing)?;
+        fits(missing, place.as_fd(), &source.display().to_string())?;
         attach(tree, place.as_fd()).map_err(Failure::at("attach it"))
     }
 
-    fn show_ids(&self, tree: BorrowedFd<'_>, ids: &MountIds) -> io::Result<()> {
+    fn show_ids(&self, tree: BorrowedFd<'_>, ids: &MountIds) -> Result<(), Failure> {
+        const WHAT: &str = "show it with the ids of uidMappings and gidMappings";
         let made;
         let namespace = match self.users {
             Some(users)
@@ -149,12 +150,15 @@ impl Site<'_> {
                 users.namespace
             }
             None if ids.uids.is_empty() => {
-                return Err(io::Error::other(
-                    "the pod has no user namespace whose ids it could be",
-                ));
+                let why = "the pod has no user namespace whose ids it could be";
+                return Err(Failure::new(WHAT, why));
             }
             Some(_) | None => {
-                made = for_mount(self.proof, &ids.uids, &ids.gids)?;
+                let namespace = for_mount(self.proof, &ids.uids, &ids.gids);
+                made = namespace.map_err(|f| Failure {
+                    what: format!("{WHAT}: {}", f.what),
+                    source: f.source,
+                })?;
                 made.as_fd()
             }
         };
@@ -163,7 +167,14 @@ impl Site<'_> {
             recursive: ids.recursive,
             ..Default::default()
         };
-        sys::set_mount_attr(tree, &attr)
+        match sys::set_mount_attr(tree, &attr) {
+            // Of a tree that has no place yet, that is all that is wrong with it.
+            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Err(Failure {
+                what: format!("{WHAT}: its file system has no idmapped mounts"),
+                source: Errno::OPNOTSUPP.into(),
+            }),
+            done => done.map_err(Failure::at(WHAT)),
+        }
     }
 
     fn filesystem(
@@ -201,6 +212,7 @@ impl Site<'_> {
             dev::populate(fs.as_fd(), &self.plan.devices, self.users)?;
         }
         let place = self.place(mount, Missing::Directory)?;
+        fits(Missing::Directory, place.as_fd(), kind)?;
         if copies_up {
             copy_up(place.as_fd(), fs.as_fd(), data.iter().any(|(name, _)| name == "mode"))?;
         }
@@ -270,6 +282,17 @@ impl Site<'_> {
             CgroupView::Legacy(hierarchies) => legacy(place.as_fd(), mount, hierarchies),
         }
     }
+}
+
+/// A directory is mounted on a directory, and anything else on what is none.
+fn fits(mounted: Missing, place: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
+    let at = kind_of(place).map_err(Failure::at("look at its place"))?;
+    let (problem, errno) = match (mounted, at == FileType::Directory) {
+        (Missing::Directory, true) | (Missing::File, false) => return Ok(()),
+        (Missing::Directory, false) => ("is a directory, and its place is none", Errno::NOTDIR),
+        (Missing::File, true) => ("is a file, and its place is a directory", Errno::ISDIR),
+    };
+    Err(Failure { what: format!("{name} {problem}"), source: errno.into() })
 }
 
 fn links_at(destination: &Path) -> Links {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use model::IdMapping;
@@ -154,7 +154,7 @@ pub fn join_user_namespace(
     .map_err(Failure::at("make a process for the user namespace"))?;
     drop(tell);
     let made = joined(&answer).and_then(|()| {
-        let proc = proc_of(&child);
+        let proc = proc_of(&child)?;
         let maps = [mappings_in(&proc.join("uid_map"))?, mappings_in(&proc.join("gid_map"))?];
         Ok((open_owned(&proc, others)?, maps))
     });
@@ -200,7 +200,7 @@ fn map_and_open(
     gids: &[IdMapping],
     others: Namespaces,
 ) -> Result<OwnedNamespaces, Failure> {
-    let proc = proc_of(child);
+    let proc = proc_of(child)?;
     let set = |file: &str, map| {
         std::fs::write(proc.join(file), lines(map))
             .map_err(Failure::at(format!("set the user namespace's {file}")))
@@ -210,8 +210,17 @@ fn map_and_open(
     open_owned(&proc, others)
 }
 
-fn proc_of(child: &Child) -> PathBuf {
-    PathBuf::from(format!("/proc/{}", child.pid.as_raw_nonzero()))
+/// The directory of `child` in the proc file system that is seen here. That may be of another PID namespace than this
+/// process's own, as it is while a container sets itself up: then its number there is another one
+/// (proc_pid_fdinfo(5)).
+fn proc_of(child: &Child) -> Result<PathBuf, Failure> {
+    let info = format!("/proc/self/fdinfo/{}", child.pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&info).map_err(Failure::at(format!("read {info}")))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let number = number.and_then(|number| number.trim().parse::<u32>().ok()).filter(|n| *n > 0);
+    let number =
+        number.ok_or_else(|| Failure::new(format!("read {info}"), "the process is not seen"))?;
+    Ok(PathBuf::from(format!("/proc/{number}")))
 }
 
 /// The user namespace of the process with the directory `proc`, and those of the `others`.
@@ -245,9 +254,8 @@ pub(crate) fn for_mount(
     proof: &SingleThreaded,
     uids: &[IdMapping],
     gids: &[IdMapping],
-) -> io::Result<OwnedFd> {
-    let made = new_user_namespace(proof, uids, gids, Namespaces::NONE);
-    made.map(|made| made.users).map_err(|f| io::Error::other(format!("{}: {}", f.what, f.source)))
+) -> Result<OwnedFd, Failure> {
+    new_user_namespace(proof, uids, gids, Namespaces::NONE).map(|made| made.users)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod config;
 mod container;
+mod cpus;
 mod digest;
 mod error;
 mod id;
@@ -26,6 +27,7 @@ pub use container::{
     Access, ContainerConfig, ContainerMetadata, Device, DeviceAccess, EnvVar, Mount, MountSource,
     Propagation, Stdio,
 };
+pub use cpus::CpuList;
 pub use digest::{Algorithm, BadDigest, Digest};
 pub use error::{Class, Classified};
 pub use id::{BadId, ContainerId, SandboxId};

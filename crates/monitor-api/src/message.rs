@@ -178,6 +178,9 @@ pub struct Volume {
     /// The part of it to mount, resolved inside of it; empty for all.
     #[serde(default)]
     pub sub_path: PathBuf,
+    /// The mount that it is for and the image, for people.
+    #[serde(default)]
+    pub shown: String,
 }
 
 /// How much a container may log. What is beyond is dropped line by line and counted; the container never

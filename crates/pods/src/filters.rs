@@ -3,13 +3,15 @@
 //! Always: at most [`KEPT`] compiled filters are kept, a file's by its profile's hash; a file is read anew for
 //! each container, so that a changed file is seen.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{Class, Classified as _, Profile};
 use runtime_spec::Seccomp;
+use rustix::fs::OFlags;
 use seccomp::{Arch, Target};
 
 use crate::error::Cause;
@@ -139,16 +141,33 @@ fn key_of_built_in(capabilities: &[String]) -> String {
     format!("built-in {}", capabilities.join(" "))
 }
 
+/// The content of a profile's file. A pipe or a device at its path must not keep anybody waiting.
 fn read(path: &Path) -> Result<Vec<u8>, Cause> {
-    let read = || {
-        let mut content = Vec::new();
-        File::open(path)?.take(PROFILE_MAX + 1).read_to_end(&mut content)?;
-        Ok(content)
+    let of_node = |class, problem: &str| {
+        Cause::other(class, format!("the seccomp profile {} {problem}", path.display()))
     };
-    let content = read().map_err(file_failed("read the seccomp profile", path))?;
+    let failed = |e: io::Error| {
+        if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            return of_node(Class::FailedPrecondition, "does not exist on this node");
+        }
+        file_failed("read the seccomp profile", path)(e)
+    };
+    let no_file = || of_node(Class::FailedPrecondition, "is no regular file");
+    // To open some devices does something already.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(no_file());
+    }
+    // It may be another by now.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(no_file());
+    }
+    let mut content = Vec::new();
+    file.take(PROFILE_MAX + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > PROFILE_MAX {
-        let message = format!("seccomp profile {}: more than {PROFILE_MAX} bytes", path.display());
-        return Err(Cause::other(Class::InvalidArgument, message));
+        let problem = format!("has more than {PROFILE_MAX} bytes");
+        return Err(of_node(Class::InvalidArgument, &problem));
     }
     Ok(content)
 }
@@ -170,6 +189,32 @@ mod tests {
             assert!(matches!(found, Some(Source::File(path)) if path == Path::new("/p")));
         }
         assert!(source(&localhost("p"), None).is_err());
+    }
+
+    #[test]
+    fn a_profile_is_a_regular_file_and_anything_else_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("good"), "{}").unwrap();
+        assert_eq!(read(&at("good")).unwrap(), b"{}");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), kind, mode, 0).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("device")).unwrap();
+        for (path, told) in [
+            (at("pipe"), "is no regular file"),
+            (at("device"), "is no regular file"),
+            (dir.path().to_owned(), "is no regular file"),
+            (at("none"), "does not exist"),
+            (at("good/below"), "does not exist"),
+        ] {
+            let error = read(&path).unwrap_err();
+            assert_eq!(error.class(), Class::FailedPrecondition, "{error}");
+            let shown = path.display().to_string();
+            assert!(error.to_string().contains(told) && error.to_string().contains(&shown));
+        }
+        let long = vec![b' '; usize::try_from(PROFILE_MAX).unwrap() + 1];
+        fs::write(at("long"), long).unwrap();
+        assert_eq!(read(&at("long")).unwrap_err().class(), Class::InvalidArgument);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use cgroups::{Hierarchies, Mode};
+use model::CpuList;
 use rustix::fs::{major, minor};
 use specgen::{DeviceKind, HostDevice, HostFacts};
 
@@ -74,10 +75,21 @@ pub(crate) fn facts(config: &PodsConfig, hierarchies: &Hierarchies) -> HostFacts
         cgroup_unified: unified,
         swap_limit: has_swap_limit(hierarchies, unified),
         hugepage_sizes: hugepage_sizes(Path::new("/sys/kernel/mm/hugepages")),
+        cpus: numbers("/sys/devices/system/cpu/possible"),
+        memory_nodes: numbers("/sys/devices/system/node/possible"),
         apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
             .is_ok_and(|text| text.starts_with('Y')),
         selinux: config.selinux_labels && Path::new("/sys/fs/selinux/enforce").exists(),
     }
+}
+
+/// The CPUs that are on now; `None` where the kernel does not tell.
+pub(crate) fn online_cpus() -> Option<CpuList> {
+    numbers("/sys/devices/system/cpu/online")
+}
+
+fn numbers(path: &str) -> Option<CpuList> {
+    CpuList::parse(fs::read_to_string(path).ok()?.trim())
 }
 
 /// Those that this process may have and so give.

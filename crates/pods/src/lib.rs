@@ -6,6 +6,7 @@
 //! is owed and tried again; no lock is held while anything is waited for; a list never waits.
 //! Callers: `cri-server`; the daemon opens it and lets it recover.
 
+mod annotations;
 mod apparmor;
 mod cgroup;
 mod clock;

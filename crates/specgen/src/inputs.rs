@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{Access, ContainerConfig, DeviceAccess, IdMapping, Propagation, SandboxConfig};
+use model::{
+    Access, ContainerConfig, CpuList, DeviceAccess, IdMapping, Propagation, SandboxConfig,
+};
 use oci_image::ImageConfig;
 use runtime_spec::{Rlimit, Seccomp};
 
@@ -85,6 +87,10 @@ pub struct HostFacts {
     pub swap_limit: bool,
     /// Sizes of huge pages that can be limited, as the kernel writes them (`2MB`).
     pub hugepage_sizes: Vec<String>,
+    /// The CPUs that this machine can have; `None` where it does not tell.
+    pub cpus: Option<CpuList>,
+    /// The same for memory nodes.
+    pub memory_nodes: Option<CpuList>,
     /// Whether AppArmor is on.
     pub apparmor: bool,
     /// Whether SELinux is on and the configuration wants labels.

@@ -1,5 +1,6 @@
 //! Limits, from the CRI's words to the runtime specification's.
 
+use model::CpuList;
 use runtime_spec::{Cpu, HugepageLimit, Memory, Resources};
 
 use crate::error::SpecError;
@@ -18,7 +19,7 @@ pub fn resources(given: &model::Resources, host: &HostFacts) -> Result<Resources
     Ok(Resources {
         devices: Vec::new(),
         memory: memory(given, host)?,
-        cpu: cpu(given),
+        cpu: cpu(given, host)?,
         pids: None,
         block_io: None,
         hugepage_limits: hugepages(given, host)?,
@@ -31,16 +32,38 @@ fn said<T: PartialEq + Default>(value: Option<T>) -> Option<T> {
     value.filter(|v| *v != T::default())
 }
 
-fn cpu(given: &model::Resources) -> Option<Cpu> {
+/// A list of numbers of which the host has all.
+fn list(
+    field: &str,
+    given: Option<&String>,
+    host: Option<&CpuList>,
+    what: &str,
+) -> Result<String, SpecError> {
+    let text = given.cloned().unwrap_or_default();
+    let outside = match (CpuList::parse(&text), host) {
+        (Some(list), Some(host)) => list.first_outside(host).map(|number| (number, host)),
+        (Some(_) | None, _) => None,
+    };
+    match outside {
+        None => Ok(text),
+        Some((number, host)) => Err(SpecError::Bad {
+            field: format!("resources.{field}"),
+            problem: format!("{text:?} has {number}, and the {what} of this machine are {host}"),
+        }),
+    }
+}
+
+fn cpu(given: &model::Resources, host: &HostFacts) -> Result<Option<Cpu>, SpecError> {
+    let (cpus, mems) = (given.cpuset_cpus.as_ref(), given.cpuset_mems.as_ref());
     let cpu = Cpu {
         shares: said(given.cpu_shares),
         quota: said(given.cpu_quota),
         period: said(given.cpu_period),
-        cpus: given.cpuset_cpus.clone().unwrap_or_default(),
-        mems: given.cpuset_mems.clone().unwrap_or_default(),
+        cpus: list("cpuset_cpus", cpus, host.cpus.as_ref(), "CPUs")?,
+        mems: list("cpuset_mems", mems, host.memory_nodes.as_ref(), "memory nodes")?,
         idle: None,
     };
-    (cpu != Cpu::default()).then_some(cpu)
+    Ok((cpu != Cpu::default()).then_some(cpu))
 }
 
 fn memory(given: &model::Resources, host: &HostFacts) -> Result<Option<Memory>, SpecError> {
@@ -51,9 +74,17 @@ fn memory(given: &model::Resources, host: &HostFacts) -> Result<Option<Memory>, 
         && (limit < 0 || both < limit)
     {
         return Err(SpecError::Bad {
-            field: "resources.memory_swap_limit".to_owned(),
+            field: "resources.memory_swap_limit_in_bytes".to_owned(),
             problem: format!(
                 "{both} is memory and swap together, so it cannot be below the memory limit {limit}"
+            ),
+        });
+    }
+    if let (None, Some(both @ 0..)) = (limit, asked) {
+        return Err(SpecError::Bad {
+            field: "resources.memory_swap_limit_in_bytes".to_owned(),
+            problem: format!(
+                "{both} is memory and swap together, so memory_limit_in_bytes is needed too"
             ),
         });
     }
@@ -120,9 +151,9 @@ mod tests {
             let memory = resources(&given, &host).unwrap().memory;
             assert_eq!(memory.map(|m| (m.limit, m.swap)), expected, "{limit:?} {swap:?}");
         }
-        for (limit, swap) in [(100, 50), (-1, 50)] {
+        for (limit, swap) in [(Some(100), 50), (Some(-1), 50), (None, 50)] {
             let given = model::Resources {
-                memory_limit: Some(limit),
+                memory_limit: limit,
                 memory_swap_limit: Some(swap),
                 ..model::Resources::default()
             };
@@ -143,6 +174,26 @@ mod tests {
         assert_eq!((cpu.shares, cpu.quota, cpu.period), (Some(512), Some(-1), None));
         assert_eq!((cpu.cpus.as_str(), cpu.mems.as_str()), ("0-1", ""));
         assert_eq!(resources(&model::Resources::default(), &host()).unwrap(), Resources::default());
+    }
+
+    #[test]
+    fn cpus_and_memory_nodes_that_the_machine_has_not_are_told_by_field() {
+        let of_machine = |text: &str| CpuList::parse(text);
+        let host = HostFacts { cpus: of_machine("0-3"), memory_nodes: of_machine("0"), ..host() };
+        let given = |cpus: &str, mems: &str| {
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            let given = model::Resources {
+                cpuset_cpus: some(cpus),
+                cpuset_mems: some(mems),
+                ..model::Resources::default()
+            };
+            resources(&given, &host).map_err(|e| e.to_string())
+        };
+        assert_eq!(given("1,3", "0").unwrap().cpu.unwrap().cpus, "1,3");
+        let told = given("0-99", "").unwrap_err();
+        assert!(told.starts_with("resources.cpuset_cpus: \"0-99\" has 4, "), "{told}");
+        let told = given("", "7").unwrap_err();
+        assert!(told.starts_with("resources.cpuset_mems: \"7\" has 7, "), "{told}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{ContainerSecurity, Profile, Propagation, UserNamespace};
+use model::{ContainerSecurity, IdMapping, Profile, Propagation, RunAsUser, UserNamespace};
 use runtime_spec::{Linux, Pids, Process, Rlimit, Root, Spec, User};
 
 use crate::capabilities::capabilities;
@@ -41,6 +41,7 @@ pub fn container_spec(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
     if security.privileged && !inputs.sandbox.privileged {
         return Err(SpecError::PrivilegedInPlainSandbox);
     }
+    in_user_namespace(inputs)?;
     let (process_label, mount_label) =
         selinux_labels(inputs.container, inputs.sandbox, inputs.host);
     Ok(Spec {
@@ -51,6 +52,46 @@ pub fn container_spec(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
         linux: Some(linux(inputs, mount_label)?),
         ..Spec::default()
     })
+}
+
+/// Whoever runs in a pod with users of its own must be one of them.
+fn in_user_namespace(inputs: &Inputs<'_>) -> Result<(), SpecError> {
+    let UserNamespace::Pod { uids, gids } = inputs.sandbox.namespaces.user else { return Ok(()) };
+    let is_in = |map: IdMapping, id: u32| {
+        id.checked_sub(map.container_id).is_some_and(|offset| offset < map.length)
+    };
+    let last = |map: IdMapping| u64::from(map.container_id) + u64::from(map.length) - 1;
+    let bad = |field: &str, what: &str, id: u32, map: IdMapping| SpecError::Bad {
+        field: field.to_owned(),
+        problem: format!(
+            "{what} {id} is not in the pod's user namespace, which has {} to {}",
+            map.container_id,
+            last(map)
+        ),
+    };
+    let security = &inputs.container.security;
+    let user = &inputs.identity.user;
+    let of_image = "the image's user";
+    if !is_in(uids, user.uid) {
+        let field = match &security.run_as.user {
+            Some(RunAsUser::Id(_)) => "run_as_user",
+            Some(RunAsUser::Name(_)) => "run_as_username",
+            None => of_image,
+        };
+        return Err(bad(field, "user", user.uid, uids));
+    }
+    if !is_in(gids, user.gid) {
+        let field = if security.run_as.group.is_some() { "run_as_group" } else { of_image };
+        return Err(bad(field, "group", user.gid, gids));
+    }
+    match user.groups.iter().find(|gid| !is_in(gids, **gid)) {
+        None => Ok(()),
+        Some(gid) => {
+            let asked = security.supplemental_groups.contains(gid);
+            let field = if asked { "supplemental_groups" } else { "the image's groups" };
+            Err(bad(field, "group", *gid, gids))
+        }
+    }
 }
 
 fn process(inputs: &Inputs<'_>, selinux_label: Option<String>) -> Result<Process, SpecError> {

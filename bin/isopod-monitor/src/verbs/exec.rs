@@ -2,6 +2,7 @@
 //! with a terminal.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Once;
 
 use launcher::{ChildStdio, RdtGroup, Report};
 use model::{Class, State};
@@ -16,6 +17,9 @@ use crate::monitor::{Monitor, kill};
 use crate::pod::PodUsers;
 use crate::poller::{Key, Source};
 use crate::refusal::{failed, launch_failed, refuse};
+
+/// Whether [`launcher::NO_CPUS_LEFT`] has been told, which is once in a pod's life.
+static TOLD: Once = Once::new();
 
 /// Begins to run a process; the answer comes when it has become its program, or could not.
 pub fn exec(
@@ -58,6 +62,9 @@ pub fn exec(
         .with_command(&request.args, size)
         .map_err(|bad| refuse(Class::InvalidArgument, format!("{}: {}", bad.field, bad.problem)))?;
     // An update may have changed it since the container was made.
+    if let Some(cpus) = &mut plan.exec_cpus {
+        cpus.or_all = true;
+    }
     plan.oom_score_adj = current_oom_score(process).or(plan.oom_score_adj);
     let door = container.rdt.as_ref().map(RdtGroup::door).transpose();
     // It runs with the class of all others then.
@@ -130,7 +137,15 @@ pub fn exec_reported(monitor: &mut Monitor, key: Key) {
         let reply = *reply;
         match control.try_report() {
             None => return,
-            Some(Report::Ready { terminal: came, .. }) => *terminal = came,
+            Some(Report::Ready { terminal: came, warnings, .. }) => {
+                *terminal = came;
+                if warnings.iter().any(|warning| warning == launcher::NO_CPUS_LEFT) {
+                    // Probes come again and again.
+                    TOLD.call_once(|| {
+                        eprintln!("isopod-monitor: exec: {}", launcher::NO_CPUS_LEFT)
+                    });
+                }
+            }
             // Nobody's hooks run for an exec.
             Some(Report::AtHooks) => {}
             Some(Report::Executed) => {

@@ -166,6 +166,7 @@ async fn a_part_of_an_image_is_found_inside_of_it_only() {
         place: pod.dir.path().join("volumes").join(name),
         rootfs: rootfs.clone(),
         sub_path: sub_path.into(),
+        shown: format!("mount /{name}"),
     };
     let mut container =
         pod.container("one", "cat /whole/deep/er/file /part/file /file; touch /whole/x /part/x");
@@ -187,7 +188,7 @@ async fn a_part_of_an_image_is_found_inside_of_it_only() {
     within(pod.monitor().remove(id)).await.unwrap();
     assert_eq!(std::fs::read_dir(pod.dir.path().join("volumes")).unwrap().count(), 0);
     let error = escaping.create_in(&pod).await.unwrap_err();
-    assert!(error.to_string().contains("etc"), "{error}");
+    assert!(error.to_string().contains("mount /escaping: find etc in the image"), "{error}");
 }
 
 #[tokio::test]

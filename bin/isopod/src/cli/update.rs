@@ -1,6 +1,6 @@
 //! `isopod update`.
 
-use cri_api::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
+use cri_api::v1::{HugepageLimit, LinuxContainerResources, UpdateContainerResourcesRequest};
 
 use super::container::each;
 use super::failure::{Doing, Failure, Outcome};
@@ -24,9 +24,27 @@ pub struct Limits {
     /// The CPUs it may run on: 0-3,8
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
+    /// The nodes whose memory it may have: 0-1
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
     /// The most memory: 64Mi, 1G
     #[arg(long, value_name = "BYTES", value_parser = quantity::memory)]
     pub memory: Option<i64>,
+    /// The most memory and swap together
+    #[arg(long, value_name = "BYTES", value_parser = quantity::memory)]
+    pub memory_swap: Option<i64>,
+    /// The most memory in huge pages of a size, 2MB=64Mi; may be repeated
+    #[arg(long, value_name = "SIZE=BYTES", value_parser = huge_pages)]
+    pub hugepages: Vec<HugepageLimit>,
+    /// How soon it is killed when the node has no memory left: -1000 to 1000; in an update 0 is no change
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub oom_score_adj: Option<i16>,
+}
+
+fn huge_pages(text: &str) -> Result<HugepageLimit, String> {
+    let (size, limit) = text.split_once('=').ok_or("a size and a limit such as 2MB=64Mi")?;
+    let limit = u64::try_from(quantity::memory(limit)?).map_err(|e| e.to_string())?;
+    Ok(HugepageLimit { page_size: size.to_owned(), limit })
 }
 
 /// Arguments of the verb.
@@ -49,7 +67,11 @@ impl Limits {
         }
         resources.cpu_shares = self.cpu_shares.map_or(0, i64::from);
         resources.cpuset_cpus = self.cpuset_cpus.clone().unwrap_or_default();
+        resources.cpuset_mems = self.cpuset_mems.clone().unwrap_or_default();
         resources.memory_limit_in_bytes = self.memory.unwrap_or_default();
+        resources.memory_swap_limit_in_bytes = self.memory_swap.unwrap_or_default();
+        resources.hugepage_limits.clone_from(&self.hugepages);
+        resources.oom_score_adj = self.oom_score_adj.map_or(0, i64::from);
         resources
     }
 }
@@ -59,7 +81,7 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     let wanted = args.limits.resources();
     if wanted == LinuxContainerResources::default() {
         return Err(Failure::new("change limits", "none was given")
-            .advise("give --memory, --cpus, --cpu-shares or --cpuset-cpus"));
+            .advise("give --memory, --cpus or another limit; `isopod update --help` lists them"));
     }
     each(&args.containers, async |text| {
         let request = UpdateContainerResourcesRequest {

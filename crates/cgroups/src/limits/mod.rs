@@ -20,6 +20,8 @@ use crate::hierarchy::Controller;
 /// A value for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Write {
+    /// The field that it comes from.
+    pub(crate) what: String,
     pub(crate) path: PathBuf,
     pub(crate) value: String,
 }
@@ -44,15 +46,21 @@ impl Plan {
         if !path.exists() {
             return Err(lacks(what, controller, dir));
         }
-        self.writes.push(Write { path, value: value.to_string() });
+        self.writes.push(Write { what: what.to_owned(), path, value: value.to_string() });
         Ok(())
     }
 
     /// The same, where a file that is not there needs no value.
-    pub(crate) fn set_if_there(&mut self, dir: &Path, file: &str, value: impl ToString) {
+    pub(crate) fn set_if_there(
+        &mut self,
+        what: &str,
+        dir: &Path,
+        file: &str,
+        value: impl ToString,
+    ) {
         let path = dir.join(file);
         if path.exists() {
-            self.writes.push(Write { path, value: value.to_string() });
+            self.writes.push(Write { what: what.to_owned(), path, value: value.to_string() });
         }
     }
 }
@@ -64,21 +72,52 @@ pub(crate) fn lacks(what: &str, controller: Controller, dir: &Path) -> CgroupErr
     }
 }
 
+impl Write {
+    fn carry_out(&self) -> Result<(), CgroupError> {
+        match write(&self.path, &self.value) {
+            Err(CgroupError::Write { path, value, source }) => {
+                Err(CgroupError::Limit { what: self.what.clone(), value, path, source })
+            }
+            done => done,
+        }
+    }
+}
+
+/// Numbers of which -1 means no limit, and less than that nothing.
+///
+/// # Errors
+/// [`CgroupError::BadLimit`] for the first that means nothing.
+pub(crate) fn check(resources: &Resources) -> Result<(), CgroupError> {
+    let memory = resources.memory.clone().unwrap_or_default();
+    let all = [
+        ("memory.limit", memory.limit),
+        ("memory.swap", memory.swap),
+        ("memory.reservation", memory.reservation),
+        ("cpu.quota", resources.cpu.as_ref().and_then(|cpu| cpu.quota)),
+        ("pids.limit", resources.pids.map(|pids| pids.limit)),
+    ];
+    let bad = all.into_iter().find_map(|(what, value)| Some((what, value.filter(|n| *n < -1)?)));
+    bad.map_or(Ok(()), |(what, value)| {
+        let problem = format!("{value} is no limit; -1 is for none");
+        Err(CgroupError::BadLimit { what: what.to_owned(), problem })
+    })
+}
+
 pub(crate) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<(), CgroupError> {
     let plan = plan(cgroup, resources)?;
     let mut writes = plan.writes.iter().peekable();
-    while let Some(Write { path, value }) = writes.next() {
-        match write(path, value) {
+    while let Some(one) = writes.next() {
+        match one.carry_out() {
             // A period that does not fit to the quota there is may fit to the one to come.
-            Err(CgroupError::Write { source, .. })
-                if path.ends_with(legacy::PERIOD)
+            Err(CgroupError::Limit { source, .. })
+                if one.path.ends_with(legacy::PERIOD)
                     && source.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error())
                     && writes.peek().is_some_and(|next| next.path.ends_with(legacy::QUOTA)) =>
             {
                 if let Some(quota) = writes.next() {
-                    write(&quota.path, &quota.value)?;
+                    quota.carry_out()?;
                 }
-                write(path, value)?;
+                one.carry_out()?;
             }
             other => other?,
         }
@@ -158,7 +197,7 @@ fn hugepages(
     }
     plan.set(&what, Controller::Hugetlb, dir, &file, limit.limit)?;
     // Reservations count apart, where the kernel knows them (5.7).
-    plan.set_if_there(dir, &format!("hugetlb.{size}.rsvd.{word}"), limit.limit);
+    plan.set_if_there(&what, dir, &format!("hugetlb.{size}.rsvd.{word}"), limit.limit);
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 use std::path::Path;
 
+use model::{Class, Classified as _};
 use runtime_spec::{BlockIo, Cpu, HugepageLimit, Memory, Pids, ThrottleDevice};
+use rustix::io::Errno;
 
 use super::*;
 use crate::cgroup::testing::{legacy, unified};
@@ -215,6 +217,39 @@ fn shares_and_weights_meet_at_the_ends_and_at_the_defaults() {
         let back = weight(weight_to_shares(wanted));
         assert!(back.abs_diff(wanted) <= 1 + wanted / 500, "{wanted} is {back}");
     }
+}
+
+#[test]
+fn a_number_below_minus_one_is_no_limit_and_named() {
+    let refused = |resources: &Resources| check(resources).unwrap_err().to_string();
+    assert!(refused(&memory(Some(-7), None)).starts_with("memory.limit: -7 "));
+    assert!(refused(&memory(Some(5), Some(i64::MIN))).starts_with("memory.swap: "));
+    let quota = Some(Cpu { quota: Some(-2), ..Cpu::default() });
+    assert!(refused(&Resources { cpu: quota, ..Resources::default() }).starts_with("cpu.quota: "));
+    let pids = Some(Pids { limit: -3 });
+    assert!(refused(&Resources { pids, ..Resources::default() }).starts_with("pids.limit: "));
+    check(&memory(Some(-1), Some(-1))).unwrap();
+    check(&everything()).unwrap();
+}
+
+#[test]
+fn what_the_kernel_refuses_is_told_by_its_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Write {
+        what: "cpu.cpus".to_owned(),
+        path: dir.path().join("gone/cpuset.cpus"),
+        value: "0-99".to_owned(),
+    };
+    let told = one.carry_out().unwrap_err().to_string();
+    assert!(told.starts_with("cpu.cpus is \"0-99\": refused by "), "{told}");
+    let limit = |errno: Errno| {
+        let source = errno.into();
+        let (what, value, path) = (one.what.clone(), one.value.clone(), one.path.clone());
+        CgroupError::Limit { what, value, path, source }.class()
+    };
+    assert_eq!(limit(Errno::RANGE), Class::InvalidArgument);
+    assert_eq!(limit(Errno::ACCESS), Class::InvalidArgument);
+    assert_eq!(limit(Errno::BUSY), Class::FailedPrecondition);
 }
 
 #[test]

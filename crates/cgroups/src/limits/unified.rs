@@ -97,7 +97,7 @@ pub(super) fn memory(plan: &mut Plan, dir: &Path, memory: &Memory) -> Result<(),
         let limits_nothing = matches!(swap, None | Some(0));
         if limits_nothing {
             // A kernel without swap has no such file, and none to limit.
-            plan.set_if_there(dir, file, max_or(swap));
+            plan.set_if_there("memory.swap", dir, file, max_or(swap));
         } else {
             plan.set("memory.swap", controller, dir, file, max_or(swap))?;
         }
@@ -192,7 +192,7 @@ pub(super) fn files(
                 format!("the file {} of the {controller} controller", dir.join(file).display());
             return Err(CgroupError::Unsupported { what, needs });
         }
-        plan.writes.push(super::Write { path: dir.join(file), value: value.clone() });
+        plan.writes.push(super::Write { what, path: dir.join(file), value: value.clone() });
     }
     Ok(())
 }

@@ -28,15 +28,15 @@ pub(super) fn dns(at: At<'_>, given: Option<&v1::DnsConfig>) -> Result<Option<Dn
     let words = |name: &'static str, list: &[String]| -> Result<Vec<String>, BadField> {
         list.iter().enumerate().map(|(index, text)| word(at.nth(name, index), text)).collect()
     };
-    let servers = words("servers", &given.servers)?;
-    for (index, server) in servers.iter().enumerate() {
+    // What they have to be comes before what no line may have in it.
+    for (index, server) in given.servers.iter().enumerate() {
         let address = server.split_once('%').map_or(server.as_str(), |(address, _zone)| address);
         if address.parse::<IpAddr>().is_err() {
             return Err(at.nth("servers", index).bad(server, "an IP address is needed"));
         }
     }
     let dns = Dns {
-        servers,
+        servers: words("servers", &given.servers)?,
         searches: words("searches", &given.searches)?,
         options: words("options", &given.options)?,
     };
@@ -108,6 +108,11 @@ mod tests {
         ] {
             assert_eq!(dns(at, Some(&given)).unwrap_err().field, field);
         }
+        let blank = v1::DnsConfig { servers: list("not an ip"), ..Default::default() };
+        let bad = dns(at, Some(&blank)).unwrap_err();
+        assert_eq!(bad.expected, "an IP address is needed");
+        let zone = v1::DnsConfig { servers: list("fe80::1%a b"), ..Default::default() };
+        assert!(dns(at, Some(&zone)).is_err());
         let scoped = v1::DnsConfig { servers: list("fe80::1%eth0"), ..Default::default() };
         assert!(dns(at, Some(&scoped)).is_ok());
     }

@@ -15,6 +15,11 @@ pub(crate) fn resources(
 ) -> Result<Resources, BadField> {
     let Some(given) = given else { return Ok(Resources::default()) };
     let mut parsed = updated_resources(at, given)?;
+    // An update may mean the limit of memory that there is already.
+    if let (None, Some(both @ 0..)) = (parsed.memory_limit, parsed.memory_swap_limit) {
+        let expected = "it limits memory and swap together, so memory_limit_in_bytes is needed too";
+        return Err(at.to("memory_swap_limit_in_bytes").bad(both, expected));
+    }
     parsed.oom_score_adj = Some(oom_score(at.to("oom_score_adj"), given.oom_score_adj)?);
     Ok(parsed)
 }
@@ -25,8 +30,9 @@ pub(crate) fn updated_resources(
     at: At<'_>,
     given: &v1::LinuxContainerResources,
 ) -> Result<Resources, BadField> {
-    let memory_limit = or_unlimited(given.memory_limit_in_bytes);
-    let memory_swap_limit = or_unlimited(given.memory_swap_limit_in_bytes);
+    let memory_limit = bytes(at.to("memory_limit_in_bytes"), given.memory_limit_in_bytes)?;
+    let memory_swap_limit =
+        bytes(at.to("memory_swap_limit_in_bytes"), given.memory_swap_limit_in_bytes)?;
     if let (Some(memory), Some(both)) = (memory_limit, memory_swap_limit)
         && both >= 0
         && (memory < 0 || memory > both)
@@ -49,9 +55,13 @@ pub(crate) fn updated_resources(
     })
 }
 
-/// Bytes: 0 is not said, anything below means no limit.
-fn or_unlimited(given: i64) -> Option<i64> {
-    (given != 0).then_some(given.max(-1))
+/// Bytes: 0 is not said, -1 means no limit, as in the runtime specification.
+fn bytes(at: At<'_>, given: i64) -> Result<Option<i64>, BadField> {
+    match given {
+        0 => Ok(None),
+        -1.. => Ok(Some(given)),
+        ..-1 => Err(at.bad(given, "a number of bytes is needed, or -1 for no limit")),
+    }
 }
 
 fn period(at: At<'_>, given: i64) -> Result<Option<u64>, BadField> {
@@ -65,7 +75,8 @@ fn period(at: At<'_>, given: i64) -> Result<Option<u64>, BadField> {
 fn quota(at: At<'_>, given: i64) -> Result<Option<i64>, BadField> {
     match given {
         0 => Ok(None),
-        ..0 => Ok(Some(-1)),
+        -1 => Ok(Some(-1)),
+        ..-1 => Err(at.bad(given, "microseconds are needed, or -1 for no limit")),
         1..1_000 => Err(at.bad(given, "at least 1000 microseconds are needed")),
         1_000.. => Ok(Some(given)),
     }
@@ -155,15 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn zero_means_not_said_and_a_negative_limit_means_none() {
+    fn zero_means_not_said_and_minus_one_means_no_limit() {
         let nothing = parsed(|_| ()).unwrap();
         assert_eq!(nothing, Resources { oom_score_adj: Some(0), ..Resources::default() });
         let unlimited = parsed(|r| {
-            r.memory_limit_in_bytes = -5;
+            r.memory_limit_in_bytes = -1;
+            r.memory_swap_limit_in_bytes = -1;
             r.cpu_quota = -1;
         })
         .unwrap();
         assert_eq!((unlimited.memory_limit, unlimited.cpu_quota), (Some(-1), Some(-1)));
+        assert_eq!(unlimited.memory_swap_limit, Some(-1));
         assert_eq!(parsed(|r| r.cpu_shares = 1).unwrap().cpu_shares, Some(2));
         assert_eq!(parsed(|r| r.cpu_shares = 999_999).unwrap().cpu_shares, Some(262_144));
     }
@@ -172,6 +185,8 @@ mod tests {
     fn an_update_does_not_touch_the_oom_score_unless_it_says_so() {
         let mut given = v1::LinuxContainerResources::default();
         assert_eq!(updated_resources(At::field("r"), &given).unwrap().oom_score_adj, None);
+        // It may go with the limit of memory that there is.
+        given.memory_swap_limit_in_bytes = 1 << 30;
         given.oom_score_adj = -5;
         assert_eq!(updated_resources(At::field("r"), &given).unwrap().oom_score_adj, Some(-5));
     }
@@ -182,6 +197,10 @@ mod tests {
             ("r.cpu_period", |r| r.cpu_period = 999),
             ("r.cpu_period", |r| r.cpu_period = -1),
             ("r.cpu_quota", |r| r.cpu_quota = 10),
+            ("r.cpu_quota", |r| r.cpu_quota = -2),
+            ("r.memory_limit_in_bytes", |r| r.memory_limit_in_bytes = -5),
+            ("r.memory_swap_limit_in_bytes", |r| r.memory_swap_limit_in_bytes = i64::MIN),
+            ("r.memory_swap_limit_in_bytes", |r| r.memory_swap_limit_in_bytes = 1 << 20),
             ("r.cpu_shares", |r| r.cpu_shares = -2),
             ("r.oom_score_adj", |r| r.oom_score_adj = 1001),
             ("r.cpuset_cpus", |r| r.cpuset_cpus = "0-".into()),

@@ -208,8 +208,17 @@ pub(super) fn seccomp(
     old: &str,
 ) -> Result<Profile, BadField> {
     let profile = profile(at, "seccomp", typed, "seccomp_profile_path", old)?;
-    if let Profile::Localhost(file) = &profile {
-        absolute(at.to("seccomp"), file)?;
+    match (&profile, typed) {
+        (Profile::Localhost(file), Some(_)) => {
+            absolute(at.to("seccomp").to("localhost_ref"), file)?;
+        }
+        (Profile::Localhost(file), None) => {
+            absolute(At::field(""), file).map_err(|_| {
+                let expected = "behind localhost/ an absolute path without '..' is needed";
+                at.to("seccomp_profile_path").bad(old, expected)
+            })?;
+        }
+        (Profile::RuntimeDefault | Profile::Unconfined, _) => {}
     }
     Ok(profile)
 }
@@ -221,10 +230,14 @@ pub(super) fn apparmor(
     old: &str,
 ) -> Result<Profile, BadField> {
     match profile(at, "apparmor", typed, "apparmor_profile", old)? {
-        Profile::Localhost(name) => {
-            let name = name.strip_prefix("localhost/").unwrap_or(&name);
+        Profile::Localhost(given) => {
+            let name = given.strip_prefix("localhost/").unwrap_or(&given);
             if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                return Err(at.to("apparmor").bad(name, "the name of a loaded profile is needed"));
+                let expected = "the name of a loaded profile is needed";
+                return Err(match typed {
+                    Some(_) => at.to("apparmor").to("localhost_ref").bad(given, expected),
+                    None => at.to("apparmor_profile").bad(old, expected),
+                });
             }
             Ok(Profile::Localhost(name.to_owned()))
         }
@@ -320,6 +333,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_profile_of_an_old_caller_is_told_by_the_field_that_it_set() {
+        let at = At::field("s");
+        let bad = seccomp(at, None, "localhost/foo").unwrap_err().to_string();
+        assert!(bad.starts_with("s.seccomp_profile_path is \"localhost/foo\": "), "{bad}");
+        let bad = apparmor(at, None, "localhost/a b").unwrap_err().to_string();
+        assert!(bad.starts_with("s.apparmor_profile is \"localhost/a b\": "), "{bad}");
+    }
+
+    #[test]
     fn malformed_contexts_are_refused_by_field() {
         use v1::security_profile::ProfileType::{Localhost, Unconfined};
         let table: &[(&str, Change)] = &[
@@ -341,8 +363,10 @@ mod tests {
             }),
             ("s.seccomp.localhost_ref", |s| s.seccomp = Some(profile_of(Localhost, ""))),
             ("s.seccomp.localhost_ref", |s| s.seccomp = Some(profile_of(Unconfined, "/x"))),
-            ("s.seccomp", |s| s.seccomp = Some(profile_of(Localhost, "relative.json"))),
-            ("s.apparmor", |s| s.apparmor = Some(profile_of(Localhost, "a b"))),
+            ("s.seccomp.localhost_ref", |s| {
+                s.seccomp = Some(profile_of(Localhost, "relative.json"));
+            }),
+            ("s.apparmor.localhost_ref", |s| s.apparmor = Some(profile_of(Localhost, "a b"))),
             ("s.apparmor.profile_type", |s| {
                 s.apparmor = Some(v1::SecurityProfile { profile_type: 5, ..Default::default() });
             }),

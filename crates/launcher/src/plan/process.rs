@@ -91,6 +91,8 @@ pub struct ExecCpus {
     pub initial: Option<CpuSet>,
     /// From then on.
     pub last: Option<CpuSet>,
+    /// Whether such a process may have the container's CPUs where it can have none of these.
+    pub or_all: bool,
 }
 
 impl ExecCpus {
@@ -107,6 +109,7 @@ impl ExecCpus {
         Ok(Box::new(Self {
             initial: set("initial", &given.initial)?,
             last: set("final", &given.final_)?,
+            or_all: false,
         }))
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::ContainerConfig;
+use model::{ContainerConfig, CpuList};
 use runtime_spec::{BlockIo, CpuAffinity, IntelRdt, Spec};
 
+use crate::annotations;
 use crate::config::{BlockIoClass, Classes, ExecCpus};
 
 /// Annotations that name a class: of the container itself, and of its pod for one container or for all.
@@ -27,7 +28,8 @@ pub(super) struct Chosen {
     rdt: Option<IntelRdt>,
     /// Its devices are still to be found on the host.
     pub(super) block_io: Option<BlockIoClass>,
-    exec_cpus: Option<ExecCpus>,
+    /// A list.
+    exec_cpus: Option<String>,
 }
 
 type Annotations = BTreeMap<String, String>;
@@ -48,7 +50,7 @@ fn class<'a>(
     found.or(default)
 }
 
-/// Chooses for `container` of a pod with the annotations `pod`.
+/// Chooses for `container` of a pod with the annotations `pod`, on a machine with the CPUs `online`.
 ///
 /// # Errors
 /// What is wrong with which annotation.
@@ -56,6 +58,7 @@ pub(super) fn choose(
     classes: &Classes,
     container: &ContainerConfig,
     pod: &Annotations,
+    online: Option<&CpuList>,
 ) -> Result<Chosen, String> {
     let unknown = |what: &str, name: &str| {
         format!("the {what} class {name:?} is not one of this node's configuration")
@@ -79,16 +82,37 @@ pub(super) fn choose(
         }
     };
     let annotated = container.annotations.get(EXEC_CPUS).or_else(|| pod.get(EXEC_CPUS));
+    let own = container.resources.cpuset_cpus.as_deref().and_then(CpuList::parse);
     let exec_cpus = match annotated {
-        None => classes.exec_cpus.clone(),
-        Some(text) => Some(ExecCpus::parse(text).ok_or_else(|| {
-            let shown: String = text.chars().take(40).collect();
-            format!(
-                "annotation {EXEC_CPUS} is {shown:?}: \"first\" or a list such as \"0-1\" is needed"
-            )
-        })?),
+        Some(text) => annotated_cpus(text, own.as_ref().or(online))?,
+        None => match &classes.exec_cpus {
+            // All containers of the node on one CPU is not what it says.
+            Some(ExecCpus::First) => own.map(|own| own.first().to_string()),
+            Some(ExecCpus::List(list)) => Some(list.clone()),
+            None => None,
+        },
     };
     Ok(Chosen { rdt, block_io, exec_cpus })
+}
+
+/// What the annotation [`EXEC_CPUS`] asks for, of a container that may use the CPUs `usable`.
+fn annotated_cpus(text: &str, usable: Option<&CpuList>) -> Result<Option<String>, String> {
+    let bad = |problem: &str| {
+        let shown: String = text.chars().take(40).collect();
+        Err(format!("annotation {EXEC_CPUS} is {shown:?}: {problem}"))
+    };
+    if text == "first" {
+        return Ok(usable.map(|usable| usable.first().to_string()));
+    }
+    let Some(list) = CpuList::parse(text) else {
+        return bad("\"first\" or a list such as \"0-1\" is needed");
+    };
+    match usable.and_then(|usable| Some((list.first_outside(usable)?, usable))) {
+        None => Ok(Some(text.to_owned())),
+        Some((cpu, usable)) => {
+            bad(&format!("the container may use the CPUs {usable}, and {cpu} is none of them"))
+        }
+    }
 }
 
 impl Chosen {
@@ -102,17 +126,9 @@ impl Chosen {
         if let Some(block_io) = block_io {
             limits.block_io = Some(block_io.clone());
         }
-        let cpus = match &self.exec_cpus {
-            None => None,
-            Some(ExecCpus::List(list)) => Some(list.clone()),
-            Some(ExecCpus::First) => {
-                let own = limits.cpu.as_ref().map(|cpu| cpu.cpus.as_str()).unwrap_or_default();
-                let first = own.split([',', '-']).next().unwrap_or_default();
-                Some(first.to_owned()).filter(|first| !first.is_empty())
-            }
-        };
-        if let (Some(cpus), Some(process)) = (cpus, &mut spec.process) {
-            process.exec_cpu_affinity = Some(CpuAffinity { initial: String::new(), final_: cpus });
+        if let (Some(cpus), Some(process)) = (&self.exec_cpus, &mut spec.process) {
+            let (initial, final_) = (String::new(), cpus.clone());
+            process.exec_cpu_affinity = Some(CpuAffinity { initial, final_ });
         }
     }
 }
@@ -123,19 +139,14 @@ pub(super) fn passed(
     container: &Annotations,
     pod: &Annotations,
 ) -> Annotations {
-    let is_passed = |name: &str| {
-        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == pattern,
-        })
-    };
+    let is_passed = |name: &str| annotations::is_passed(patterns, name);
     let all = pod.iter().chain(container).filter(|(name, _)| is_passed(name));
     all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use runtime_spec::{Cpu, Linux, Process, Resources};
+    use runtime_spec::Process;
 
     use super::*;
     use crate::config::RdtClass;
@@ -161,7 +172,7 @@ mod tests {
         let weight = |own: &[(&str, &str)], pod: &[(&str, &str)]| {
             let mut container = container_config("main", 0);
             container.annotations = annotations(own);
-            let chosen = choose(&classes(), &container, &annotations(pod)).unwrap();
+            let chosen = choose(&classes(), &container, &annotations(pod), None).unwrap();
             (chosen.rdt.unwrap().clos_id, chosen.block_io.and_then(|io| io.weight))
         };
         let pod = [
@@ -183,29 +194,55 @@ mod tests {
             ("isopod.dev/exec-cpus", "exec-cpus is \"lead\""),
         ] {
             let pod = annotations(&[(key, "lead")]);
-            let error = choose(&classes(), &container_config("main", 0), &pod).unwrap_err();
+            let container = container_config("main", 0);
+            let error = choose(&classes(), &container, &pod, None).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
     }
 
+    /// The CPUs of execs of a container with the cpuset `own` on a machine with the CPUs 0 to 3.
+    fn exec_cpus(
+        annotation: Option<&str>,
+        node: Option<ExecCpus>,
+        own: &str,
+    ) -> Result<Option<String>, String> {
+        let pod: Vec<_> = annotation.iter().map(|text| (EXEC_CPUS, *text)).collect();
+        let mut container = container_config("main", 0);
+        container.resources.cpuset_cpus = Some(own.to_owned()).filter(|own| !own.is_empty());
+        let classes = Classes { exec_cpus: node, ..Classes::default() };
+        let online = CpuList::parse("0-3");
+        let chosen = choose(&classes, &container, &annotations(&pod), online.as_ref())?;
+        let mut spec = Spec { process: Some(Process::default()), ..Spec::default() };
+        chosen.apply(&mut spec, None);
+        Ok(spec.process.unwrap().exec_cpu_affinity.map(|a| a.final_))
+    }
+
     #[test]
-    fn cpus_of_execs_are_a_list_or_the_first_that_the_container_has() {
-        let affinity = |cpus: &str, own: &str| {
-            let pod = annotations(&[(EXEC_CPUS, cpus)]);
-            let chosen = choose(&Classes::default(), &container_config("main", 0), &pod).unwrap();
-            let cpu = Some(Cpu { cpus: own.to_owned(), ..Cpu::default() });
-            let resources = Some(Resources { cpu, ..Resources::default() });
-            let mut spec = Spec {
-                process: Some(Process::default()),
-                linux: Some(Linux { resources, ..Linux::default() }),
-                ..Spec::default()
-            };
-            chosen.apply(&mut spec, None);
-            spec.process.unwrap().exec_cpu_affinity.map(|a| a.final_)
-        };
-        assert_eq!(affinity("1-2", "0-3").as_deref(), Some("1-2"));
-        assert_eq!(affinity("first", "2-3,5").as_deref(), Some("2"));
-        assert_eq!(affinity("first", ""), None);
+    fn cpus_of_execs_are_among_those_that_the_container_may_use() {
+        for (annotation, own, expected) in
+            [("1-2", "0-3", "1-2"), ("1", "", "1"), ("first", "2-3,5", "2"), ("first", "", "0")]
+        {
+            let chosen = exec_cpus(Some(annotation), None, own).unwrap();
+            assert_eq!(chosen.as_deref(), Some(expected), "{annotation} {own}");
+        }
+        for (annotation, own, told) in [
+            ("50-60", "", "the CPUs 0-3, and 50 "),
+            ("0-99", "", "the CPUs 0-3, and 4 "),
+            ("1", "0", "the CPUs 0, and 1 "),
+            ("", "", "a list such as"),
+            ("1,x", "", "a list such as"),
+        ] {
+            let error = exec_cpus(Some(annotation), None, own).unwrap_err();
+            assert!(error.contains(EXEC_CPUS) && error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_nodes_first_cpu_is_of_a_cpuset_of_the_containers_own() {
+        let first = |own| exec_cpus(None, Some(ExecCpus::First), own).unwrap();
+        assert_eq!((first("2-3"), first("")), (Some("2".to_owned()), None));
+        let list = exec_cpus(None, Some(ExecCpus::List("0-9".to_owned())), "").unwrap();
+        assert_eq!(list.as_deref(), Some("0-9"), "as far as there are these");
     }
 
     #[test]

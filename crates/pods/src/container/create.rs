@@ -22,11 +22,13 @@ use super::log_limits::log_limits;
 use super::rootfs::{self, Prepared};
 use super::writable::writable;
 use super::{bundle, checks, extras};
+use crate::annotations::{self, Whose};
 use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
 use crate::error::{Cause, PodsError, chain};
 use crate::filters::{self, Filter};
+use crate::host;
 use crate::pods::Inner;
 use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
@@ -67,11 +69,7 @@ pub(crate) async fn create(
         let problem = format!("target_id {target} is no container of this pod");
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
-    if let Err(problem) = Extras::read(&config, &pod.config, &inner.config.classes) {
-        return Err(PodsError::Invalid { operation: OPERATION, object, problem });
-    }
-    let limits = log_limits(inner.config.log_limits, &config.annotations, &pod.config.annotations);
-    if let Err(problem) = limits {
+    if let Err(problem) = extras_of(inner, &config, &pod.config) {
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
     match writable_of(inner, &config, &pod.config) {
@@ -96,6 +94,20 @@ pub(crate) async fn create(
         made.map_err(|failure| failure.of(OPERATION, &name))
     };
     Ok(operations.run(OPERATION, key, object, work).await?)
+}
+
+/// What its annotations and its other extras ask for, with all of its annotations known to be sound.
+fn extras_of(
+    inner: &Inner,
+    container: &ContainerConfig,
+    pod: &SandboxConfig,
+) -> Result<Extras, String> {
+    let passed = inner.config.handlers.get(&pod.handler).map(|h| h.annotations.as_slice());
+    let unknown =
+        annotations::unknown(&container.annotations, Whose::Container, passed.unwrap_or_default());
+    unknown.map_or(Ok(()), Err)?;
+    log_limits(inner.config.log_limits, &container.annotations, &pod.annotations)?;
+    Extras::read(container, pod, &inner.config.classes, host::online_cpus().as_ref())
 }
 
 /// How many bytes a container may write, and what is to be told about a limit that cannot be kept here.
@@ -208,10 +220,9 @@ impl<'a> Reserved<'a> {
         let handler = inner.config.handlers.get(&pod.config.handler);
         let handler =
             handler.ok_or_else(|| gone("its runtime handler is not configured any more"))?;
-        let extras =
-            Extras::read(&config, &pod.config, &inner.config.classes).map_err(|problem| {
-                Failure::new("begin", Cause::other(Class::InvalidArgument, problem))
-            })?;
+        let extras = extras_of(inner, &config, &pod.config).map_err(|problem| {
+            Failure::new("begin", Cause::other(Class::InvalidArgument, problem))
+        })?;
         let (bytes, told) = writable_of(inner, &config, &pod.config)
             .map_err(|(class, problem)| Failure::new("begin", Cause::other(class, problem)))?;
         let image = rootfs::find(&inner.services.images, &config)

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use cdi::{CdiError, DeviceName, Origins};
-use model::{ContainerConfig, Profile, SandboxConfig};
+use model::{ContainerConfig, CpuList, Profile, SandboxConfig};
 use runtime_spec::Spec;
 
 use super::classes::{Chosen, choose, passed};
@@ -20,7 +20,7 @@ pub(super) struct Extras {
 }
 
 impl Extras {
-    /// Those of `container` in `pod`.
+    /// Those of `container` in `pod`, on a machine with the CPUs `online`.
     ///
     /// # Errors
     /// What is wrong with which field or annotation.
@@ -28,13 +28,14 @@ impl Extras {
         container: &ContainerConfig,
         pod: &SandboxConfig,
         classes: &Classes,
+        online: Option<&CpuList>,
     ) -> Result<Self, String> {
         let named = container.cdi_devices.iter().map(|name| DeviceName::parse(name));
         let named = named.collect::<Result<Vec<_>, CdiError>>();
         let annotated = cdi::devices_of(&container.annotations);
         let mut devices = named.map_err(|e| chain(&e))?;
         devices.extend(annotated.map_err(|e| chain(&e))?);
-        Ok(Self { devices, classes: choose(classes, container, &pod.annotations)? })
+        Ok(Self { devices, classes: choose(classes, container, &pod.annotations, online)? })
     }
 
     /// What is to be looked up on the host for them.
@@ -97,12 +98,12 @@ mod tests {
         container.cdi_devices = vec!["v/c=0".to_owned()];
         container.annotations = [("cdi.k8s.io/plugin".to_owned(), "v/c=1,v/c=2".to_owned())].into();
         let pod = sandbox_config("p", 0);
-        let extras = Extras::read(&container, &pod, &Classes::default()).unwrap();
+        let extras = Extras::read(&container, &pod, &Classes::default(), None).unwrap();
         let names: Vec<String> = extras.devices.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["v/c=0", "v/c=1", "v/c=2"]);
         assert_eq!(extras.wanted(&["/etc/cdi".into()]).cdi.len(), 3);
         container.cdi_devices = vec!["gpu".to_owned()];
-        assert!(Extras::read(&container, &pod, &Classes::default()).is_err());
+        assert!(Extras::read(&container, &pod, &Classes::default(), None).is_err());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use image_store::{Image, ImageStore, ImageStoreError};
 use model::{
-    Access, Class, ContainerConfig, ContainerId, Digest, Mount, MountSource, Propagation, Rootfs,
+    Access, Class, Classified as _, ContainerConfig, ContainerId, Digest, Mount, MountSource,
+    Propagation, Rootfs,
 };
 use monitor_client::api::Volume;
 use specgen::{Identity, RequestedGroups, ResolvedMount};
@@ -77,17 +78,20 @@ pub(super) fn prepare(
             image_ids.push(None);
             continue;
         };
-        let failed = |message: String| Cause::Other {
-            class: Class::Internal,
+        let shown = format!("mount {}: image {:?}", mount.container_path.display(), image.image);
+        let failed = |class, problem: &str| Cause::Other {
+            class,
             reason: Some(IMAGE_VOLUME_FAILED),
-            message,
+            message: format!("{shown}{problem}"),
         };
         let volume = images.find(&image.image)?;
-        let volume =
-            volume.ok_or_else(|| failed(format!("image {:?} is not here", image.image)))?;
-        let layers = images.read_only_root(&volume, id).map_err(|e| failed(chain(&e)))?;
+        let missing = || failed(Class::FailedPrecondition, " is not on this node");
+        let volume = volume.ok_or_else(missing)?;
+        let layers = images.read_only_root(&volume, id);
+        let layers = layers.map_err(|e| failed(e.class(), &format!(": {}", chain(&e))))?;
         let place = places.join(volumes.len().to_string());
-        volumes.push(Volume { place: place.clone(), rootfs: layers, sub_path: sub_path.clone() });
+        let sub_path = sub_path.clone();
+        volumes.push(Volume { place: place.clone(), rootfs: layers, sub_path, shown });
         let mount = Mount { access: Access::ReadOnly, ..mount.clone() };
         mounts.push(resolved(&mount, place));
         image_ids.push(Some(volume.id));

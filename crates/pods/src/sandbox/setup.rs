@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use model::{IpcMode, NetworkMode, PidMode, SandboxConfig, SandboxId, UserNamespace};
 use monitor_client::api::{Setup, Users};
 
+use crate::annotations::{self, Whose};
 use crate::config::{Handler, PodsConfig};
 
 /// Kernel parameters of an IPC namespace (ipc_namespaces(7)), beside those of fs.mqueue.
@@ -29,8 +30,26 @@ pub(super) fn contradiction(config: &SandboxConfig, handler: Option<&Handler>) -
     if config.hostname.len() > 64 {
         return Some("the host name has more than 64 bytes".to_owned());
     }
-    let foreign = config.sysctls.keys().find(|name| !is_namespaced(config, name));
-    foreign.map(|name| format!("the kernel parameter {name} is the host's and not this pod's"))
+    if let Some(problem) =
+        annotations::unknown(&config.annotations, Whose::Pod, &handler.annotations)
+    {
+        return Some(problem);
+    }
+    let foreign = config.sysctls.keys().find(|name| !is_namespaced(config, name))?;
+    let why = if foreign.starts_with("net.") || foreign.starts_with("net/") {
+        "parameters of the network are the host's in a pod on the host's network"
+    } else if is_ipc(foreign) {
+        "parameters of IPC are the host's in a pod with the host's IPC"
+    } else if is_uts(foreign) {
+        "names are the host's in a pod on the host's network"
+    } else {
+        "it belongs to no namespace that a pod has, so it would be the host's"
+    };
+    Some(format!("linux.sysctls: the kernel parameter {foreign} cannot be set: {why}"))
+}
+
+fn is_uts(name: &str) -> bool {
+    matches!(name.replace('/', ".").as_str(), "kernel.domainname" | "kernel.hostname")
 }
 
 fn is_ipc(name: &str) -> bool {
@@ -47,8 +66,7 @@ fn is_namespaced(config: &SandboxConfig, name: &str) -> bool {
     if is_ipc(name) {
         return config.namespaces.ipc != IpcMode::Node;
     }
-    let is_uts = matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname");
-    is_uts && config.namespaces.network == NetworkMode::Pod
+    is_uts(name) && config.namespaces.network == NetworkMode::Pod
 }
 
 /// The pod's host name; the host's own where the request has none.
@@ -169,6 +187,15 @@ mod tests {
             c.namespaces.ipc = IpcMode::Node;
         }));
         assert!(change(&|c| c.hostname = "x".repeat(65)));
+        let told = |name: &str| {
+            let mut config = plain.clone();
+            config.namespaces.network = NetworkMode::Node;
+            sysctl(&mut config, name);
+            contradiction(&config, Some(&handler)).unwrap()
+        };
+        assert!(told("net.foo.bar").ends_with("in a pod on the host's network"));
+        assert!(told("vm.swappiness").contains("belongs to no namespace"));
+        assert!(change(&|c| drop(c.annotations.insert("isopod.dev/foo".into(), "1".into()))));
         let mapping = IdMapping { container_id: 0, host_id: 100_000, length: 65_536 };
         let mut config = plain.clone();
         config.namespaces.user = UserNamespace::Pod { uids: mapping, gids: mapping };

@@ -206,6 +206,31 @@ fn an_empty_list_of_paths_is_meant_only_where_the_pod_has_users_of_its_own() {
 }
 
 #[test]
+fn who_runs_in_a_pod_with_users_of_its_own_is_one_of_them() {
+    let mut sample = Sample::new();
+    let ids = IdMapping { container_id: 0, host_id: 100_000, length: 65_536 };
+    let told = |sample: &Sample| match container_spec(&sample.inputs()) {
+        Ok(_) => "none".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    sample.identity.user.groups.push(70_000);
+    sample.container.security.supplemental_groups = vec![70_000];
+    assert_eq!(told(&sample), "none", "without such a namespace it may");
+    sample.sandbox.namespaces.user = UserNamespace::Pod { uids: ids, gids: ids };
+    let of_group = told(&sample);
+    assert!(of_group.starts_with("supplemental_groups: group 70000 is not in"), "{of_group}");
+    assert!(of_group.ends_with("which has 0 to 65535"), "{of_group}");
+    sample.container.security.supplemental_groups.clear();
+    assert!(told(&sample).starts_with("the image's groups: group 70000"));
+    sample.identity.user.uid = 65_536;
+    assert!(told(&sample).starts_with("the image's user: user 65536"));
+    sample.container.security.run_as.user = Some(RunAsUser::Id(65_536));
+    assert!(told(&sample).starts_with("run_as_user: user 65536"));
+    sample.identity.user = model::User { uid: 65_535, gid: 65_535, groups: vec![65_535] };
+    assert_eq!(told(&sample), "none");
+}
+
+#[test]
 fn only_an_external_runtime_is_not_asked_for_limits_that_it_may_not_set() {
     let mut sample = Sample::new();
     sample.host.capabilities.retain(|c| c != "CAP_SYS_RESOURCE");

@@ -1,7 +1,13 @@
 //! Quantities as Kubernetes writes them: `250m`, `64Mi`, `1e3`.
 
 /// Suffixes of bytes, with what they multiply by.
-const UNITS: [(&str, f64); 12] = [
+const UNITS: [(&str, f64); 17] = [
+    // As the configuration file writes them.
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+    ("PiB", 1_125_899_906_842_624.0),
     ("Ki", 1024.0),
     ("Mi", 1_048_576.0),
     ("Gi", 1_073_741_824.0),
@@ -65,6 +71,7 @@ mod tests {
     fn memory_has_binary_and_decimal_units() {
         let table = [
             ("64Mi", 64 << 20),
+            ("64MiB", 64 << 20),
             ("1G", 1_000_000_000),
             ("1048576", 1 << 20),
             ("1.5Ki", 1_536),
@@ -73,7 +80,7 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(memory(text), Ok(expected), "{text}");
         }
-        for wrong in ["", "Mi", "64MiB", "-1Mi", "0", "9000000000Gi"] {
+        for wrong in ["", "Mi", "64MB", "64Mib", "-1Mi", "0", "9000000000Gi"] {
             assert!(memory(wrong).is_err(), "{wrong}");
         }
     }

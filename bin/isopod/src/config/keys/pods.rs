@@ -121,7 +121,7 @@ pub(super) const KEYS: &[Key] = &[
         "pods.exec_cpus",
         Text,
         r#""""#,
-        "CPUs of processes that are executed in containers: a list such as `0-1`, or `first` for the first of the container's own; empty for all that it has. The annotation `isopod.dev/exec-cpus` wins.",
+        "CPUs of processes that are executed in containers: a list such as `0-1`, or `first` for the first of a cpuset of the container's own; empty for all that it has. The annotation `isopod.dev/exec-cpus` wins.",
     ),
     key(
         "pods.dead_containers",
