@@ -43,6 +43,21 @@ pub struct NetworkStatus {
     pub message: String,
 }
 
+impl NetworkStatus {
+    /// Says that it is so now, where it was otherwise before.
+    pub(crate) fn tell_after(&self, before: &Self) {
+        if self == before {
+            return;
+        }
+        let Self { ready, reason, message } = self;
+        if *ready {
+            tracing::info!(ready, %reason, message, "network status");
+        } else {
+            tracing::warn!(ready, %reason, message, "network status");
+        }
+    }
+}
+
 /// What an interface has carried (`struct rtnl_link_stats64`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InterfaceStats {

@@ -198,10 +198,8 @@ impl Inner {
 
     fn set_status(&self, status: NetworkStatus) {
         let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
-        if *now != status {
-            tracing::info!(ready = status.ready, message = status.message, "network status");
-            *now = status;
-        }
+        status.tell_after(&now);
+        *now = status;
     }
 }
 

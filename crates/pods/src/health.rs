@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 struct Last {
     failed: Option<(&'static str, String, Class)>,
+    /// What was said last of why no pod can be made; `None` for that they can.
+    told: Option<(&'static str, String)>,
     monitor: Option<Instant>,
 }
 
@@ -53,15 +55,33 @@ impl Health {
 impl Health {
     /// The last check has found this.
     fn found(&self, failed: Option<(&'static str, String, Class)>) {
+        self.lock().failed = failed;
+    }
+
+    /// Says whether pods can be made, where that is otherwise than was said last. True where it was said.
+    pub(crate) fn tell(&self, problem: Option<(&'static str, String)>) -> bool {
         let mut last = self.lock();
-        match (&last.failed, &failed) {
-            (None, Some((phase, error, _))) => {
-                tracing::error!(phase, error, "no pod can be made: the node is not ready");
-            }
-            (Some(_), None) => tracing::info!("pods can be made again"),
-            (None, None) | (Some(_), Some(_)) => {}
+        if last.told == problem {
+            return false;
         }
-        last.failed = failed;
+        match &problem {
+            Some((phase, message)) => tracing::warn!(
+                ready = false,
+                reason = "RuntimeNotReady",
+                phase,
+                message,
+                "runtime status: no pod can be made"
+            ),
+            None => {
+                tracing::info!(
+                    ready = true,
+                    reason = "RuntimeReady",
+                    "runtime status: pods can be made again"
+                )
+            }
+        }
+        last.told = problem;
+        true
     }
 }
 
@@ -78,6 +98,8 @@ pub(crate) async fn keep_checking(pods: &Pods) {
             }
         };
         health.found(failed);
+        // Says it where it has changed.
+        let _ = crate::recover::ready(pods);
         tokio::time::sleep(pause).await;
     }
 }
@@ -158,6 +180,16 @@ mod tests {
         );
         health.found(None);
         assert!(health.problem().is_none());
+    }
+
+    #[test]
+    fn each_change_is_said_once() {
+        let health = Health::default();
+        let problem = |text: &str| Some(("monitor", text.to_owned()));
+        let said: Vec<bool> = [None, problem("a"), problem("a"), problem("b"), None, None]
+            .map(|now| health.tell(now))
+            .into();
+        assert_eq!(said, [false, true, false, true, true, false]);
     }
 
     #[tokio::test]

@@ -60,20 +60,12 @@ pub(crate) fn load(table: &Table) -> Result<Vec<String>, PodsError> {
     Ok(bad.map(|q| format!("{}: {}, now {}", q.name, q.reason, q.moved_to.display())).collect())
 }
 
-/// Whether pods can be made now.
+/// Whether pods can be made now. Says so where that has changed.
 pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
-    let inner = &pods.inner;
-    let failed = |source| PodsError::Failed {
-        operation: "Status",
-        object: "pods".to_owned(),
-        phase: "records",
-        source: Box::new(source),
-    };
-    if inner.owed.is_full() {
-        let message = "too many leftovers of pods could not be removed";
-        return Err(failed(Cause::other(Class::ResourceExhausted, message)));
-    }
-    match inner.health.problem() {
+    let problem = problem(pods);
+    let told = problem.as_ref().map(|(phase, cause)| (*phase, chain(cause)));
+    pods.inner.health.tell(told);
+    match problem {
         None => Ok(()),
         Some((phase, cause)) => Err(PodsError::Failed {
             operation: "Status",
@@ -82,6 +74,15 @@ pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
             source: Box::new(cause),
         }),
     }
+}
+
+fn problem(pods: &Pods) -> Option<(&'static str, Cause)> {
+    let inner = &pods.inner;
+    if inner.owed.is_full() {
+        let message = "too many leftovers of pods could not be removed";
+        return Some(("records", Cause::other(Class::ResourceExhausted, message)));
+    }
+    inner.health.problem()
 }
 
 /// What is to be done with a pod of an earlier daemon.

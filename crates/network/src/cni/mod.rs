@@ -67,6 +67,14 @@ struct Loaded {
     pod_cidrs: Vec<IpNet>,
 }
 
+impl Loaded {
+    /// What is so now; a change is said, whoever has found it.
+    fn set_status(&mut self, status: NetworkStatus) {
+        status.tell_after(&self.status);
+        self.status = status;
+    }
+}
+
 impl Cni {
     /// The networks of `config`, read once.
     pub(crate) fn new(config: CniConfig) -> Result<Self, NetworkError> {
@@ -94,7 +102,7 @@ impl Cni {
         let status = cni.read_dirs();
         let asks = |n: &Arc<Vec<Network>>| n.iter().any(|network| network.version >= Version::V1_1);
         if status.ready && !cni.networks(&cni.config.conf_dir).is_ok_and(|n| asks(&n)) {
-            cni.loaded(|loaded| loaded.status = status);
+            cni.loaded(|loaded| loaded.set_status(status));
         }
         Ok(cni)
     }
@@ -139,7 +147,7 @@ impl Cni {
         self.loaded(|loaded| {
             loaded.dirs = dirs;
             if !status.ready {
-                loaded.status = status.clone();
+                loaded.set_status(status.clone());
             }
         });
         status

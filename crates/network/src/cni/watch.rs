@@ -60,7 +60,6 @@ async fn look(cni: &Arc<Cni>, versions: &mut Versions) {
     if !read.is_ok_and(|status| status.ready) {
         return;
     }
-    let before = cni.status();
     let Ok(networks) = cni.networks(&cni.config.conf_dir) else { return };
     let mut unusable = None;
     for network in networks.iter() {
@@ -76,10 +75,7 @@ async fn look(cni: &Arc<Cni>, versions: &mut Versions) {
         || ready(&networks),
         |message| not_ready(Unusable { reason: Reason::PluginNotReady, message }),
     );
-    if status != before {
-        tracing::info!(ready = status.ready, message = status.message, "network status");
-    }
-    cni.loaded(|loaded| loaded.status = status);
+    cni.loaded(|loaded| loaded.set_status(status));
 }
 
 /// What is wrong if a plugin of the network does not speak the network's version.

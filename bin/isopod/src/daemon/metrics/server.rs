@@ -58,6 +58,12 @@ pub async fn serve(
             }));
         }
         MetricsAddress::Unix(path) => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
+                let (directory, path) = (directory.display(), path.display());
+                return Err(
+                    format!("metrics.address {path}: there is no directory {directory}").into()
+                );
+            }
             let settings = SocketSettings { path: path.clone(), mode: 0o660, group: None };
             let bound = socket::bind(&settings)?;
             let listener = bound.incoming()?;
