@@ -99,6 +99,7 @@ faults! {
     EventRepeats "event-repeats" "Each event is sent twice.",
     EventBare "event-bare" "Events have no statuses.",
     StatsBare "stats-bare" "Figures do not say whose they are.",
+    StatsEnded "stats-ended" "Containers that have ended have figures.",
     MetricUndescribed "metric-undescribed" "A metric is not described.",
     MetricLabels "metric-labels" "Metrics have a value too few.",
     SameAddress "same-address" "All sandboxes have one address.",

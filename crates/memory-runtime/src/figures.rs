@@ -53,14 +53,15 @@ pub(crate) fn fits(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, 
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn runs(one: &Container) -> bool {
-    one.state == ContainerState::ContainerRunning
+/// Whether it has figures in lists.
+fn runs(world: &World, one: &Container) -> bool {
+    one.state == ContainerState::ContainerRunning || world.has(Fault::StatsEnded)
 }
 
 pub(crate) fn containers(world: &World, filter: &ContainerStatsFilter) -> Vec<ContainerStats> {
     let tables = world.lock();
     let all = tables.containers.iter().filter(|(id, one)| {
-        runs(one)
+        runs(world, one)
             && (filter.id.is_empty() || filter.id == **id)
             && (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == one.pod)
             && fits(&one.config.labels, &filter.label_selector)
@@ -75,8 +76,10 @@ pub(crate) fn pod(world: &World, tables: &Tables, id: &str, one: &Pod) -> PodSan
         labels: one.config.labels.clone(),
         annotations: one.config.annotations.clone(),
     };
-    let ours =
-        tables.containers.iter().filter(|(_, container)| container.pod == id && runs(container));
+    let ours = tables
+        .containers
+        .iter()
+        .filter(|(_, container)| container.pod == id && runs(world, container));
     let containers: Vec<_> = ours.map(|(id, one)| container(world, id, one)).collect();
     let process =
         ProcessUsage { timestamp: now(), process_count: number(1 + containers.len() as u64) };
@@ -141,7 +144,8 @@ fn metrics(world: &World, id: &str, name: &str, since: i64) -> Vec<Metric> {
 pub(crate) fn pod_metrics(world: &World) -> Vec<PodSandboxMetrics> {
     let tables = world.lock();
     let all = tables.pods.iter().filter(|(_, pod)| pod.is_ready).map(|(pod_id, pod)| {
-        let ours = tables.containers.iter().filter(|(_, one)| one.pod == *pod_id && runs(one));
+        let ours =
+            tables.containers.iter().filter(|(_, one)| one.pod == *pod_id && runs(world, one));
         let container_metrics = ours.map(|(id, one)| {
             let name = one.config.metadata.as_ref().map_or("", |metadata| &metadata.name);
             let metrics = metrics(world, id, name, one.started_at);

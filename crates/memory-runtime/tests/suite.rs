@@ -133,6 +133,7 @@ fn shows(fault: Fault) -> &'static [&'static str] {
         Fault::EventLost | Fault::EventRepeats => &["events/in-order"],
         Fault::EventBare => &["events/with-*"],
         Fault::StatsBare => &["stats/*attributes"],
+        Fault::StatsEnded => &["stats/*without-ended", "metrics/without-ended"],
         Fault::MetricUndescribed | Fault::MetricLabels => &["metrics/*"],
         Fault::SameAddress => &["network/addresses-differ"],
         Fault::SecretTold => &["container-errors/errors-keep-secrets"],

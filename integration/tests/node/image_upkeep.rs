@@ -48,8 +48,16 @@ async fn the_command_line_checks_mends_prunes_and_pushes() {
     with.launch(&testkit::sleeper("main", &with.around.image)).await;
     let (code, said) = cli(daemon, &["image", "prune"]);
     assert!(code == 0 && said.starts_with("0 images"), "{said}");
+    let collected = || {
+        let (_, text) = cli(daemon, &["metrics"]);
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("isopod_collected_layers_total "));
+        line.unwrap_or_else(|| panic!("it is not in {text}")).parse::<u64>().unwrap()
+    };
+    let before = collected();
     let (code, said) = cli(daemon, &["image", "prune", "--all"]);
     assert!(code == 0 && said.contains(&name) && said.contains(&copy), "{said}");
+    assert!(collected() > before, "the layer with the data is counted");
     let (_, said) = cli(daemon, &["images", "--quiet"]);
     assert_eq!(said.lines().count(), 1, "{said}");
 }

@@ -68,6 +68,8 @@ mod oci_podman;
 #[cfg(test)]
 mod own_metrics;
 #[cfg(test)]
+mod pod_metrics;
+#[cfg(test)]
 mod pull_progress;
 #[cfg(test)]
 mod pulls;

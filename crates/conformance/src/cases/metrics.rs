@@ -22,6 +22,8 @@ cases! { "metrics":
     "of-a-container" Api Api ["ListPodSandboxMetrics", "PodSandboxMetrics.container_metrics",
             "ContainerMetrics.container_id", "ContainerMetrics.metrics"]
         "A pod's entry has its containers that run." => of_container();
+    "without-ended" Api Kubelet ["ListPodSandboxMetrics", "PodSandboxMetrics.container_metrics"]
+        "A container that has ended has no metrics." => without_ended();
     "are-described" Api Api ["ListPodSandboxMetrics", "Metric.name"]
         "Every metric that comes was described." => are_described();
     "labels-fit" Api Api ["ListPodSandboxMetrics", "Metric.label_values",
@@ -116,6 +118,22 @@ async fn of_container(c: &Context) -> Verdict {
     let (id, pod) = own(c).await?;
     let ids: Vec<&String> = pod.container_metrics.iter().map(|one| &one.container_id).collect();
     same!("the containers", ids, [&id]);
+    Ok(())
+}
+
+async fn without_ended(c: &Context) -> Verdict {
+    let pod = c.pod().await?;
+    let over = c.launch(&pod, &c.script("exit 0")).await?;
+    c.ended(&over).await?;
+    let runs = c.launch(&pod, &c.waiter()).await?;
+    let of_pod = until!("the pod has metrics", {
+        let all = all(c, Way::List).await?;
+        let of_pod = all.into_iter().find(|one| one.pod_sandbox_id == pod.id);
+        of_pod.filter(|one| one.container_metrics.iter().any(|one| one.container_id == runs))
+    });
+    let found = of_pod.container_metrics.iter().filter(|one| !one.metrics.is_empty());
+    let ids: Vec<&String> = found.map(|one| &one.container_id).collect();
+    same!("the containers", ids, [&runs]);
     Ok(())
 }
 

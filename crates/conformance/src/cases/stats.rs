@@ -47,9 +47,14 @@ cases! { "stats":
         "A filter by label gives those that have it." => list_by_label(Way::List);
     "list-by-unknown" Api Api ["ListContainerStats", "ContainerStatsFilter.id"]
         "An unknown id gives an empty list." => list_by_unknown(Way::List);
+    "list-without-ended" Api Api ["ListContainerStats", "ListContainerStatsResponse.stats"]
+        "The list has no CPU time or memory of a container that has ended." => list_without_ended(Way::List);
     "stream-has-running" Api Api ["StreamContainerStats", "StreamContainerStatsRequest.filter",
             "StreamContainerStatsResponse.container_stats"]
         "The stream has every container that runs, once." => list_all(Way::Stream);
+    "stream-without-ended" Api Api ["StreamContainerStats",
+            "StreamContainerStatsResponse.container_stats"]
+        "The stream has no CPU time or memory of a container that has ended." => list_without_ended(Way::Stream);
     "stream-by-pod" Api Api ["StreamContainerStats", "ContainerStatsFilter.pod_sandbox_id"]
         "Streamed by sandbox, its containers' come." => list_by_pod(Way::Stream);
     "stream-by-unknown" Api Api ["StreamContainerStats", "ContainerStatsFilter.id"]
@@ -64,6 +69,8 @@ cases! { "stats":
         "A pod's figures have CPU, memory and processes." => pod_figures();
     "pod-containers" Api Kubelet ["PodSandboxStats", "LinuxPodSandboxStats.containers"]
         "A pod's figures have those of its containers." => pod_containers();
+    "pod-containers-without-ended" Api Kubelet ["PodSandboxStats", "LinuxPodSandboxStats.containers"]
+        "A pod's figures have no CPU time or memory of a container that has ended." => pod_without_ended();
     "pod-network" Linux Kubelet ["PodSandboxStats", "LinuxPodSandboxStats.network",
             "NetworkUsage.default_interface", "NetworkInterfaceUsage.name",
             "NetworkInterfaceUsage.rx_bytes", "NetworkInterfaceUsage.tx_bytes"] needs [PodNetwork]
@@ -209,19 +216,27 @@ async fn of_created(c: &Context) -> Verdict {
     Ok(())
 }
 
-async fn list(
+async fn every(
     c: &Context,
     way: Way,
     filter: Option<ContainerStatsFilter>,
-) -> Result<BTreeSet<String>, Stop> {
-    let all = match way {
+) -> Result<Vec<ContainerStats>, Stop> {
+    Ok(match way {
         Way::List => c.rpc.list_container_stats(ListContainerStatsRequest { filter }).await?.stats,
         Way::Stream => {
             let request = StreamContainerStatsRequest { filter };
             let parts = drained(c.rpc.stream_container_stats(request).await?).await?;
             parts.into_iter().flat_map(|part| part.container_stats).collect()
         }
-    };
+    })
+}
+
+async fn list(
+    c: &Context,
+    way: Way,
+    filter: Option<ContainerStatsFilter>,
+) -> Result<BTreeSet<String>, Stop> {
+    let all = every(c, way, filter).await?;
     let count = all.len();
     let ids: BTreeSet<String> =
         all.into_iter().map(|stats| stats.attributes.unwrap_or_default().id).collect();
@@ -232,6 +247,31 @@ async fn list(
 async fn list_all(c: &Context, way: Way) -> Verdict {
     let (_pod, id) = waiter(c).await?;
     ensure!(list(c, way, None).await?.contains(&id), "it is missing");
+    Ok(())
+}
+
+/// A pod with a container that runs and one that has ended.
+async fn with_ended(c: &Context) -> Result<(Pod, String, String), Stop> {
+    let (pod, runs) = waiter(c).await?;
+    let over = c.launch(&pod, &c.script("exit 0")).await?;
+    c.ended(&over).await?;
+    Ok((pod, runs, over))
+}
+
+/// Those of which CPU time or memory is told.
+fn measured(all: Vec<ContainerStats>) -> BTreeSet<String> {
+    let has = all.into_iter().filter(|stats| stats.cpu.is_some() || stats.memory.is_some());
+    has.map(|stats| stats.attributes.unwrap_or_default().id).collect()
+}
+
+async fn list_without_ended(c: &Context, way: Way) -> Verdict {
+    let (pod, runs, over) = with_ended(c).await?;
+    let found = measured(every(c, way, None).await?);
+    ensure!(found.contains(&runs), "the one that runs is missing");
+    ensure!(!found.contains(&over), "the one that has ended is there");
+    let filter = ContainerStatsFilter { pod_sandbox_id: pod.id, ..Default::default() };
+    let of_pod = measured(every(c, way, Some(filter)).await?);
+    same!("those of the pod", of_pod, BTreeSet::from([runs]));
     Ok(())
 }
 
@@ -300,6 +340,13 @@ async fn pod_containers(c: &Context) -> Verdict {
     let linux = of_pod(c, &pod.id).await?.linux.unwrap_or_default();
     let ids = linux.containers.into_iter().map(|one| one.attributes.unwrap_or_default().id);
     same!("the containers", ids.collect::<Vec<_>>(), [id]);
+    Ok(())
+}
+
+async fn pod_without_ended(c: &Context) -> Verdict {
+    let (pod, runs, _over) = with_ended(c).await?;
+    let linux = of_pod(c, &pod.id).await?.linux.unwrap_or_default();
+    same!("the containers", measured(linux.containers), BTreeSet::from([runs]));
     Ok(())
 }
 

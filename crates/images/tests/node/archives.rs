@@ -52,6 +52,13 @@ async fn archives_of_each_kind_and_compression_are_loaded() {
         assert_eq!(loaded[0].id.as_str(), image.id());
         assert_eq!(loaded[0].names[0], "quay.io/test/app:1");
         check(&node, "quay.io/test/app:1", "a");
+        let (work, layers) = (node.images.work(), node.count("layers") as u64);
+        assert_eq!(work.unpacked_layers, layers);
+        assert!(layers > 0 && work.unpacked_bytes > 0, "{work:?}");
+        // What is here already is not unpacked again.
+        let again = testkit::archive::docker_save(&image, "quay.io/test/other:1");
+        node.images.load(Cursor::new(again), None).await.unwrap();
+        assert_eq!(node.images.work(), work);
     }
 }
 

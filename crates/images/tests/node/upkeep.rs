@@ -129,6 +129,7 @@ async fn pruning_takes_what_nobody_uses_and_nothing_else() {
     let container = ContainerId::from_random([3; 32]);
     node.images.store().prepare(&used, &container, None).unwrap();
 
+    let layers = node.count("layers") as u64;
     let pruned = node.images.prune(Prune::Untagged).await.unwrap();
     assert_eq!(pruned.images.len(), 1, "{pruned:?}");
     assert!(pruned.bytes >= 40_000, "{pruned:?}");
@@ -139,5 +140,7 @@ async fn pruning_takes_what_nobody_uses_and_nothing_else() {
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(left.contains(&name("used")) && left.contains(&name("pinned")), "{left:?}");
     assert_eq!(node.count("layers"), 2);
+    let work = node.images.work();
+    assert_eq!((work.collections, work.collected_layers), (2, layers - 2));
     node.assert_tidy();
 }

@@ -10,6 +10,7 @@ mod process;
 mod server;
 mod view;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,8 +156,34 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = prometheus_text::encode(&mut text, &self.registry);
-        text
+        rounded(&text)
     }
+}
+
+/// Parts of a second that a clock tells.
+const CLOCK: f64 = 1e9;
+
+/// The text with its values to a billionth: a sum of times has more digits, and they are no measurement.
+fn rounded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let of_value = line.rsplit_once(' ').filter(|_| !line.starts_with('#'));
+        let fraction = of_value.filter(|(_, value)| value.contains(['.', 'e']));
+        match fraction.and_then(|(series, value)| Some((series, value.parse::<f64>().ok()?))) {
+            Some((series, value)) => {
+                let rounded = (value * CLOCK).round() / CLOCK;
+                // What is too large for this is a whole number, and needs no rounding.
+                let value = if rounded.is_finite() { rounded } else { value };
+                // Writing to a String does not fail.
+                let _ = writeln!(out, "{series} {value:?}");
+            }
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 /// A counter that is kept elsewhere.
@@ -234,8 +261,7 @@ mod tests {
             since: model::Timestamp(0),
         };
         PluginWatcher::ended(&*metrics, &call, took, true);
-        let mut text = String::new();
-        prometheus_text::encode(&mut text, &metrics.registry).unwrap();
+        let text = metrics.text();
         for line in [
             "isopod_calls_total{method=\"Version\",code=\"NotFound\"} 1",
             "isopod_call_seconds_bucket{method=\"Version\",le=\"0.005\"} 2",
@@ -248,6 +274,31 @@ mod tests {
             "isopod_owed 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn sums_of_times_are_told_as_far_as_a_clock_goes() {
+        let metrics = Metrics::new();
+        for us in [104, 36, 69] {
+            metrics.call("Version", Code::Ok, Duration::from_micros(us));
+        }
+        let line = "isopod_call_seconds_sum{method=\"Version\"} 0.000209";
+        let has = |text: &str| text.lines().any(|one| one == line);
+        let mut sum = String::new();
+        prometheus_text::encode(&mut sum, &metrics.registry).unwrap();
+        assert!(!has(&sum), "the sum has no error that is to be rounded: {sum}");
+        let text = metrics.text();
+        assert!(has(&text), "{text}");
+        for (given, told) in [
+            ("# HELP a 0.00020899999999999998", "# HELP a 0.00020899999999999998"),
+            ("a{b=\"c d\"} 0.00020899999999999998", "a{b=\"c d\"} 0.000209"),
+            ("a 12.0", "a 12.0"),
+            ("a 7", "a 7"),
+            ("a 1e300", "a 1e300"),
+            ("a +Inf", "a +Inf"),
+        ] {
+            assert_eq!(rounded(given), format!("{told}\n"));
         }
     }
 
