@@ -7,6 +7,7 @@
 //! Callers: the daemon, which serves [`Cri`] on a socket.
 
 mod admin;
+mod asked;
 mod audit;
 mod code;
 mod front;

@@ -16,6 +16,6 @@ mod watcher;
 pub use history::{CALLS_KEPT, FAILURES_KEPT, SUCCESSES_KEPT};
 pub use note::Note;
 pub use origin::{BadTraceParent, Origin, TraceContext, asked_by};
-pub use phases::{PhaseError, Phases};
+pub use phases::{PhaseError, Phases, Spot};
 pub use table::{Lost, OperationInfo, Operations};
 pub use watcher::{Ended, OperationFailure, Watcher};

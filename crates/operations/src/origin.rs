@@ -27,6 +27,24 @@ pub struct Origin {
     /// What tracing systems say beside it (`tracestate`), handed on as it came.
     #[serde(skip)]
     pub trace_state: Option<String>,
+    /// What was asked for, in a few words, where there is more to say than the object of the operation; bounded
+    /// by whoever says it, and without secrets.
+    #[serde(skip)]
+    pub asked: String,
+    /// The operation in whose work this is asked for.
+    #[serde(skip)]
+    pub within: Option<u64>,
+}
+
+/// For people, in at most 64 bytes: whoever runs a program may have called it anything.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(pid) = self.pid else { return f.write_str("the daemon itself") };
+        let named = self.program.iter().flat_map(|name| name.chars());
+        let program: String = named.filter(|c| c.is_ascii_graphic()).take(32).collect();
+        let program = if program.is_empty() { "a process" } else { &program };
+        write!(f, "{program} (pid {pid}, uid {})", self.uid.unwrap_or_default())
+    }
 }
 
 impl Origin {
@@ -149,5 +167,18 @@ mod tests {
         let origin = Origin { pid: Some(7), ..Origin::default() };
         assert_eq!(asked_by(origin.clone(), async { Origin::current() }).await, origin);
         assert_eq!(Origin::current(), Origin::default());
+    }
+
+    #[test]
+    fn who_asked_is_a_short_text_whatever_the_program_is_called() {
+        let by = |program: &str| {
+            let program = Some(program.to_owned());
+            Origin { pid: Some(812), uid: Some(0), program, ..Origin::default() }.to_string()
+        };
+        assert_eq!(by("kubelet"), "kubelet (pid 812, uid 0)");
+        assert_eq!(by("a\u{1b}[2J\nb"), "a[2Jb (pid 812, uid 0)");
+        assert_eq!(by("\n"), "a process (pid 812, uid 0)");
+        assert!(by(&"x".repeat(5000)).len() <= 64);
+        assert_eq!(Origin::default().to_string(), "the daemon itself");
     }
 }

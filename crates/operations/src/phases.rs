@@ -10,15 +10,56 @@ use tokio::time::Instant;
 
 /// Spans that one operation keeps; an operation has a dozen, one with more says no more about them.
 const MAX_SPANS: usize = 256;
+/// Bytes of a spot that are kept.
+const LONGEST_SPOT: usize = 512;
 
 /// A phase that did not end in its time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("phase {phase}: not finished after {after:?}")]
+#[error("{}not finished after {after:?}", before(phase, at))]
 pub struct PhaseError {
-    /// Which.
+    /// Which; empty where whoever passes this on has named it.
     pub phase: &'static str,
+    /// What it was at, or whom it waited for, where that is known.
+    pub at: String,
     /// How long it was allowed to take.
     pub after: Duration,
+}
+
+fn before(phase: &str, at: &str) -> String {
+    [phase, at].iter().filter(|part| !part.is_empty()).map(|part| format!("{part}: ")).collect()
+}
+
+/// What a phase is at just now, for people: a path, a process. Clones are the same spot, so that work on another
+/// thread says where it is.
+#[derive(Debug, Clone, Default)]
+pub struct Spot(Arc<Mutex<String>>);
+
+impl Spot {
+    /// One that says this from the beginning.
+    #[must_use]
+    pub fn of(text: impl Into<String>) -> Self {
+        let spot = Self::default();
+        spot.set(text);
+        spot
+    }
+
+    /// It is at this now.
+    pub fn set(&self, text: impl Into<String>) {
+        let mut text = text.into();
+        text.truncate(text.floor_char_boundary(LONGEST_SPOT));
+        *self.text() = text;
+    }
+
+    /// What was said last; empty for nothing.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.text().clone()
+    }
+
+    fn text(&self) -> MutexGuard<'_, String> {
+        // Whole between any two statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Classified for PhaseError {
@@ -34,7 +75,16 @@ struct Open {
     since: Instant,
     since_wall: Timestamp,
     bound: Option<Duration>,
+    spot: Spot,
     /// Opened by `enter`: the next `enter` ends it.
+    is_step: bool,
+}
+
+/// A phase that begins.
+struct Opening {
+    name: &'static str,
+    bound: Option<Duration>,
+    spot: Spot,
     is_step: bool,
 }
 
@@ -57,9 +107,10 @@ struct Shared {
 pub struct Phases(Arc<Shared>);
 
 /// What an operation is at now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Current {
     pub(crate) phase: &'static str,
+    pub(crate) at: String,
     pub(crate) since: Timestamp,
     pub(crate) bound: Option<Duration>,
 }
@@ -75,6 +126,11 @@ impl Phases {
     /// Marks the begin of a phase, which ends the one that was entered before. `bound` is how long it is
     /// expected to take at most; it is shown, not enforced.
     pub fn enter(&self, phase: &'static str, bound: Option<Duration>) {
+        self.enter_at(phase, bound, &Spot::default());
+    }
+
+    /// The same, with what it is at.
+    pub fn enter_at(&self, phase: &'static str, bound: Option<Duration>, spot: &Spot) {
         let now = Instant::now();
         let mut state = self.state();
         let (steps, rest) = std::mem::take(&mut state.open).into_iter().partition(|o| o.is_step);
@@ -83,7 +139,8 @@ impl Phases {
         for step in steps {
             self.finish(&mut state, &step, now);
         }
-        state.push(phase, bound, true, now);
+        let is_step = true;
+        state.push(Opening { name: phase, bound, spot: spot.clone(), is_step }, now);
     }
 
     /// Ends the phase that was entered last.
@@ -107,12 +164,26 @@ impl Phases {
         deadline: Duration,
         future: impl Future<Output = T>,
     ) -> Result<T, PhaseError> {
-        let open = OpenPhase { phases: self, token: self.open(phase, Some(deadline)) };
+        self.within_at(phase, deadline, &Spot::default(), future).await
+    }
+
+    /// The same, with what it is at: the error says it.
+    ///
+    /// # Errors
+    /// [`PhaseError`] past the deadline.
+    pub async fn within_at<T>(
+        &self,
+        phase: &'static str,
+        deadline: Duration,
+        spot: &Spot,
+        future: impl Future<Output = T>,
+    ) -> Result<T, PhaseError> {
+        let open = OpenPhase { phases: self, token: self.open(phase, Some(deadline), spot) };
         let result = tokio::time::timeout(deadline, future).await;
         drop(open);
         result.map_err(|_| {
             self.failed(phase);
-            PhaseError { phase, after: deadline }
+            PhaseError { phase, at: spot.said(), after: deadline }
         })
     }
 
@@ -164,11 +235,13 @@ impl Phases {
     pub(crate) fn current(&self) -> Option<Current> {
         let state = self.state();
         let last = state.open.last()?;
-        Some(Current { phase: last.name, since: last.since_wall, bound: last.bound })
+        let (phase, at) = (last.name, last.spot.said());
+        Some(Current { phase, at, since: last.since_wall, bound: last.bound })
     }
 
-    fn open(&self, phase: &'static str, bound: Option<Duration>) -> u64 {
-        self.state().push(phase, bound, false, Instant::now())
+    fn open(&self, name: &'static str, bound: Option<Duration>, spot: &Spot) -> u64 {
+        let opening = Opening { name, bound, spot: spot.clone(), is_step: false };
+        self.state().push(opening, Instant::now())
     }
 
     fn close(&self, token: u64) {
@@ -195,16 +268,11 @@ impl Phases {
 }
 
 impl State {
-    fn push(
-        &mut self,
-        name: &'static str,
-        bound: Option<Duration>,
-        is_step: bool,
-        since: Instant,
-    ) -> u64 {
+    fn push(&mut self, opening: Opening, since: Instant) -> u64 {
         self.last_token += 1;
         let token = self.last_token;
-        self.open.push(Open { token, name, since, since_wall: now(), bound, is_step });
+        let Opening { name, bound, spot, is_step } = opening;
+        self.open.push(Open { token, name, since, since_wall: now(), bound, spot, is_step });
         token
     }
 
@@ -264,10 +332,32 @@ mod tests {
         let hung = phases.within("network", Duration::ZERO, std::future::pending::<()>()).await;
         let error = hung.unwrap_err();
         assert_eq!(error.phase, "network");
-        assert!(error.to_string().contains("network"));
+        assert_eq!(error.to_string(), "network: not finished after 0ns");
         assert_eq!(error.class(), Class::DeadlineExceeded);
         assert_eq!(phases.within("next", Duration::from_secs(60), async { 7 }).await, Ok(7));
         assert_eq!(names(&phases), ["network", "next"]);
+    }
+
+    #[tokio::test]
+    async fn a_phase_says_what_it_is_at_while_it_runs_and_when_it_is_too_late() {
+        let phases = Phases::begin();
+        let spot = Spot::of("the beginning");
+        let work = async {
+            spot.set("/mnt/x");
+            assert_eq!(phases.current().unwrap().at, "/mnt/x");
+            std::future::pending::<()>().await;
+        };
+        let late = phases.within_at("host paths", Duration::from_millis(1), &spot, work).await;
+        let mut late = late.unwrap_err();
+        assert_eq!(late.to_string(), "host paths: /mnt/x: not finished after 1ms");
+        late.phase = "";
+        assert_eq!(late.to_string(), "/mnt/x: not finished after 1ms");
+        phases.enter_at("monitor", None, &Spot::of("pid 7"));
+        assert_eq!(phases.current().unwrap().at, "pid 7");
+        phases.enter("next", None);
+        assert_eq!(phases.current().unwrap().at, "");
+        spot.set("ä".repeat(LONGEST_SPOT));
+        assert_eq!(spot.said().len(), LONGEST_SPOT);
     }
 
     #[tokio::test]

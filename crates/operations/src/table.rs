@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::history::History;
 use crate::note::Note;
-use crate::origin::Origin;
+use crate::origin::{Origin, asked_by};
 use crate::phases::{Phases, now};
 use crate::watcher::{Ended, OperationFailure, Watcher};
 
@@ -45,8 +45,12 @@ pub struct OperationInfo {
     pub object: String,
     /// Who asked first.
     pub origin: Origin,
+    /// The operations that it is a part of: whose work has asked for it.
+    pub within: Vec<u64>,
     /// The phase that it is in; empty between phases.
     pub phase: &'static str,
+    /// What it is at in this phase, or whom it waits for, where that is known.
+    pub at: String,
     /// When it began.
     pub started_at: Timestamp,
     /// When its phase began.
@@ -59,6 +63,9 @@ pub struct OperationInfo {
     pub spans: Vec<Span>,
 }
 
+/// Operations that one is known to be a part of; a layer that more images want than this says no more about them.
+const WITHIN_MAX: usize = 16;
+
 /// The types of the answer are part of the name, so that a joined answer always has the caller's.
 type Name = (TypeId, &'static str, String);
 /// `Result<T, Arc<E>>` of the operation's own types.
@@ -69,6 +76,7 @@ struct Running {
     id: u64,
     object: String,
     origin: Origin,
+    within: Vec<u64>,
     started_at: Timestamp,
     joined: u32,
     phases: Phases,
@@ -187,10 +195,12 @@ impl Operations {
                     kind,
                     object: running.object.clone(),
                     origin: running.origin.clone(),
-                    phase: current.map_or("", |c| c.phase),
+                    within: running.within.clone(),
+                    phase: current.as_ref().map_or("", |c| c.phase),
                     started_at: running.started_at,
-                    phase_since: current.map_or(running.started_at, |c| c.since),
-                    phase_bound: current.and_then(|c| c.bound),
+                    phase_since: current.as_ref().map_or(running.started_at, |c| c.since),
+                    phase_bound: current.as_ref().and_then(|c| c.bound),
+                    at: current.map_or_else(String::new, |c| c.at),
                     joined: running.joined,
                     spans: running.phases.spans(),
                 }
@@ -230,9 +240,16 @@ impl Operations {
         F: Future<Output = Result<T, E>> + Send + 'static,
         W: FnOnce(Phases) -> F + Send + 'static,
     {
+        let origin = Origin::current();
         let mut table = self.table();
         if let Some(running) = table.running.get_mut(&name) {
             running.joined += 1;
+            let is_new = |whole: &u64| !running.within.contains(whole);
+            if let Some(whole) = origin.within.filter(is_new)
+                && running.within.len() < WITHIN_MAX
+            {
+                running.within.push(whole);
+            }
             tracing::debug!(kind, object, "joined an operation that runs");
             return (running.answer.clone(), running.phases.clone());
         }
@@ -243,7 +260,8 @@ impl Operations {
         let running = Running {
             id,
             object: object.to_owned(),
-            origin: Origin::current(),
+            within: origin.within.into_iter().collect(),
+            origin: origin.clone(),
             started_at: now(),
             joined: 0,
             phases: phases.clone(),
@@ -271,7 +289,9 @@ impl Operations {
             }
             sender.send_replace(Some(Arc::new(result)));
         });
-        tokio::spawn(task);
+        // What the work asks for in its turn is a part of this, and asked for by the same.
+        let origin = Origin { within: Some(id), asked: String::new(), ..origin };
+        tokio::spawn(asked_by(origin, task));
         (answer, phases)
     }
 
@@ -316,7 +336,7 @@ impl Entry {
     ) -> Option<Arc<Ended>> {
         let (took, spans, failed) = phases.end();
         let mut table = lock(&self.table);
-        let Running { id, object, origin, started_at, joined, .. } =
+        let Running { id, object, origin, within, started_at, joined, .. } =
             take(&mut table, &self.name, self.id)?;
         let failed_in = failed.filter(|_| failure.is_some());
         let ended = Arc::new(Ended {
@@ -324,6 +344,7 @@ impl Entry {
             kind,
             object,
             origin,
+            within,
             joined,
             started_at,
             took,
@@ -505,7 +526,7 @@ mod tests {
                     let _ = gate.await;
                     Ok::<u32, TestError>(1)
                 };
-                crate::asked_by(origin, ops.run("test", "k".into(), "k".into(), work)).await
+                asked_by(origin, ops.run("test", "k".into(), "k".into(), work)).await
             }
         });
         until(|| ops.list().len() == 1).await;
@@ -522,6 +543,47 @@ mod tests {
         assert_eq!((ended.len(), ended[0].joined, &ended[0].origin), (1, 1, &origin));
         assert_eq!(ended[0].spans[0].phase, "gate");
         assert!(ended[0].failure.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_an_operation_asks_for_is_a_part_of_it_and_of_those_that_join() {
+        let ops = Operations::new();
+        let origin = Origin { pid: Some(42), asked: "much".to_owned(), ..Origin::default() };
+        let (go, gate) = oneshot::channel::<()>();
+        let part = |ops: Operations, gate: Option<oneshot::Receiver<()>>| async move {
+            let work = move |_| async move {
+                if let Some(gate) = gate {
+                    let _ = gate.await;
+                }
+                Ok::<u32, TestError>(1)
+            };
+            ops.run("part", "layer".into(), "layer".into(), work).await.map_err(|_| TestError::No)
+        };
+        let whole = |ops: Operations, key: &str, gate| {
+            let key = key.to_owned();
+            async move {
+                let parts = ops.clone();
+                ops.run("whole", key.clone(), key, move |_| part(parts, gate)).await
+            }
+        };
+        let first = tokio::spawn(asked_by(origin, whole(ops.clone(), "a", Some(gate))));
+        until(|| ops.list().len() == 2).await;
+        let second = tokio::spawn(whole(ops.clone(), "b", None));
+        until(|| ops.list().iter().any(|one| one.kind == "part" && one.joined == 1)).await;
+        let now = ops.list();
+        let of = |kind: &str, object: &str| {
+            now.iter().find(|one| one.kind == kind && one.object == object).unwrap()
+        };
+        let (a, b, layer) = (of("whole", "a"), of("whole", "b"), of("part", "layer"));
+        assert_eq!(layer.within, [a.id, b.id]);
+        assert_eq!((layer.origin.pid, layer.origin.asked.as_str()), (Some(42), ""));
+        assert_eq!((a.origin.asked.as_str(), a.origin.within), ("much", None));
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        let ended = ops.ended();
+        let layer = ended.iter().find(|one| one.kind == "part").unwrap();
+        assert_eq!(layer.within.len(), 2);
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub struct Ended {
     pub object: String,
     /// Who asked first.
     pub origin: Origin,
+    /// The operations that it was a part of: whose work has asked for it.
+    pub within: Vec<u64>,
     /// How many callers joined the first.
     pub joined: u32,
     /// When it began.

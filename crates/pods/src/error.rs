@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::{Class, Classified, ContainerId, SandboxId};
+use monitor_client::MonitorError;
 use operations::{Lost, PhaseError};
 
 /// A failure of an operation on a pod or a container.
@@ -112,7 +113,7 @@ pub enum Cause {
     Cdi(#[from] cdi::CdiError),
     /// The monitor.
     #[error(transparent)]
-    Monitor(#[from] monitor_client::MonitorError),
+    Monitor(#[from] MonitorError),
     /// A file of ours, or a path of the host.
     #[error("cannot {what} {}", path.display())]
     File {
@@ -138,6 +139,27 @@ pub enum Cause {
 impl Cause {
     pub(crate) fn other(class: Class, message: impl Into<String>) -> Self {
         Self::Other { class, reason: None, message: message.into() }
+    }
+
+    /// The same for whoever names `phase` before it.
+    pub(crate) fn within(mut self, phase: &str) -> Self {
+        match &mut self {
+            Self::Deadline(late) if late.phase == phase => late.phase = "",
+            Self::Monitor(MonitorError::Refused(refusal)) if refusal.phase == phase => {
+                refusal.phase.clear();
+            }
+            Self::Deadline(_)
+            | Self::Record(_)
+            | Self::Network(_)
+            | Self::Cgroup(_)
+            | Self::Image(_)
+            | Self::Spec(_)
+            | Self::Cdi(_)
+            | Self::Monitor(_)
+            | Self::File { .. }
+            | Self::Other { .. } => {}
+        }
+        self
     }
 
     /// Pipes that could not be made.

@@ -94,6 +94,7 @@ pub(crate) async fn keep_checking(pods: &Pods) {
         let (pause, failed) = match checked {
             Ok(()) => (EVERY, None),
             Err((phase, cause)) => {
+                let cause = cause.within(phase);
                 (AGAIN, Some((phase, crate::error::chain(&cause), cause.class())))
             }
         };
@@ -124,7 +125,7 @@ impl Tries {
             Ok(Err(error)) => Err(Cause::panicked(&error)),
             Err(_) => {
                 self.0.insert(phase, running);
-                Err(PhaseError { phase: "self-check", after: patience }.into())
+                Err(PhaseError { phase, at: String::new(), after: patience }.into())
             }
         }
     }
@@ -142,7 +143,7 @@ async fn check(pods: &Pods, tries: &mut Tries) -> Result<(), (&'static str, Caus
     let is_due = inner.health.lock().monitor.is_none_or(|at| at.elapsed() >= MONITOR_EVERY);
     if is_due {
         let started = monitor_client::probe(std::sync::Arc::clone(&inner.services.monitor));
-        let started = bounded("self-check", PATIENCE, started).await;
+        let started = bounded("monitor", PATIENCE, started).await;
         started.map_err(|cause| ("monitor", cause))?;
         inner.health.lock().monitor = Some(Instant::now());
     }

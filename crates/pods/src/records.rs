@@ -78,6 +78,9 @@ pub(crate) struct SandboxRecord {
     #[serde(with = "shared")]
     pub(crate) config: Arc<SandboxConfig>,
     pub(crate) created_at: Timestamp,
+    /// Who asked for it, for people, in at most 64 bytes; earlier versions did not write it.
+    #[serde(default)]
+    pub(crate) asked_by: String,
     pub(crate) stage: SandboxStage,
     pub(crate) network: PodNetwork,
     pub(crate) cgroup: PodCgroup,
@@ -114,6 +117,7 @@ impl SandboxRecord {
             config: Arc::clone(&self.config),
             state: self.state(),
             created_at: self.created_at,
+            asked_by: self.asked_by.clone(),
             ips,
             monitor_pid: self.monitor.map(|m| m.pid),
             netns: self.network.netns().map(Path::to_owned),
@@ -143,6 +147,9 @@ pub(crate) struct ContainerRecord {
     #[serde(with = "shared")]
     pub(crate) config: Arc<ContainerConfig>,
     pub(crate) created_at: Timestamp,
+    /// Who asked for it, for people, in at most 64 bytes; earlier versions did not write it.
+    #[serde(default)]
+    pub(crate) asked_by: String,
     pub(crate) stage: ContainerStage,
     pub(crate) state: State,
     pub(crate) image_id: Digest,
@@ -183,6 +190,7 @@ impl ContainerRecord {
             image_ref: self.image_ref.clone(),
             state: self.state.clone(),
             created_at: self.created_at,
+            asked_by: self.asked_by.clone(),
             user: self.user.clone(),
             mounts: self.mounts.clone(),
             log_path: self.log_path.clone(),
@@ -286,6 +294,7 @@ pub(crate) mod tests {
         SandboxRecord {
             config: Arc::new(sandbox_config(&format!("pod{n}"), 0)),
             created_at: Timestamp(i64::from(n)),
+            asked_by: "kubelet (pid 812, uid 0)".to_owned(),
             stage,
             network: PodNetwork::Host,
             cgroup: crate::cgroup::plan(cgroups::Driver::Cgroupfs, None, "/isopod", &id).unwrap(),
@@ -302,6 +311,7 @@ pub(crate) mod tests {
             sandbox: sandbox.clone(),
             config: Arc::new(container_config(&format!("c{n}"), 0)),
             created_at: Timestamp(i64::from(n)),
+            asked_by: "kubelet (pid 812, uid 0)".to_owned(),
             stage: ContainerStage::Made,
             state,
             image_id: Digest::from_bytes(model::Algorithm::Sha256, &[1; 32]),
@@ -343,6 +353,22 @@ pub(crate) mod tests {
             assert!(!format!("{container:?}").contains("hunter2"));
             assert!(!format!("{:?}", container.status()).contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn who_asked_is_remembered_and_a_record_without_it_is_read() {
+        let sandbox = sandbox_record(1, SandboxStage::Ready);
+        let container = container_record(2, &sandbox.id, State::Created);
+        let mut records =
+            [serde_json::to_value(&sandbox).unwrap(), serde_json::to_value(&container).unwrap()];
+        for record in &mut records {
+            let removed = record.as_object_mut().unwrap().remove("asked_by");
+            assert_eq!(removed.unwrap(), "kubelet (pid 812, uid 0)");
+        }
+        let [sandbox, container] = records;
+        let sandbox: SandboxRecord = serde_json::from_value(sandbox).unwrap();
+        let container: ContainerRecord = serde_json::from_value(container).unwrap();
+        assert_eq!((sandbox.status().asked_by, container.status().asked_by), Default::default());
     }
 
     #[test]

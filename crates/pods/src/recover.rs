@@ -22,7 +22,7 @@ use crate::pods::{Inner, Pods};
 use crate::reconnect::{self, Attempt};
 use crate::records::{ContainerRecord, PodNetwork, SandboxRecord, SandboxStage};
 use crate::sandbox::stop::owed_network;
-use crate::steps::{bounded, unblocked};
+use crate::steps::{Failure, bounded, unblocked};
 use crate::table::Table;
 use crate::undo::Undo;
 
@@ -67,12 +67,7 @@ pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
     pods.inner.health.tell(told);
     match problem {
         None => Ok(()),
-        Some((phase, cause)) => Err(PodsError::Failed {
-            operation: "Status",
-            object: "pods".to_owned(),
-            phase,
-            source: Box::new(cause),
-        }),
+        Some((phase, cause)) => Err(Failure::new(phase, cause).of("self-check of", "the node")),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct SandboxStatus {
     pub state: SandboxState,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// Who asked for it, for people; empty where an earlier version has made it.
+    pub asked_by: String,
     /// Its addresses, the primary one first; none on the host's network.
     pub ips: Vec<IpAddr>,
     /// Its monitor's process, while that lives.
@@ -50,6 +52,8 @@ pub struct ContainerStatus {
     pub state: State,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// Who asked for it, for people; empty where an earlier version has made it.
+    pub asked_by: String,
     /// Who its first process runs as.
     pub user: User,
     /// Its mounts, with the digest of what is mounted for images.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use operations::{PhaseError, Phases};
+use operations::{PhaseError, Phases, Spot};
 use tokio::sync::Semaphore;
 
 use crate::error::{Cause, PodsError};
@@ -19,6 +19,9 @@ const HUNG_MAX: usize = 16;
 /// The phase in which what had been done is undone again. Each undo has a deadline of its own.
 pub(crate) const UNDO: &str = "undo";
 
+/// What a look at such a file system is at before it begins.
+pub(crate) const TURN: &str = "its turn among the calls that may hang";
+
 /// A failed phase of an operation that is not named here.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -28,7 +31,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(phase: &'static str, cause: impl Into<Cause>) -> Self {
-        Self { phase, cause: Box::new(cause.into()) }
+        Self { phase, cause: Box::new(cause.into().within(phase)) }
     }
 
     pub(crate) fn of(self, operation: &'static str, object: &str) -> PodsError {
@@ -48,8 +51,19 @@ pub(crate) async fn step<T, E: Into<Cause>>(
     deadline: Duration,
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
+    step_at(phases, phase, deadline, &Spot::default(), future).await
+}
+
+/// The same, with what it is at or whom it waits for.
+pub(crate) async fn step_at<T, E: Into<Cause>>(
+    phases: &Phases,
+    phase: &'static str,
+    deadline: Duration,
+    spot: &Spot,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
     at_fault(fault::check!("step.", phase, ".before"), phase)?;
-    let done = match phases.within(phase, deadline, future).await {
+    let done = match phases.within_at(phase, deadline, spot, future).await {
         Ok(result) => result.map_err(|e| Failure::new(phase, e)),
         Err(late) => Err(Failure::new(phase, late)),
     };
@@ -103,9 +117,19 @@ pub(crate) async fn bounded<T, E: Into<Cause>>(
     deadline: Duration,
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Cause> {
+    bounded_at(phase, deadline, &Spot::default(), future).await
+}
+
+/// The same, with whom it waits for.
+pub(crate) async fn bounded_at<T, E: Into<Cause>>(
+    phase: &'static str,
+    deadline: Duration,
+    spot: &Spot,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, Cause> {
     match tokio::time::timeout(deadline, future).await {
         Ok(result) => result.map_err(Into::into),
-        Err(_) => Err(PhaseError { phase, after: deadline }.into()),
+        Err(_) => Err(PhaseError { phase, at: spot.said(), after: deadline }.into()),
     }
 }
 
@@ -194,5 +218,29 @@ mod tests {
         assert_eq!(error.class(), Class::NotFound);
         let text = crate::error::chain(&error);
         assert_eq!(text, "CreateContainer default/pod/c: image: gone");
+    }
+
+    #[tokio::test]
+    async fn a_phase_is_named_once_whoever_failed_in_it() {
+        let phases = Phases::begin();
+        let (short, spot) = (Duration::from_millis(1), Spot::of("the monitor (pid 7)"));
+        let hung = std::future::pending::<Result<(), Cause>>();
+        let failure = step_at(&phases, "create", short, &spot, hung).await.unwrap_err();
+        let text = crate::error::chain(&failure.of("CreateContainer", "d/p/c"));
+        assert_eq!(
+            text,
+            "CreateContainer d/p/c: create: the monitor (pid 7): not finished after 1ms"
+        );
+        let refused = |phase: &str| {
+            let (phase, message) = (phase.to_owned(), "no such program".to_owned());
+            let refusal = monitor_client::api::Refusal { class: Class::NotFound, phase, message };
+            let failure = Failure::new("exec", monitor_client::MonitorError::Refused(refusal));
+            crate::error::chain(&failure.of("Exec", "d/p/c"))
+        };
+        assert_eq!(refused("exec"), "Exec d/p/c: exec: no such program");
+        assert_eq!(refused("identity"), "Exec d/p/c: exec: identity: no such program");
+        let hung = std::future::pending::<Result<(), Cause>>();
+        let late = bounded_at("kill", short, &spot, hung).await.unwrap_err();
+        assert_eq!(late.to_string(), "kill: the monitor (pid 7): not finished after 1ms");
     }
 }

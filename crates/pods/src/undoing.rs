@@ -9,11 +9,12 @@ use cgroups::{Cgroup, CgroupPath};
 use model::{Class, ContainerId, SandboxId, Signal};
 use monitor_client::api::KillScope;
 use monitor_client::{Identity, Monitor, MonitorError, MonitorEvent, MonitorEvents};
+use operations::Spot;
 
 use crate::config::Deadlines;
 use crate::error::Cause;
 use crate::pods::{Inner, Pods, file_failed};
-use crate::steps::{bounded, unblocked};
+use crate::steps::{bounded, bounded_at, unblocked};
 use crate::undo::{Hands, Undo};
 
 /// How often a process that was killed is looked at.
@@ -112,19 +113,25 @@ impl Inner {
         container: &ContainerId,
     ) -> Result<(), Cause> {
         let Some(monitor) = self.table.monitor(sandbox) else { return Ok(()) };
-        let deadlines = self.config.deadlines;
+        let (deadlines, spot) = (self.config.deadlines, self.monitor_spot(sandbox));
         let record = self.table.container(container);
         // What an ended one has left behind, the monitor kills when it forgets it.
         if !record.is_some_and(|record| record.is_over()) {
             let kill = monitor.kill(container.clone(), Signal::KILL, KillScope::All);
-            match bounded("kill", deadlines.answer, kill).await {
+            match bounded_at("kill", deadlines.answer, &spot, kill).await {
                 Ok(()) => {}
                 Err(cause) => return gone_is_fine(cause),
             }
             self.wait_for_end(container, deadlines.kill).await;
         }
         let remove = until_ended(&monitor, container);
-        bounded("remove", deadlines.kill, remove).await.or_else(gone_is_fine)
+        bounded_at("remove", deadlines.kill, &spot, remove).await.or_else(gone_is_fine)
+    }
+
+    /// The monitor of a pod, for people who ask whom something waits for.
+    pub(crate) fn monitor_spot(&self, sandbox: &SandboxId) -> Spot {
+        let identity = self.table.sandbox(sandbox).and_then(|record| record.monitor);
+        identity.map(monitor_spot).unwrap_or_default()
     }
 
     /// Waits for a container's end, for at most `patience`; whether it has ended or is gone.
@@ -201,6 +208,10 @@ impl Inner {
             },
         }
     }
+}
+
+fn monitor_spot(identity: Identity) -> Spot {
+    Spot::of(format!("the monitor (pid {})", identity.pid))
 }
 
 /// Whether there is no socket, or nobody at it; any other failure says nothing about that.

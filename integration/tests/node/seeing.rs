@@ -1,18 +1,19 @@
 //! Answers to "why": explain, timelines, metrics.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::Duration;
 
-use testkit::{Daemon, Network, until};
+use cri_api::v1::Mount;
+use testkit::{Compression, Daemon, Layer, Mounted, Network, busybox, until};
 
-use crate::around::{around, with_pod};
+use crate::around::{around, plain, text, with_pod};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a verb that must succeed, and gives what it printed and what it said beside.
 fn cli(daemon: &Daemon, args: &[&str]) -> (String, String) {
     let done = daemon.cli(args).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(done.status.success(), "{args:?}: {}\n{}", done.status, text(&done.stderr));
     (text(&done.stdout), text(&done.stderr))
 }
@@ -65,6 +66,7 @@ async fn a_pod_that_waits_for_a_plugin_says_so_and_its_failure_is_remembered() {
     .await;
     assert!(said.contains("RunPodSandbox tests/stuck"), "{said}");
     assert!(said.contains("it is at: network, since"), "{said}");
+    assert!(said.contains("    asked: the default handler, a network of its own"), "{said}");
     assert!(said.contains(&format!("(pid {}, uid 0)", std::process::id())), "{said}");
     let (json, _) = cli(daemon, &["explain", "tests/stuck", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -79,6 +81,8 @@ async fn a_pod_that_waits_for_a_plugin_says_so_and_its_failure_is_remembered() {
     assert!(said.contains("nothing is being done to it now"), "{said}");
     let failed = said.split_once("what failed of late:").unwrap().1;
     assert!(failed.contains("no free address"), "{said}");
+    assert!(failed.contains("s ago after ") && failed.contains(" ms  network\n"), "{said}");
+    assert!(failed.contains(&format!("(pid {}, uid 0)", std::process::id())), "{said}");
     assert!(cli(daemon, &["operations", "--all"]).0.contains("(failed)"));
     let (metrics, _) = cli(daemon, &["metrics"]);
     let series = "isopod_plugin_seconds_count{plugin=\"slow\",verb=\"ADD\",outcome=\"failure\"}";
@@ -86,7 +90,7 @@ async fn a_pod_that_waits_for_a_plugin_says_so_and_its_failure_is_remembered() {
 
     let done = daemon.cli(&["explain", "no/such/thing"]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let said = text(&done.stderr);
     assert!(said.contains("no sandbox, container or operation"), "{said}");
 }
 
@@ -121,4 +125,103 @@ async fn a_container_is_explained_its_stop_has_a_timeline_and_its_lines_are_coun
     let (_, timeline) = cli(daemon, &["--timeline", "stop", "main"]);
     assert!(timeline.contains("StopContainer tests/pod/main: "), "{timeline}");
     assert!(timeline.contains('█') && timeline.contains(" ms  "), "{timeline}");
+}
+
+#[tokio::test]
+async fn what_hangs_is_named_a_path_or_a_monitor() {
+    let with = with_pod().await;
+    let daemon = with.daemon();
+    let volume = daemon.directory().join("volume");
+    // What is asked of the file system is what is below its root.
+    let deep = volume.join("deep");
+    std::fs::create_dir_all(&deep).unwrap();
+    let hung = Mounted::hung(&volume);
+    let bind = |source: &std::path::Path, at: &str| Mount {
+        host_path: source.display().to_string(),
+        container_path: at.to_owned(),
+        ..Default::default()
+    };
+    let mut first = testkit::sleeper("first", &with.around.image);
+    first.mounts = vec![bind(&daemon.directory(), "/a"), bind(&deep, "/b")];
+    let creation = |container: &cri_api::v1::ContainerConfig| {
+        let request = testkit::create_request(&with.pod_id, &with.pod, container);
+        let mut runtime = daemon.runtime();
+        tokio::spawn(async move { runtime.create_container(request).await })
+    };
+    let waits_for = async |object: &str, on: &str| {
+        until(on, PATIENCE, async || {
+            let done = daemon.cli(&["explain", object]).output().unwrap();
+            text(&done.stdout).contains(&format!("it waits for {on}: ")).then_some(())
+        })
+        .await;
+    };
+    let hangs = creation(&first);
+    waits_for("tests/pod/first", &format!("{} (mounts[1].host_path)", deep.display())).await;
+    drop(hung);
+    let failed = hangs.await.unwrap().unwrap_err();
+    assert!(failed.message().contains(": host paths: "), "{failed}");
+
+    let monitor = daemon.monitor(&with.pod_id).unwrap().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &monitor]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let creation = creation(&testkit::sleeper("second", &with.around.image));
+    waits_for("tests/pod/second", &format!("the monitor (pid {monitor})")).await;
+    signal("-CONT");
+    creation.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_asked_is_known_after_a_restart_and_a_name_of_two_is_refused() {
+    let mut with = with_pod().await;
+    let own = format!("(pid {}, uid 0)", std::process::id());
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let other = testkit::host_network(testkit::pod(with.daemon(), "other"));
+    let other_id = with.daemon().run_pod(&other, "").await.unwrap();
+    let main = testkit::sleeper("main", &with.around.image);
+    with.daemon().launch(&other_id, &other, &main).await.unwrap();
+    let refused = with.daemon().cli(&["explain", "main"]).output().unwrap();
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("tests/other/main (") && said.contains("tests/pod/main ("), "{said}");
+
+    cli(with.daemon(), &["stop", &id]);
+    let by_us = |said: &str| {
+        let line = said.lines().find(|line| line.starts_with("asked for by ")).unwrap();
+        assert!(line.ends_with(&own), "{said}");
+    };
+    let (said, _) = cli(with.daemon(), &["explain", "pod"]);
+    by_us(&said);
+    let stop = said.lines().find(|line| line.contains("StopContainer tests/pod/main: done in"));
+    assert!(stop.is_some_and(|line| line.contains(", by isopod (pid ")), "{said}");
+    assert!(said.contains("\n    in ms: signal "), "{said}");
+    with.around.daemon.kill();
+    with.around.daemon.start().await;
+    for object in ["pod", "pod/main"] {
+        by_us(&cli(with.daemon(), &["explain", object]).0);
+    }
+    let (said, _) = cli(with.daemon(), &["explain", "pod/main"]);
+    let asked = format!("what was asked: image {}, command sh -c ", with.around.image);
+    assert!(said.contains(&asked), "{said}");
+}
+
+#[tokio::test]
+async fn a_pull_is_told_with_its_layers_and_all_their_phases() {
+    let around = plain().await;
+    let daemon = &around.daemon;
+    let layer = Layer::new().file("extra", 0o644, b"extra").build(Compression::Gzip);
+    around.registry.push(&busybox(Compression::Gzip).layer(layer), "test/extra:1");
+    let image = around.registry.reference("test/extra:1");
+    let (_, timeline) = cli(daemon, &["--timeline", "pull", &image]);
+    let (said, _) = cli(daemon, &["explain", &image]);
+    for part in ["PullImage ", "PullLayer sha256:", "resolve", "connect", "fetch and unpack"] {
+        assert!(timeline.contains(part), "{part:?} is not in\n{timeline}");
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let missing = around.registry.reference("test/none:1");
+    assert!(!daemon.cli(&["pull", &missing]).output().unwrap().status.success());
+    let (said, _) = cli(daemon, &["explain", &missing]);
+    let failed = said.split_once("what failed of late:").unwrap().1;
+    assert!(failed.contains(", by isopod (pid ") && failed.contains(" ms  resolve\n"), "{said}");
 }

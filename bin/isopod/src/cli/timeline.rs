@@ -37,7 +37,7 @@ pub async fn of_call(node: &Node, trace: &str) -> Result<String, Failure> {
 }
 
 /// How long an operation that has ended took, in microseconds.
-fn all_of(operation: &Operation) -> u64 {
+pub fn all_of(operation: &Operation) -> u64 {
     let took = operation.end.as_ref().map_or(0, |end| end.took);
     u64::try_from(took).unwrap_or(0) / 1000
 }

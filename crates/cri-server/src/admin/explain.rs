@@ -5,16 +5,17 @@
 
 use admin_api::v1;
 use model::{ContainerId, SandboxId, SandboxState, State};
-use pods::{ContainerFilter, SandboxFilter};
+use pods::{ContainerFilter, ContainerStatus, SandboxFilter, SandboxStatus};
 use tonic::{Response, Status};
 
-use super::operation::{self, phases};
+use super::named::{self, Named};
+use super::operation::{self, keep_with_parts, phases};
 use crate::runtime::container::info;
-use crate::{Services, code, render};
+use crate::{Services, asked, code, render};
 
 /// Digits of an id by which it is known in logs and in the names of objects.
 const SHORT: usize = 12;
-/// Operations that have ended of which is told, the last ones.
+/// Operations that have ended of which is told, the last ones; parts of others come on top.
 const ENDED_TOLD: usize = 32;
 
 enum Found {
@@ -104,12 +105,20 @@ fn add_operations(services: &Services, about: &About, reply: &mut v1::ExplainRep
     let is_of = |one: &v1::Operation| {
         about.is_of(one.id, &one.object, one.caller.as_ref().map_or("", |caller| &caller.pod))
     };
+    // In this order what ends meanwhile is in both lists, not in none; it has ended then.
     let running = services.operations.list();
-    let running = running.iter().map(|one| operation::operation(one, &plugins));
-    reply.operations = running.filter(is_of).collect();
     let ended = services.operations.ended();
-    let mut ended: Vec<_> = ended.iter().map(|one| operation::ended(one)).filter(is_of).collect();
-    reply.ended = ended.split_off(ended.len().saturating_sub(ENDED_TOLD));
+    let ended = ended.iter().map(|one| operation::ended(one));
+    let mut all: Vec<_> = ended.collect();
+    let is_over = |id: u64, all: &[v1::Operation]| all.iter().any(|one| one.id == id);
+    let running: Vec<_> = running.iter().filter(|one| !is_over(one.id, &all)).collect();
+    all.extend(running.into_iter().map(|one| operation::operation(one, &plugins)));
+    keep_with_parts(&mut all, is_of);
+    (reply.ended, reply.operations) = all.into_iter().partition(|one| one.end.is_some());
+    let wholes: Vec<u64> =
+        reply.ended.iter().filter(|one| one.within.is_empty()).map(|one| one.id).collect();
+    let first = wholes.len().checked_sub(ENDED_TOLD).map_or(0, |at| wholes[at]);
+    reply.ended.retain(|one| one.id >= first);
 }
 
 async fn sandbox(services: &Services, id: &SandboxId) -> Result<(v1::ExplainReply, About), Status> {
@@ -133,6 +142,8 @@ async fn sandbox(services: &Services, id: &SandboxId) -> Result<(v1::ExplainRepl
         state,
         created_at: status.created_at.0,
         phases: phases(&status.spans),
+        asked_by: status.asked_by.clone(),
+        asked: asked::sandbox(&status.config),
         ..Default::default()
     };
     Ok((reply, About::named(id.as_str(), name)))
@@ -157,6 +168,8 @@ async fn container(
         state,
         created_at: status.created_at.0,
         phases: phases(&status.spans),
+        asked_by: status.asked_by.clone(),
+        asked: asked::container(&status.config),
         ..Default::default()
     };
     Ok((reply, About::named(id.as_str(), name)))
@@ -182,28 +195,30 @@ fn container_name(services: &Services, sandbox: &SandboxId, name: &str) -> Strin
 
 /// The one object that is meant: by its id, by its name, by the beginning of an id; else operations.
 fn find(services: &Services, object: &str) -> Result<Found, Status> {
-    let number = object.parse::<u64>();
-    if number.is_ok() && object.len() < SHORT {
+    if object.len() < SHORT && object.parse().is_ok_and(|number| is_operation(services, number)) {
         return Ok(Found::Operations);
     }
     let sandboxes = services.pods.list_sandboxes(&SandboxFilter::default());
-    let named = |name: &str| {
-        let mut all = sandboxes.iter().filter(|one| one.config.metadata.to_string() == name);
-        // The newest attempt.
-        all.next_back().map(|one| one.id.clone())
-    };
-    if let Some(id) = named(object) {
-        return Ok(Found::Sandbox(id));
-    }
-    if let Some((pod, name)) = object.rsplit_once('/')
-        && let Some(sandbox) = named(pod)
+    let containers = services.pods.list_containers(&ContainerFilter::default());
+    let pods: Vec<Named> = sandboxes.iter().map(|one| pod_named(one)).collect();
+    let is_known = |id: &str| sandboxes.iter().any(|one| one.id.as_str() == id);
+    if !is_known(object)
+        && let Some(at) = named::chosen(object, &pods).map_err(Status::invalid_argument)?
     {
-        let filter = ContainerFilter { sandbox: Some(sandbox), ..ContainerFilter::default() };
-        let of_it = services.pods.list_containers(&filter);
-        let mut of_it = of_it.iter().filter(|one| one.config.metadata.name == name);
-        if let Some(container) = of_it.next_back() {
-            return Ok(Found::Container(container.id.clone()));
-        }
+        return Ok(Found::Sandbox(sandboxes[at].id.clone()));
+    }
+    let named: Vec<Named> = containers
+        .iter()
+        .map(|one| {
+            let pod = sandboxes.iter().find(|pod| pod.id == one.sandbox);
+            container_named(one, pod.map(|pod| &**pod))
+        })
+        .collect();
+    let is_known = |id: &str| is_known(id) || containers.iter().any(|one| one.id.as_str() == id);
+    if !is_known(object)
+        && let Some(at) = named::chosen(object, &named).map_err(Status::invalid_argument)?
+    {
+        return Ok(Found::Container(containers[at].id.clone()));
     }
     let sandboxes = services.pods.find_sandboxes(object).into_iter().map(Found::Sandbox);
     let containers = services.pods.find_containers(object).into_iter().map(Found::Container);
@@ -215,6 +230,39 @@ fn find(services: &Services, object: &str) -> Result<Found, Status> {
             Err(Status::invalid_argument(format!("{object:?} is the beginning of several ids")))
         }
     }
+}
+
+fn is_operation(services: &Services, number: u64) -> bool {
+    services.operations.list().iter().any(|one| one.id == number)
+        || services.operations.ended().iter().any(|one| one.id == number)
+}
+
+fn pod_named(pod: &SandboxStatus) -> Named {
+    let metadata = &pod.config.metadata;
+    Named {
+        id: pod.id.short().to_owned(),
+        names: vec![metadata.to_string(), metadata.name.clone()],
+        rank: (u8::from(pod.state == SandboxState::Ready), metadata.attempt),
+        made: pod.created_at.0,
+    }
+}
+
+/// A container by its name alone, below its pod's, and below its pod's with the namespace.
+fn container_named(container: &ContainerStatus, pod: Option<&SandboxStatus>) -> Named {
+    let (name, attempt) = (&container.config.metadata.name, container.config.metadata.attempt);
+    let mut names = Vec::new();
+    if let Some(pod) = pod {
+        let metadata = &pod.config.metadata;
+        names.extend([format!("{metadata}/{name}"), format!("{}/{name}", metadata.name)]);
+    }
+    names.push(name.clone());
+    let state = match container.state {
+        State::Running { .. } => 2,
+        State::Created => 1,
+        State::Exited { .. } => 0,
+    };
+    let (id, made) = (container.id.short().to_owned(), container.created_at.0);
+    Named { id, names, rank: (state, attempt), made }
 }
 
 #[cfg(test)]

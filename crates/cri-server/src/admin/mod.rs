@@ -3,6 +3,7 @@
 mod archive;
 mod explain;
 mod images;
+mod named;
 mod networks;
 mod operation;
 mod progress;

@@ -5,7 +5,7 @@ use operations::Origin;
 use tonic::{Response, Status};
 
 use crate::parse::{self, At};
-use crate::{Services, code};
+use crate::{Services, asked, code};
 
 pub(super) async fn pull(
     services: &Services,
@@ -20,9 +20,10 @@ pub(super) async fn pull(
         }
         None => None,
     };
+    let asked = asked::image(&spec.image, credentials.is_some());
     let pod = request.sandbox_config.and_then(|config| config.metadata);
     let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
-    let origin = Origin { pod, ..Origin::current() };
+    let origin = Origin { pod, asked, ..Origin::current() };
     let pull = operations::asked_by(origin, services.images.pull(&spec, credentials));
     let pulled = pull.await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::PullImageResponse { image_ref: pulled.id.to_string() }))

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cri_api::v1;
+use operations::Origin;
 use pods::ContainerStatus;
 use tonic::{Response, Status};
 
@@ -11,7 +12,7 @@ use super::{Answer, known_container, known_sandbox, named_container};
 use crate::parse::{self, At, Given};
 use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
-use crate::{Services, code, render};
+use crate::{Services, asked, code, render};
 
 /// The sandbox's own configuration is known since it was made; a second one in the request says nothing
 /// more, and is not looked at.
@@ -22,8 +23,9 @@ pub(super) async fn create(
     let config = parse::container_config(At::field("config"), request.config)
         .map_err(|bad| code::status(&bad))?;
     let sandbox = known_sandbox(services, &request.pod_sandbox_id, To::Do)?;
+    let origin = Origin { asked: asked::container(&config), ..Origin::current() };
     let create = services.pods.create_container(&sandbox, config);
-    let id = create.await.map_err(|error| code::status(&error))?;
+    let id = operations::asked_by(origin, create).await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::CreateContainerResponse { container_id: id.to_string() }))
 }
 

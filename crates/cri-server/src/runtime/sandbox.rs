@@ -2,13 +2,14 @@
 //! StreamPodSandboxes, UpdatePodSandboxResources.
 
 use cri_api::v1;
+use operations::Origin;
 use tonic::{Response, Status};
 
 use super::{Answer, known_sandbox, named_sandbox};
 use crate::parse::{self, At, Given};
 use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
-use crate::{Services, code, now, render};
+use crate::{Services, asked, code, now, render};
 
 pub(super) async fn run(
     services: &Services,
@@ -17,7 +18,9 @@ pub(super) async fn run(
     let config =
         parse::sandbox_config(At::field("config"), request.config, &request.runtime_handler)
             .map_err(|bad| code::status(&bad))?;
-    let id = services.pods.run_sandbox(config).await.map_err(|error| code::status(&error))?;
+    let origin = Origin { asked: asked::sandbox(&config), ..Origin::current() };
+    let run = operations::asked_by(origin, services.pods.run_sandbox(config));
+    let id = run.await.map_err(|error| code::status(&error))?;
     Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() }))
 }
 

@@ -12,7 +12,7 @@ use model::{
 };
 use monitor_client::api::{Create, LogLimits, PidChoice, Runtime};
 use monitor_client::{Monitor, MonitorError};
-use operations::Phases;
+use operations::{Origin, Phases, Spot};
 use runtime_spec::Spec;
 use specgen::{Features, Inputs, Launcher};
 
@@ -34,7 +34,9 @@ use crate::pods::Pods;
 use crate::records::{ContainerRecord, ContainerStage, SandboxRecord, SandboxStage};
 use crate::sandbox;
 use crate::status::MountStatus;
-use crate::steps::{Failure, UNDO, Waiting, blocking_step, bounded, step, unblocked};
+use crate::steps::{
+    Failure, TURN, UNDO, Waiting, blocking_step, bounded, step, step_at, unblocked,
+};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "CreateContainer";
@@ -236,6 +238,7 @@ impl<'a> Reserved<'a> {
         let record = ContainerRecord {
             sandbox: pod.id.clone(),
             created_at: clock::now(),
+            asked_by: Origin::current().to_string(),
             stage: ContainerStage::Making,
             state: State::Created,
             image_id: image.id.clone(),
@@ -263,8 +266,11 @@ impl<'a> Reserved<'a> {
         let deadlines = self.inner.config.deadlines;
         self.provide_apparmor(phases).await?;
         let (config, wanted) = (Arc::clone(&self.record.config), self.wanted());
-        let look = self.inner.may_hang.run(move || host_paths::look_up(&config, &wanted));
-        let mut on_host = step(phases, "host paths", deadlines.host_path, look).await?;
+        let spot = Spot::of(TURN);
+        let at = spot.clone();
+        let look = self.inner.may_hang.run(move || host_paths::look_up(&config, &wanted, &at));
+        let look = step_at(phases, "host paths", deadlines.host_path, &spot, look);
+        let mut on_host = look.await?;
         let filter = self.filter(phases).await?;
         undos.push(Undo::ReleaseRootfs(self.record.id.clone()));
         let images = self.inner.services.images.clone();
@@ -431,6 +437,7 @@ impl Described<'_> {
         let Reserved { inner, pod, record, .. } = &reserved;
         let monitor = inner.table.monitor(&pod.id);
         let monitor = monitor.ok_or_else(|| gone("the sandbox has lost its monitor"))?;
+        let spot = inner.monitor_spot(&pod.id);
         let mounts = mount_statuses(&record.config, &prepared.image_ids);
         let user = prepared.identity.user.clone();
         undos.push(Undo::RemoveFromMonitor {
@@ -438,7 +445,7 @@ impl Described<'_> {
             container: record.id.clone(),
         });
         let request = request(&reserved, prepared);
-        let created = create_in(&monitor, request, inner, phases).await;
+        let created = create_in((&monitor, &spot), request, inner, phases).await;
         let created = created.map_err(|failure| with_device(failure, &origins))?;
         phases.adopt("monitor", "create", &created.spans);
         let spans = phases.spans();
@@ -467,12 +474,13 @@ fn with_device(failure: Failure, origins: &Origins) -> Failure {
 }
 
 async fn create_in(
-    monitor: &Monitor,
+    (monitor, spot): (&Monitor, &Spot),
     request: Create,
     inner: &Inner,
     phases: &Phases,
 ) -> Result<monitor_client::api::Created, Failure> {
-    step(phases, "create", inner.config.deadlines.create, monitor.create(request)).await
+    let deadline = inner.config.deadlines.create;
+    step_at(phases, "create", deadline, spot, monitor.create(request)).await
 }
 
 fn request(reserved: &Reserved<'_>, prepared: Prepared) -> Create {

@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use super::{monitor_of_running, name, there};
 use crate::error::{Cause, PodsError};
 use crate::pods::Pods;
-use crate::steps::{Failure, step};
+use crate::steps::{Failure, step_at};
 use crate::terminal::Terminal;
 
 const OPERATION: &str = "Exec";
@@ -72,19 +72,20 @@ pub(crate) async fn exec(
     let failed = |failure: Failure| failure.of(OPERATION, &name(inner, &record));
     let no_streams = |e: io::Error| failed(Failure::new("streams", Cause::pipes(e)));
     let phases = Phases::begin();
-    let deadline = inner.config.deadlines.start;
+    let (deadline, spot) = (inner.config.deadlines.start, inner.monitor_spot(&record.sandbox));
     match wanted {
         ExecWanted::Terminal(size) => {
             let started = monitor.exec_with_terminal(id.clone(), command, size);
-            let (process, terminal) =
-                step(&phases, "exec", deadline, started).await.map_err(failed)?;
+            let started = step_at(&phases, "exec", deadline, &spot, started).await;
+            let (process, terminal) = started.map_err(failed)?;
             let io = ExecIo::Terminal(Terminal::new(terminal).map_err(no_streams)?);
             Ok(Exec { io, process })
         }
         ExecWanted::Pipes { stdin, stdout, stderr } => {
             let (streams, io) = pipes(stdin, stdout, stderr).map_err(no_streams)?;
             let started = monitor.exec(id.clone(), command, streams);
-            let process = step(&phases, "exec", deadline, started).await.map_err(failed)?;
+            let started = step_at(&phases, "exec", deadline, &spot, started).await;
+            let process = started.map_err(failed)?;
             Ok(Exec { io, process })
         }
     }

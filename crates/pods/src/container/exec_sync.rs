@@ -18,7 +18,7 @@ use crate::EXEC_OUTPUT_MAX;
 use crate::error::{Cause, PodsError, chain};
 use crate::pods::Pods;
 use crate::status::ExecResult;
-use crate::steps::{Failure, bounded, step};
+use crate::steps::{Failure, bounded, step_at};
 
 const OPERATION: &str = "ExecSync";
 const CHUNK: usize = 64 << 10;
@@ -45,8 +45,9 @@ pub(crate) async fn exec_sync(
     // neither is what lies beyond all clocks.
     let until = (!timeout.is_zero()).then(|| Instant::now().checked_add(timeout)).flatten();
     let phases = Phases::begin();
-    let started =
-        step(&phases, "exec", deadlines.start, monitor.exec(id.clone(), command, streams));
+    let spot = inner.monitor_spot(&record.sandbox);
+    let exec = monitor.exec(id.clone(), command, streams);
+    let started = step_at(&phases, "exec", deadlines.start, &spot, exec);
     // Given up while it starts, it is killed by whoever starts it.
     let started = match bounded_by(until, started).await {
         Some(started) => started.map_err(failed)?,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cdi::{Catalogue, DeviceName, Edits, Node, NodeKind};
 use model::{Class, ContainerConfig, Device, Mount, MountSource, Propagation};
+use operations::Spot;
 use runtime_spec::{BlockIo, ThrottleDevice};
 use rustix::fs::{Mode, OFlags};
 use specgen::{DeviceKind, HostDevice, ResolvedDevice, ResolvedMount};
@@ -53,37 +54,58 @@ pub(super) struct Wanted {
     pub(super) mount_label: String,
 }
 
-/// Looks everything up. Blocks, and hangs with the file systems that it looks at.
-pub(super) fn look_up(config: &ContainerConfig, wanted: &Wanted) -> Result<OnHost, Cause> {
+/// Looks everything up. Blocks, and hangs with the file systems that it looks at; `spot` says which path it is at.
+pub(super) fn look_up(
+    config: &ContainerConfig,
+    wanted: &Wanted,
+    spot: &Spot,
+) -> Result<OnHost, Cause> {
     let mut found = OnHost::default();
+    let at = |path: &Path, what: &str| spot.set(format!("{} ({what})", path.display()));
     if let Some(directory) = wanted.log.as_deref().and_then(Path::parent) {
+        at(directory, "log_path");
         fs::create_dir_all(directory).map_err(file_failed("make", directory))?;
     }
     if !wanted.cdi.is_empty() {
+        let dirs: Vec<_> = wanted.cdi_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        spot.set(format!("{} (CDI specs)", dirs.join(", ")));
         let catalogue = Catalogue::read(&wanted.cdi_dirs)?;
         for problem in catalogue.left_out() {
             tracing::warn!(problem, "of the CDI specs something is left out");
         }
         found.edits = catalogue.edits(&wanted.cdi)?;
-        found.nodes = found.edits.nodes().map(|path| (path.to_owned(), cdi_node(path))).collect();
+        let node = |path: &Path| {
+            at(path, "a CDI device");
+            (path.to_owned(), cdi_node(path))
+        };
+        found.nodes = found.edits.nodes().map(node).collect();
     }
-    found.block_io = wanted.block_io.as_ref().map(block_io).transpose()?;
-    for mount in &config.mounts {
+    if let Some(class) = &wanted.block_io {
+        spot.set("the devices of its block I/O class");
+        found.block_io = Some(block_io(class)?);
+    }
+    for (i, mount) in config.mounts.iter().enumerate() {
         found.mounts.push(match &mount.source {
-            MountSource::HostPath(path) => Some(of_host(mount, path)?),
+            MountSource::HostPath(path) => {
+                at(path, &format!("mounts[{i}].host_path"));
+                Some(of_host(mount, path)?)
+            }
             MountSource::Image { .. } => None,
         });
     }
-    for device in &config.devices {
+    for (i, device) in config.devices.iter().enumerate() {
+        at(&device.host_path, &format!("devices[{i}].host_path"));
         resolve_device(device, &mut found.devices)?;
     }
     if config.security.privileged {
+        spot.set("/dev (privileged)");
         found.all_devices = host::devices();
     }
     // Only once the request is known to be sound.
     if !wanted.mount_label.is_empty() {
         let sources = config.mounts.iter().zip(&found.mounts).filter(|(m, _)| m.selinux_relabel);
         for source in sources.filter_map(|(_, found)| Some(&found.as_ref()?.source)) {
+            at(source, "its SELinux label");
             relabel(source, LABEL, &wanted.mount_label)?;
         }
     }
@@ -277,6 +299,10 @@ mod tests {
         assert!(Sharing::of(Path::new("/no/such/path")).is_err());
     }
 
+    fn looked_up(config: &ContainerConfig, wanted: &Wanted) -> Result<OnHost, Cause> {
+        look_up(config, wanted, &Spot::default())
+    }
+
     fn mount(path: &Path) -> Mount {
         Mount {
             container_path: "/data".into(),
@@ -299,13 +325,24 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let mut config = container_config("c", 0);
         config.mounts = vec![mount(&link)];
-        let found = look_up(&config, &Wanted::default()).unwrap();
+        let found = looked_up(&config, &Wanted::default()).unwrap();
         assert_eq!(found.mounts[0].as_ref().unwrap().source, real);
         let gone = dir.path().join("gone");
         config.mounts = vec![mount(&gone)];
-        let error = look_up(&config, &Wanted::default()).unwrap_err().to_string();
+        let error = looked_up(&config, &Wanted::default()).unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("does not exist"), "{error}");
         assert!(!gone.exists(), "what is missing is not made");
+    }
+
+    #[test]
+    fn the_path_that_is_looked_at_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = container_config("c", 0);
+        let gone = dir.path().join("gone");
+        config.mounts = vec![mount(dir.path()), mount(&gone), mount(dir.path())];
+        let spot = Spot::default();
+        assert!(look_up(&config, &Wanted::default(), &spot).is_err());
+        assert_eq!(spot.said(), format!("{} (mounts[1].host_path)", gone.display()));
     }
 
     #[test]
@@ -318,15 +355,18 @@ mod tests {
             access,
         };
         config.devices = vec![device("/dev/null", "/dev/x")];
-        let found = look_up(&config, &Wanted::default()).unwrap().devices;
+        let found = looked_up(&config, &Wanted::default()).unwrap().devices;
         assert_eq!(found[0].container_path, Path::new("/dev/x"));
         assert_eq!((found[0].device.major, found[0].device.minor), (1, 3));
         config.devices = vec![device("/dev", "/d")];
-        let found = look_up(&config, &Wanted::default()).unwrap().devices;
+        let found = looked_up(&config, &Wanted::default()).unwrap().devices;
         assert!(found.iter().any(|d| d.container_path == Path::new("/d/null")));
         config.devices = vec![device("/etc/passwd", "/d")];
         assert!(
-            look_up(&config, &Wanted::default()).unwrap_err().to_string().contains("not a device")
+            looked_up(&config, &Wanted::default())
+                .unwrap_err()
+                .to_string()
+                .contains("not a device")
         );
     }
 
@@ -342,11 +382,11 @@ mod tests {
             cdi: vec![DeviceName::parse(name).unwrap()],
             ..Wanted::default()
         };
-        let found = look_up(&container_config("c", 0), &wanted("v/c=0")).unwrap();
+        let found = looked_up(&container_config("c", 0), &wanted("v/c=0")).unwrap();
         let null = found.nodes[Path::new("/dev/null")].as_ref().unwrap();
         assert_eq!((null.kind, null.major, null.minor), (NodeKind::Char, 1, 3));
         assert!(found.nodes[Path::new("/dev/no-such-device")].is_err());
-        let error = look_up(&container_config("c", 0), &wanted("v/c=1")).unwrap_err().to_string();
+        let error = looked_up(&container_config("c", 0), &wanted("v/c=1")).unwrap_err().to_string();
         assert!(error.contains("v/c=1 is not known"), "{error}");
     }
 
@@ -361,14 +401,14 @@ mod tests {
             ..Wanted::default()
         };
         for (path, problem) in [("/dev/null", "not a block device"), ("/dev/none", "not exist")] {
-            let error = look_up(&container_config("c", 0), &class(path)).unwrap_err().to_string();
+            let error = looked_up(&container_config("c", 0), &class(path)).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
         let block = host::devices().into_iter().find(|d| d.kind == DeviceKind::Block);
         // A machine without a single block device has none to limit.
         let Some(block) = block else { return };
         let found =
-            look_up(&container_config("c", 0), &class(block.path.to_str().unwrap())).unwrap();
+            looked_up(&container_config("c", 0), &class(block.path.to_str().unwrap())).unwrap();
         let limits = found.block_io.unwrap();
         let numbers = (i64::from(block.major), i64::from(block.minor));
         let one = limits.throttle_read_bps_device[0];

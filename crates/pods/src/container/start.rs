@@ -12,7 +12,7 @@ use crate::error::{Cause, PodsError, chain};
 use crate::monitors;
 use crate::pods::{Inner, Pods};
 use crate::records::{ContainerRecord, SandboxStage};
-use crate::steps::{Failure, bounded, step};
+use crate::steps::{Failure, bounded, step_at};
 
 const OPERATION: &str = "StartContainer";
 
@@ -52,7 +52,9 @@ async fn begin(inner: &Inner, record: &ContainerRecord, phases: &Phases) -> Resu
         Failure::new("begin", Cause::other(model::Class::Unavailable, message))
     };
     let monitor = inner.table.monitor(&record.sandbox).ok_or_else(lost)?;
-    let started = step(phases, "start", deadlines.start, monitor.start(id.clone())).await;
+    let spot = inner.monitor_spot(&record.sandbox);
+    let start = monitor.start(id.clone());
+    let started = step_at(phases, "start", deadlines.start, &spot, start).await;
     match started {
         Ok(at) => {
             monitors::apply(inner, id, &[Event::Started(at)]);

@@ -12,7 +12,7 @@ use super::name;
 use crate::error::{Cause, PodsError};
 use crate::pods::{Inner, Pods};
 use crate::records::ContainerRecord;
-use crate::steps::{Failure, step};
+use crate::steps::{Failure, step_at};
 
 const OPERATION: &str = "StopContainer";
 /// How soon a connection that broke is looked at again.
@@ -51,10 +51,11 @@ pub(crate) async fn end(
     // It may have been started, or have ended, since it was looked up.
     let Some(record) = inner.table.container(id) else { return Ok(()) };
     // One that was never started has no program that could heed a signal.
+    let monitor = inner.monitor_spot(&record.sandbox);
     let can_heed = matches!(record.state, State::Running { .. }) && !timeout.is_zero();
     if can_heed {
         let signal = send(inner, &record, record.stop_signal, KillScope::First);
-        forgive(step(phases, "signal", deadlines.answer, signal).await)?;
+        forgive(step_at(phases, "signal", deadlines.answer, &monitor, signal).await)?;
         phases.enter("ending", Some(timeout));
         let ended = inner.wait_for_end(id, timeout).await;
         phases.leave();
@@ -63,7 +64,7 @@ pub(crate) async fn end(
         }
     }
     let kill = send(inner, &record, Signal::KILL, KillScope::All);
-    forgive(step(phases, "kill", deadlines.answer, kill).await)?;
+    forgive(step_at(phases, "kill", deadlines.answer, &monitor, kill).await)?;
     until_over(inner, id, "killed", deadlines.kill, phases).await
 }
 
@@ -119,7 +120,8 @@ async fn until_over(
     phases.enter(phase, Some(patience));
     let ended = inner.wait_for_end(id, patience).await;
     phases.leave();
-    if ended { Ok(()) } else { Err(Failure::new(phase, PhaseError { phase, after: patience })) }
+    let late = || PhaseError { phase, at: String::new(), after: patience };
+    if ended { Ok(()) } else { Err(Failure::new(phase, late())) }
 }
 
 #[cfg(test)]

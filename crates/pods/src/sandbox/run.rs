@@ -7,7 +7,7 @@ use cgroups::Cgroup;
 use model::{Class, SandboxConfig, SandboxId, SandboxMetadata, UserNamespace};
 use monitor_client::Started;
 use network::{Attached, Attachment, Netns};
-use operations::Phases;
+use operations::{Origin, Phases, Spot};
 
 use super::{files, limits, setup};
 use crate::cgroup;
@@ -16,7 +16,7 @@ use crate::error::{Cause, PodsError};
 use crate::monitors;
 use crate::pods::{Inner, Pods, file_failed};
 use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
-use crate::steps::{Failure, UNDO, Waiting, blocking_step, step};
+use crate::steps::{Failure, TURN, UNDO, Waiting, blocking_step, step, step_at};
 use crate::undo::{Undo, Undos};
 
 const OPERATION: &str = "RunPodSandbox";
@@ -136,6 +136,7 @@ impl<'a> Reserved<'a> {
         };
         let record = SandboxRecord {
             created_at: clock::now(),
+            asked_by: Origin::current().to_string(),
             stage: SandboxStage::Making,
             network,
             cgroup,
@@ -174,12 +175,18 @@ impl<'a> Reserved<'a> {
     async fn make_directories(&self, phases: &Phases) -> Result<(), Failure> {
         let directory = self.inner.pod_dir(&self.record.id);
         let logs = self.record.config.log_directory.clone();
+        let spot = Spot::of(TURN);
+        let at = spot.clone();
         // The directory of logs may lie on any file system.
         let make = self.inner.may_hang.run(move || {
+            at.set(directory.display().to_string());
             files::make_pod_dir(&directory)?;
-            logs.map_or(Ok(()), |logs| files::make_log_dir(&logs))
+            let Some(logs) = logs else { return Ok(()) };
+            at.set(format!("{} (log_directory)", logs.display()));
+            files::make_log_dir(&logs)
         });
-        step(phases, "directories", self.inner.config.deadlines.host_path, make).await
+        let deadline = self.inner.config.deadlines.host_path;
+        step_at(phases, "directories", deadline, &spot, make).await
     }
 
     async fn make_netns(&self, phases: &Phases) -> Result<NetnsPlan, Failure> {

@@ -54,7 +54,8 @@ pub(super) async fn quiet(inner: &Inner, id: &SandboxId, phases: &Phases) -> Res
     // The last time that it can be asked.
     log_totals::ask(inner, id).await;
     inner.logged.close(id, |id| inner.table.sandbox(id).is_some());
-    phases.enter("monitor", Some(inner.config.deadlines.kill));
+    let spot = inner.monitor_spot(id);
+    phases.enter_at("monitor", Some(inner.config.deadlines.kill), &spot);
     let directory = inner.pod_dir(id);
     let end = inner.end_monitor(id, &directory, record.monitor).await;
     end.map_err(|e| Failure::new("monitor", e))?;
