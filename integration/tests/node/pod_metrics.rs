@@ -152,7 +152,7 @@ async fn a_node_has_all_metrics_that_cri_tools_waits_for_with_values_that_are_tr
     assert!(!free.iter().any(|metric| metric.name == "container_spec_cpu_quota"), "no quota");
     assert!(value(&limited, "container_file_descriptors") >= 8, "two shells' and two more");
     let limits = daemon.exec(&container_of(&limited), &["sh", "-c", "ulimit -Sn"]).await.unwrap();
-    let files = String::from_utf8(limits.stdout).unwrap();
+    let files = String::from_utf8(limits.stdout.to_vec()).unwrap();
     let files = files.trim().parse().unwrap_or(u64::MAX);
     assert_eq!(value(&limited, "container_ulimits_soft"), files);
     for name in ["container_fs_limit_bytes", "container_fs_inodes_total"] {
