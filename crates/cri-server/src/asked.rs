@@ -83,9 +83,10 @@ fn command(config: &ContainerConfig) -> String {
 
 /// A word as a shell would take it, more or less: for people.
 fn quoted(word: &str) -> String {
-    let word = cut(word.to_owned(), COMMAND);
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("{word:?}") }
+    let needs_none = !word.is_empty() && word.chars().all(is_plain);
+    let word = cut(word.to_owned(), COMMAND);
+    if needs_none { word } else { format!("{word:?}") }
 }
 
 fn pid(mode: &PidMode) -> &'static str {
@@ -139,6 +140,9 @@ mod tests {
     use super::*;
     use crate::parse::{self, At};
 
+    /// Namespaces that are not named are the pod's.
+    const SHARED: &str = "processes shared in the pod";
+
     fn container_of(change: impl FnOnce(&mut v1::ContainerConfig)) -> String {
         let mut config = v1::ContainerConfig {
             metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 0 }),
@@ -152,7 +156,8 @@ mod tests {
 
     #[test]
     fn what_a_container_is_asked_for_as_is_told_without_its_environment() {
-        assert_eq!(container_of(|_| ()), "image busybox:1, the image's command, 1 variable");
+        let text = container_of(|_| ());
+        assert_eq!(text, format!("image busybox:1, the image's command, 1 variable, {SHARED}"));
         let text = container_of(|config| {
             config.command = vec!["sh".into(), "-c".into()];
             config.args = vec!["sleep 5\n".into()];
@@ -166,7 +171,8 @@ mod tests {
                 v1::Mount { container_path: "/b".into(), host_path, ..Default::default() },
             ];
         });
-        assert_eq!(text, "image busybox:1, command sh -c \"sleep 5\\n\", 2 mounts, 1 variable");
+        let said = "image busybox:1, command sh -c \"sleep 5\\n\", 2 mounts, 1 variable";
+        assert_eq!(text, format!("{said}, {SHARED}"));
         assert!(!text.contains("hunter2"));
     }
 

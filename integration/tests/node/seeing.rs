@@ -142,7 +142,7 @@ async fn what_hangs_is_named_a_path_or_a_monitor() {
         ..Default::default()
     };
     let mut first = testkit::sleeper("first", &with.around.image);
-    first.mounts = vec![bind(&daemon.directory(), "/a"), bind(&deep, "/b")];
+    first.mounts = vec![bind(daemon.directory(), "/a"), bind(&deep, "/b")];
     let creation = |container: &cri_api::v1::ContainerConfig| {
         let request = testkit::create_request(&with.pod_id, &with.pod, container);
         let mut runtime = daemon.runtime();

@@ -165,7 +165,7 @@ fn asked(o: &Operation) -> String {
 }
 
 fn by(o: &Operation) -> String {
-    format!("by {}", o.caller.as_ref().map(who).unwrap_or_default())
+    format!("by {}", who(&o.caller.clone().unwrap_or_default()))
 }
 
 fn indented(text: &str) -> String {
