@@ -103,7 +103,28 @@ async fn unknown_devices_conflicts_and_what_cannot_be_honoured_are_errors_and_a_
     std::fs::remove_file(directory(with.daemon().directory()).join("b.json")).unwrap();
     with.device_file("a.json", json!({"netDevices": [{"hostInterfaceName": "eth9", "name": "n"}]}));
     let cannot = refused("cannot", "vendor.com/card=0").await;
-    assert!(cannot.message().contains("netDevices"), "{cannot}");
+    let names = |error: &tonic::Status, word: &str| {
+        let said = error.message();
+        let whose =
+            said.contains("CDI device vendor.com/card=0 (") && said.contains("/cdi/a.json)");
+        assert!(whose && said.contains(word), "{error}");
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    };
+    names(&cannot, "netDevices");
+    // These are seen only when the container is made.
+    for (edits, word) in [
+        (json!({"mounts": [{"hostPath": "/no/such", "containerPath": "/acme"}]}), "/no/such"),
+        (
+            json!({"mounts": [{"hostPath": "/tmp", "containerPath": "/acme", "options": ["bogus"]}]}),
+            "\"bogus\"",
+        ),
+        (json!({"intelRdt": {"closID": "no-such-class"}}), "no-such-class"),
+        (json!({"hooks": [{"hookName": "createRuntime", "path": "/bin/false"}]}), "/bin/false"),
+        (json!({"deviceNodes": [{"path": "/acme0", "hostPath": "/dev/null"}]}), "/acme0"),
+    ] {
+        with.device_file("a.json", edits);
+        names(&refused("made", "vendor.com/card=0").await, word);
+    }
     let mut annotated = with.script("annotated", "true");
     annotated.annotations.insert("cdi.k8s.io/plugin".to_owned(), "card".to_owned());
     let bad = with.daemon().create(&with.pod_id, &with.pod, &annotated).await.unwrap_err();
@@ -168,5 +189,6 @@ async fn hooks_run_at_their_points_and_the_ones_before_the_start_can_refuse_it()
     let container = asking(with.script("failing", "true"), "vendor.com/card=0");
     let refused = with.daemon().create(&with.pod_id, &with.pod, &container).await.unwrap_err();
     assert!(refused.message().contains("no such card"), "{refused}");
+    assert!(refused.message().contains("vendor.com/card=0 ("), "{refused}");
     ran("poststop").await;
 }

@@ -48,6 +48,29 @@ async fn lists_are_tables_for_people_and_json_for_programs() {
     assert!(cli(daemon, &["version"]).contains("isopod"));
     cli(daemon, &["imagefsinfo"]);
     cli(daemon, &["operations"]);
+    let of_pods = cli(daemon, &["stats", "--pods"]);
+    assert!(of_pods.contains(&with.pod_id[..12]) && of_pods.contains("CPU (CORES)"), "{of_pods}");
+    let stats = cli(daemon, &["stats"]);
+    assert!(stats.lines().any(|line| line.contains(" main ") && line.contains(" pod ")), "{stats}");
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&cli(daemon, &[args, &["-o", "json"]].concat())).unwrap()
+    };
+    let families = json(&["metrics"]);
+    let calls = families
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"].as_str().unwrap().starts_with("isopod_calls"));
+    assert!(calls.is_some_and(|one| one["samples"][0]["value"].is_u64()), "{families}");
+    let top = json(&["top"]);
+    assert!(top.as_array().unwrap().iter().any(|one| one["name"] == "tests/pod/main"), "{top}");
+    let doctor = daemon.cli(&["doctor", "-o", "json"]).output().unwrap();
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let root = daemon.root().display().to_string();
+    let whose = doctor["findings"].as_array().unwrap().iter().any(|one| {
+        one["about"] == "configuration" && one["said"].as_str().unwrap().contains(&root)
+    });
+    assert!(whose, "{doctor}");
     assert!(cli(daemon, &["completions", "bash"]).contains("isopod"));
 }
 
@@ -58,6 +81,9 @@ async fn objects_are_found_by_name_and_by_the_beginning_of_an_id() {
     let daemon = with.daemon();
     assert_eq!(cli(daemon, &["exec", &id[..10], "echo", "by id"]), "by id\n");
     assert_eq!(cli(daemon, &["exec", "main", "echo", "by name"]), "by name\n");
+    for name in ["pod/main", "tests/pod/main"] {
+        assert_eq!(cli(daemon, &["exec", name, "echo", name]), format!("{name}\n"));
+    }
     let done = daemon.cli(&["exec", "main", "sh", "-c", "exit 42"]).output().unwrap();
     assert_eq!(done.status.code(), Some(42), "exit codes are passed on");
     let said = refused(daemon, &["rm", "main"]);

@@ -92,6 +92,8 @@ mod security;
 #[cfg(test)]
 mod seeing;
 #[cfg(test)]
+mod silent;
+#[cfg(test)]
 mod streaming;
 #[cfg(test)]
 mod streaming_cli;
