@@ -28,6 +28,8 @@ mod exec;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod handlers;

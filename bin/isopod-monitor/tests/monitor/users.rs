@@ -102,6 +102,21 @@ async fn a_volume_shows_its_ids_as_the_pods_where_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn a_volume_shows_other_ids_also_in_a_pod_without_users_of_its_own() {
+    let mut pod = Pod::new().await;
+    let volume = tempfile::tempdir().unwrap();
+    std::fs::write(volume.path().join("file"), "").unwrap();
+    let map = json!([{"containerID": 0, "hostID": BASE, "size": 65536}]);
+    let mut container = pod.container("one", "stat -c %u /mapped/file");
+    container.add_mount(json!({"destination": "/mapped", "type": "bind", "source": volume.path(),
+        "options": ["rbind"], "uidMappings": map, "gidMappings": map}));
+    let log = container.log();
+    let id = pod.run(container).await;
+    assert_eq!(pod.end_of(&id).await.code, 0, "{}", std::fs::read_to_string(&log).unwrap());
+    assert_eq!(lines(&std::fs::read_to_string(log).unwrap()), [BASE.to_string()]);
+}
+
+#[tokio::test]
 async fn processes_are_shared_in_it_too() {
     let pod = Pod::with(|setup| {
         setup.users = Some(Users { uids: mapping(), gids: mapping() });
