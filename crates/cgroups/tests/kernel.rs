@@ -203,14 +203,15 @@ fn limits_are_set_and_changed_in_both_directions() {
 }
 
 #[test]
-fn a_value_that_the_kernel_refuses_is_named_with_its_file() {
+fn a_value_that_the_kernel_refuses_is_named_with_its_field_and_its_file() {
     let hierarchies = hierarchies();
     let own = Own::new(&hierarchies, "refused");
     let cpu = Cpu { cpus: "4000-5000".to_owned(), ..Cpu::default() };
     let error = own.0.apply(&Resources { cpu: Some(cpu), ..Resources::default() }).unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, CgroupError::Write { .. }), "{text}");
-    assert!(text.contains("4000-5000") && text.contains("cpuset.cpus"), "{text}");
+    assert!(matches!(error, CgroupError::Limit { .. }), "{text}");
+    assert!(text.starts_with("cpu.cpus is \"4000-5000\""), "{text}");
+    assert!(text.ends_with("cpuset.cpus"), "{text}");
     assert_eq!(model::Classified::class(&error), model::Class::InvalidArgument);
 }
 

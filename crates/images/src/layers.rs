@@ -32,7 +32,9 @@ impl Images {
         let mut tasks = JoinSet::new();
         for (part, cell) in parts.into_iter().zip(cells) {
             let (images, origin, cell) = (self.clone(), origin.clone(), Arc::clone(cell));
-            tasks.spawn(async move { images.bring_layer(origin, part, cell).await });
+            let layer = async move { images.bring_layer(origin, part, cell).await };
+            // A task of its own, and yet a part of this pull.
+            tasks.spawn(operations::asked_by(operations::Origin::current(), layer));
         }
         let mut held = Vec::new();
         // The first failure ends the wait; layers that are under way are finished and kept for a

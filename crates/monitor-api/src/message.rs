@@ -179,7 +179,7 @@ pub struct Volume {
     #[serde(default)]
     pub sub_path: PathBuf,
     /// The mount that it is for and the image, for people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shown: String,
 }
 

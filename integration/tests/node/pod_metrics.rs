@@ -120,14 +120,16 @@ async fn a_node_has_all_metrics_that_cri_tools_waits_for_with_values_that_are_tr
     for name in EVERYWHERE.iter().chain(&WHERE_COUNTED) {
         assert!(labels.contains_key(*name), "{name} is not described");
     }
-    let (of_pod, limited, free) = until("the shell has its socket", PATIENCE, async || {
+    let (of_pod, limited, free) = until("both shells have begun", PATIENCE, async || {
         let all = metrics(daemon).await.into_iter().find(|one| one.pod_sandbox_id == pod_id)?;
         let of = |id: &str| {
             let one = all.container_metrics.iter().find(|one| one.container_id == id);
             one.map(|one| one.metrics.clone())
         };
         let (limited, free) = (of(&limited)?, of(&free)?);
-        (value(&limited, "container_sockets") >= 1).then(|| (all.metrics.clone(), limited, free))
+        let is_up =
+            value(&limited, "container_sockets") >= 1 && value(&free, "container_processes") == 2;
+        is_up.then(|| (all.metrics.clone(), limited, free))
     })
     .await;
     let mut measured = BTreeSet::new();
@@ -143,7 +145,7 @@ async fn a_node_has_all_metrics_that_cri_tools_waits_for_with_values_that_are_tr
         ("container_spec_cpu_period", 100_000, 100_000),
         ("container_spec_cpu_shares", 300, 1024),
         ("container_spec_memory_limit_bytes", 64 << 20, 0),
-        ("container_processes", 2, 1),
+        ("container_processes", 2, 2),
         ("container_oom_events_total", 0, 0),
     ] {
         assert_eq!((value(&limited, name), value(&free, name)), (of_limited, of_free), "{name}");

@@ -40,7 +40,7 @@ fn a_runtime_that_never_answers_is_told_of_in_time() {
     let begun = Instant::now();
     let children = verbs.map(|verb| {
         let mut command = Command::new(testkit::program());
-        command.args(verb).args(["--request-timeout", "300ms"]).arg("--endpoint").arg(&socket);
+        command.args(["--request-timeout", "300ms"]).arg("--endpoint").arg(&socket).args(verb);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         (verb, command.spawn().unwrap())
     });

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use operations::{Origin, TraceContext};
 use tonic::codegen::http;
 
+/// The longest `tracestate` that is handed on, in bytes (W3C Trace Context, 3.3.1.5, asks for 512 at least).
+const LONGEST_STATE: usize = 1024;
+
 /// The process at the other end of a connection (SO_PEERCRED, unix(7)), as it was when it connected; and
 /// whether the connection is in use. Clones are of the same connection.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +38,8 @@ impl Peer {
         // One that cannot be read is none (W3C Trace Context, 3.2.2.4).
         let trace = parent.and_then(|header| TraceContext::parse(header).ok());
         let program = self.program.as_deref().map(str::to_owned);
-        Origin { pid: self.pid, uid: self.uid, program, trace, ..Origin::default() }
+        let trace_state = trace.and_then(|_| state(headers));
+        Origin { pid: self.pid, uid: self.uid, program, trace, trace_state, ..Origin::default() }
     }
 
     /// How many calls are open on the connection.
@@ -62,6 +66,13 @@ impl Drop for Busy {
     }
 }
 
+/// What tracing systems say beside the place in a trace, as it came; nothing of one that is too long.
+fn state(headers: &http::HeaderMap) -> Option<String> {
+    let parts = headers.get_all("tracestate").iter().map(|value| value.to_str().ok());
+    let whole = parts.collect::<Option<Vec<&str>>>()?.join(",");
+    (!whole.is_empty() && whole.len() <= LONGEST_STATE).then_some(whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +87,11 @@ mod tests {
         let origin = own.origin(&headers);
         assert!(origin.program.is_some_and(|name| !name.is_empty() && !name.ends_with('\n')));
         assert_eq!(origin.trace.map(|trace| trace.to_string()).as_deref(), Some(parent));
+        headers.append("tracestate", http::HeaderValue::from_static("x=y"));
+        headers.append("tracestate", http::HeaderValue::from_static("z=1"));
+        assert_eq!(own.origin(&headers).trace_state.as_deref(), Some("x=y,z=1"));
         headers.insert("traceparent", http::HeaderValue::from_static("00-x"));
-        assert_eq!(own.origin(&headers).trace, None);
+        let without = own.origin(&headers);
+        assert_eq!((without.trace, without.trace_state), (None, None));
     }
 }
