@@ -127,8 +127,8 @@ impl ContainerCgroup {
     /// Whoever is told to end from now on does not end for want of memory that was missed before.
     pub fn begin_end(&mut self) {
         let now = self.cgroup.as_ref().map(counts).unwrap_or_default();
-        // One that has gone counts nothing any more.
-        self.before = latest(self.before, latest(self.last, now));
+        // They only grow, and one that has gone counts nothing any more. That its limit was hit stays true.
+        self.before.kills = self.before.kills.max(self.last.kills).max(now.kills);
     }
 
     /// Watches the kernel's counts, if this is a cgroup that systemd removes with its last process.
@@ -167,14 +167,6 @@ impl ContainerCgroup {
 /// Killed, and at its own limit: a kill without its limit being hit was for want of memory elsewhere.
 const fn is_own_kill(before: OomCounts, now: OomCounts) -> bool {
     now.kills > before.kills && now.limit_hits > before.limit_hits
-}
-
-/// They only grow.
-fn latest(one: OomCounts, other: OomCounts) -> OomCounts {
-    OomCounts {
-        kills: one.kills.max(other.kills),
-        limit_hits: one.limit_hits.max(other.limit_hits),
-    }
 }
 
 fn counts(cgroup: &Cgroup) -> OomCounts {

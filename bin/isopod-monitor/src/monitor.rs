@@ -402,7 +402,7 @@ impl Monitor {
     }
 }
 
-fn has_ended(child: &OwnedFd) -> bool {
+pub fn has_ended(child: &OwnedFd) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(child.as_fd()), options).is_ok_and(|status| status.is_some())
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use cgroups::Doors;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
-use sys::{MountAttr, Namespaces, SingleThreaded};
+use sys::{Memory, MountAttr, Namespaces, SingleThreaded};
 
 use crate::attach::change;
 use crate::control::{ChildControl, Order};
@@ -64,7 +64,8 @@ pub(crate) fn run(
     let last = identity::Last { process: &request.plan.process, filter: request.filter, hooks };
     let result = match (request.pid_home, note) {
         (PidHome::With { tracers, .. }, Some(note)) => {
-            identity::hand_over(proof, note, last, tracers, &control)
+            // Between the order to make it and the one to start it somebody may have come who can trace it.
+            identity::hand_over(proof, note, last, tracers, Memory::Copied, &control)
         }
         (PidHome::With { .. } | PidHome::Planned, _) => last.become_program(),
     };

@@ -12,7 +12,7 @@ use cgroups::Doors;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use sys::{Namespaces, SingleThreaded};
+use sys::{Memory, Namespaces, SingleThreaded};
 
 use crate::child::{clean_slate, enter_cgroup, give_up, outside_uid};
 use crate::control::{ChildControl, Order};
@@ -82,7 +82,9 @@ fn run(proof: &SingleThreaded, request: &Exec<'_>, born: Born) -> Infallible {
     let Born { control, doors, seated, note } = born;
     let last = identity::Last { process: request.process, filter: request.filter, hooks: None };
     let result = enter(request, &control, doors, seated).and_then(|()| match note {
-        Some(note) => identity::hand_over(proof, note, last, request.tracers, &control),
+        Some(note) => {
+            identity::hand_over(proof, note, last, request.tracers, Memory::Lent, &control)
+        }
         None => Err(Failure::new("make the process", "it has no way in").during(Phase::Exec)),
     });
     match result {

@@ -211,12 +211,13 @@ fn of_exec(failure: Failure) -> LaunchError {
 
 /// Hands the place of this process to a new one, which is born in the PID namespace that this one's
 /// children are for and becomes the program. Returns only what went wrong before that; what goes wrong
-/// there is told through `control`.
+/// there is told through `control`. It works in a copy of the memory, or in `memory` where nothing could trace it.
 pub(crate) fn hand_over(
     proof: &SingleThreaded,
     note: HandOver,
     last: Last<'_>,
     tracers: Tracers,
+    memory: Memory,
     control: &ChildControl,
 ) -> Result<Infallible, LaunchError> {
     let must_be_first = tracers == Tracers::Possible
@@ -239,7 +240,7 @@ pub(crate) fn hand_over(
     } else {
         // Who could trace the new process must not reach into this one, which is outside; and hooks take their time.
         let memory = match tracers {
-            Tracers::Impossible if last.hooks.is_none() => Memory::Lent,
+            Tracers::Impossible if last.hooks.is_none() => memory,
             Tracers::Impossible | Tracers::Possible => Memory::Copied,
         };
         sys::clone_sibling(proof, note, memory, || match last.become_program() {

@@ -71,7 +71,11 @@ pub(crate) struct Inner {
     pub(crate) filters: Filters,
     pub(crate) apparmor: Apparmor,
     pub(crate) may_hang: MayHang,
+    /// The same, one at a time, for what only metrics ask.
+    pub(crate) measuring: MayHang,
     pub(crate) readers: Readers,
+    /// For all that there is of a cgroup.
+    pub(crate) slow_readers: Readers,
     /// Containers that an earlier daemon has left.
     pub(crate) inherited: BTreeSet<ContainerId>,
     /// Records of an earlier daemon that could not be read.
@@ -115,7 +119,9 @@ impl Pods {
             filters: Filters::new(),
             apparmor: Apparmor::of_this_machine(),
             may_hang: MayHang::new(),
+            measuring: MayHang::of(1),
             readers: Readers::new(),
+            slow_readers: Readers::new(),
             quarantined,
             started_at: clock::now(),
             health: Health::default(),

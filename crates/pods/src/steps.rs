@@ -149,7 +149,12 @@ pub(crate) struct MayHang(Arc<Semaphore>);
 
 impl MayHang {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(HUNG_MAX)))
+        Self::of(HUNG_MAX)
+    }
+
+    /// With as many threads.
+    pub(crate) fn of(threads: usize) -> Self {
+        Self(Arc::new(Semaphore::new(threads)))
     }
 
     /// Runs `work` once one of the threads is free; to be bounded by whoever waits.

@@ -113,7 +113,8 @@ async fn on_disk<T: Send + 'static>(
     ask: impl FnOnce(&ImageStore, &ContainerId) -> Option<T> + Send + 'static,
 ) -> Option<T> {
     let (images, of) = (inner.services.images.clone(), id.clone());
-    let asked = inner.may_hang.run(move || Ok(ask(&images, &of)));
+    // Apart from what pods are made with: what is given up goes on.
+    let asked = inner.measuring.run(move || Ok(ask(&images, &of)));
     asked_or_last(SPACE_PATIENCE, asked, || None).await
 }
 
@@ -174,7 +175,12 @@ async fn read(
         };
         Ok(Some((stats, more)))
     };
-    step(&Phases::begin(), "cgroup", PATIENCE, inner.readers.read(read)).await
+    // What a node decides by does not wait behind what is shown.
+    let readers = match detail {
+        Detail::Brief | Detail::Tasks => &inner.readers,
+        Detail::Whole => &inner.slow_readers,
+    };
+    step(&Phases::begin(), "cgroup", PATIENCE, readers.read(read)).await
 }
 
 fn more(cgroup: &Cgroup, stats: &Stats, whose: Whose) -> Result<More, CgroupError> {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::container::Stage;
 use crate::dying::Then;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, has_ended};
 use crate::refusal::{failed, refuse};
 
 pub fn kill(
@@ -25,7 +25,10 @@ pub fn kill(
     }
     let invalid = || refuse(Class::InvalidArgument, format!("{signal} is not a signal"));
     let signal = model::Signal::from_number(signal).map_err(|_| invalid())?;
-    container.cgroup.begin_end();
+    // Whoever has ended already has not ended because it was told to.
+    if container.process.as_ref().is_some_and(|process| !has_ended(&process.pidfd)) {
+        container.cgroup.begin_end();
+    }
     match scope {
         KillScope::All => {
             if let Some(process) = &container.process {
