@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,41 +81,28 @@ impl Readers {
         drop(state);
         let readers = self.clone();
         tokio::task::spawn_blocking(move || {
-            let at_work = AtWork { readers: &readers, own };
-            while let Some(job) = at_work.next() {
-                job();
+            while let Some(job) = readers.next(own) {
+                // Its caller is told by the end of it, and those behind it are not kept waiting.
+                let _ = catch_unwind(AssertUnwindSafe(job));
             }
         });
+    }
+
+    /// What the reader `own` does next; where there is nothing, it is not at work any more before anybody can give
+    /// more.
+    fn next(&self, own: u64) -> Option<Job> {
+        let mut state = self.lock();
+        let job = state.waiting.pop_front();
+        match job {
+            Some(_) => state.at_work.insert(own, Instant::now()),
+            None => state.at_work.remove(&own),
+        };
+        job
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One at work, until it is dropped: a job that panics takes no other's place for good.
-struct AtWork<'a> {
-    readers: &'a Readers,
-    own: u64,
-}
-
-impl AtWork<'_> {
-    /// What comes next; where nothing does, this one is not at work any more before anybody can give more.
-    fn next(&self) -> Option<Job> {
-        let mut state = self.readers.lock();
-        let job = state.waiting.pop_front();
-        match job {
-            Some(_) => state.at_work.insert(self.own, Instant::now()),
-            None => state.at_work.remove(&self.own),
-        };
-        job
-    }
-}
-
-impl Drop for AtWork<'_> {
-    fn drop(&mut self) {
-        self.readers.lock().at_work.remove(&self.own);
     }
 }
 
@@ -150,9 +138,12 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!(first.await.unwrap(), 0);
         assert_eq!(second.await.unwrap(), 1);
-        let bad = readers.read(|| -> Result<(), Cause> { panic!("a bug") }).await;
-        assert!(bad.unwrap_err().to_string().contains("has ended"));
-        assert_eq!(readers.read(|| Ok::<_, Cause>(2)).await.unwrap(), 2);
+        // Whoever is told of a panic may ask at once: the reader goes on.
+        for _ in 0..100 {
+            let bad = readers.read(|| -> Result<(), Cause> { panic!("a bug") }).await;
+            assert!(bad.unwrap_err().to_string().contains("has ended"));
+            assert_eq!(readers.read(|| Ok::<_, Cause>(2)).await.unwrap(), 2);
+        }
     }
 
     #[tokio::test]
