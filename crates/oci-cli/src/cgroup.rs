@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use cgroups::{Cgroup, CgroupError, CgroupPath, Driver, Entrance, Hierarchies};
 use launcher::{CgroupView, LegacyView, Seat};
 use runtime_spec::{DeviceCgroup, Resources, Spec};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 use sys::{CloneFlags, SingleThreaded, clone_child};
 
 use crate::end;
@@ -86,9 +86,9 @@ pub(crate) fn create(
     let place = Place { cgroup, is_new, shortage };
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let resources = resources.map(with_standard_devices);
-    let limited = expect_empty(&place.cgroup).and_then(|()| {
-        Ok(resources.as_ref().map_or(Ok(()), |resources| place.cgroup.apply(resources))?)
-    });
+    // Whoever has come into it since it was looked at has made it, too: nothing of it is ours to end.
+    expect_empty(&place.cgroup)?;
+    let limited = resources.as_ref().map_or(Ok(()), |resources| place.cgroup.apply(resources));
     limited.inspect_err(|_| place.undo())?;
     Ok(place)
 }
@@ -149,6 +149,8 @@ fn lives_when_born(proof: &SingleThreaded, way: &Entrance) -> bool {
     match clone_child(proof, flags, |_| sys::exit_now(0)) {
         Ok(child) => {
             end::wait_for(&child.pidfd);
+            // In a cgroup that stands still it has not ended, and is not to stay.
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
             matches!(sys::wait_exit(child.pidfd.as_fd()), Ok(Some(0)))
         }
         // That is told when the container's process cannot be made either.
