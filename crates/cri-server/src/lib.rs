@@ -30,7 +30,7 @@ use pods::Pods;
 pub use audit::{Audit, AuditRecord};
 pub use code::{MAX_MESSAGE, code, message, status};
 pub use cri_api::MAX_MESSAGE_BYTES;
-pub use front::{Access, Busy, Front, Fronted, Full, Observer, Peer, Place, Places};
+pub use front::{ANSWER_WITHIN, Access, Busy, Front, Fronted, Full, Observer, Peer, Place, Places};
 pub use host::{
     AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
     MetricsText, PluginRun, PortStreams, Reloaded, Streaming,

@@ -11,7 +11,7 @@ use model::{ContainerConfig, ContainerId, Resources, SandboxConfig, SandboxId, T
 use monitor_client::api::LogTotals;
 use monitor_client::{AttachStreams, MonitorProgram};
 use network::{Collected, Networks, Overview};
-use operations::Operations;
+use operations::{Note, Operations, Phases};
 use specgen::HostFacts;
 use store::{Durability, Store};
 use tokio::net::TcpStream;
@@ -152,7 +152,12 @@ impl Pods {
         self.inner.table.events().subscribe()
     }
 
-    /// How many subscribers of events were too slow and were cut off.
+    /// Tells those who listen to events that there will be none any more: for a daemon that ends.
+    pub fn end_events(&self) {
+        self.inner.table.events().close();
+    }
+
+    /// How many subscribers of events were too slow, or did not answer any more, and were cut off.
     #[must_use]
     pub fn events_cut(&self) -> u64 {
         self.inner.table.events().cut()
@@ -378,7 +383,25 @@ impl Pods {
         container::list::find(self, prefix)
     }
 
-    /// Exec: runs a process in a running container, and gives its streams.
+    /// Notes a call that is no operation and works on a container, for whoever looks.
+    pub fn note_call(&self, kind: &'static str, id: &ContainerId) -> Note {
+        let inner = &self.inner;
+        inner.services.operations.note(kind, || match inner.table.container(id) {
+            Some(record) => container::name(inner, &record),
+            None => id.to_string(),
+        })
+    }
+
+    /// The same of one that works on a sandbox.
+    pub fn note_call_of_sandbox(&self, kind: &'static str, id: &SandboxId) -> Note {
+        let inner = &self.inner;
+        inner.services.operations.note(kind, || match inner.table.sandbox(id) {
+            Some(record) => record.config.metadata.to_string(),
+            None => id.to_string(),
+        })
+    }
+
+    /// Exec: runs a process in a running container, and gives its streams. Takes place in `phases`.
     ///
     /// # Errors
     /// [`PodsError`]; no process is left then.
@@ -387,11 +410,12 @@ impl Pods {
         id: &ContainerId,
         command: Vec<String>,
         wanted: ExecWanted,
+        phases: &Phases,
     ) -> Result<Exec, PodsError> {
-        container::exec::exec(self, id, command, wanted).await
+        container::exec::exec(self, id, command, wanted, phases).await
     }
 
-    /// Attach: takes part in the streams of a running container.
+    /// Attach: takes part in the streams of a running container. Takes place in `phases`.
     ///
     /// # Errors
     /// [`PodsError`].
@@ -399,16 +423,23 @@ impl Pods {
         &self,
         id: &ContainerId,
         streams: AttachStreams,
+        phases: &Phases,
     ) -> Result<Attachment, PodsError> {
-        container::attach::attach(self, id, streams).await
+        container::attach::attach(self, id, streams, phases).await
     }
 
-    /// PortForward: connects to a port of a pod's loopback interface, IPv4 first, then IPv6.
+    /// PortForward: connects to a port of a pod's loopback interface, IPv4 first, then IPv6. Takes
+    /// place in `phases`.
     ///
     /// # Errors
     /// [`PodsError`].
-    pub async fn connect(&self, id: &SandboxId, port: u16) -> Result<TcpStream, PodsError> {
-        sandbox::port_forward::connect(self, id, port).await
+    pub async fn connect(
+        &self,
+        id: &SandboxId,
+        port: u16,
+        phases: &Phases,
+    ) -> Result<TcpStream, PodsError> {
+        sandbox::port_forward::connect(self, id, port, phases).await
     }
 
     /// The OCI runtime spec that a container was made from, updates included; of its environment only the

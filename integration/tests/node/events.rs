@@ -1,5 +1,7 @@
 //! GetContainerEvents.
 
+use std::io::BufRead as _;
+use std::process::Stdio;
 use std::time::Duration;
 
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
@@ -11,7 +13,7 @@ use cri_api::v1::{
 use testkit::{Daemon, Network};
 use tonic::{Code, Status, Streaming};
 
-use crate::around::{around, plain};
+use crate::around::{around, plain, with_pod};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,6 +150,14 @@ async fn a_slow_subscriber_is_cut_off_and_a_fast_one_misses_nothing() {
         .collect();
     assert!(seen == wanted, "the fast one misses nothing: {} of {}", seen.len(), wanted.len());
 
+    // Those who do not read are counted when they are cut off, not when they read again.
+    let counted = daemon.cli(&["metrics"]).output().unwrap();
+    let counted = String::from_utf8(counted.stdout).unwrap();
+    assert!(counted.contains("isopod_events_cut_total 2\n"), "{counted}");
+    let log = daemon.log();
+    let said = log.lines().filter(|line| line.contains("too far behind, and is cut off"));
+    assert_eq!(said.filter(|line| line.contains("behind=65")).count(), 2, "{log}");
+
     let cut = loop {
         match next(&mut slow).await {
             Ok(_) => {}
@@ -164,4 +174,67 @@ async fn a_slow_subscriber_is_cut_off_and_a_fast_one_misses_nothing() {
     let id = daemon.create(&pod_id, &pod, &container).await.unwrap();
     assert_eq!(next(&mut again).await.unwrap().container_id, id);
     drop(dead);
+}
+
+#[tokio::test]
+async fn a_reader_finds_by_listing_what_happened_while_there_was_no_daemon() {
+    let mut with = with_pod().await;
+    let gate = with.daemon().directory().join("gate");
+    std::fs::create_dir(&gate).unwrap();
+    let mut ends = with.script("ends", "while [ ! -e /gate/open ]; do sleep 0.01; done; exit 33");
+    ends.mounts = vec![cri_api::v1::Mount {
+        host_path: gate.to_string_lossy().into_owned(),
+        container_path: "/gate".to_owned(),
+        ..Default::default()
+    }];
+    let ends = with.launch(&ends).await;
+    let mut command = with.daemon().cli(&["events"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut reader = command.spawn().unwrap();
+    let (lines, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let stdout = std::io::BufReader::new(reader.stdout.take().unwrap());
+    let stderr = std::io::BufReader::new(reader.stderr.take().unwrap());
+    let sent = lines.clone();
+    let listening = [
+        std::thread::spawn(move || stdout.lines().for_each(|line| drop(lines.send(line.unwrap())))),
+        std::thread::spawn(move || stderr.lines().for_each(|line| drop(sent.send(line.unwrap())))),
+    ];
+    let mut said = async |part: &str| loop {
+        let line = tokio::time::timeout(PATIENCE, heard.recv()).await.expect("it says something");
+        let line = line.expect("it goes on");
+        if line.contains(part) {
+            return line;
+        }
+    };
+    // It listens once it tells of something.
+    let mut names = 0..;
+    let mut first = None;
+    while first.is_none() {
+        let name = format!("c{}", names.next().unwrap());
+        let container = testkit::container(&name, &with.around.image, &["true"]);
+        let id = with.daemon().create(&with.pod_id, &with.pod, &container).await.unwrap();
+        remove(with.daemon(), &id).await;
+        let line = tokio::time::timeout(Duration::from_millis(200), said("deleted")).await;
+        first = line.ok();
+    }
+    let line = first.unwrap();
+    assert!(line.contains("  container tests/pod/c"), "{line}");
+
+    with.around.daemon.kill();
+    said("the stream of events has ended").await;
+    std::fs::write(gate.join("open"), "").unwrap();
+    with.around.daemon.start().await;
+    assert_eq!(with.daemon().ended(&ends).await.exit_code, 33);
+    let line = said("  stopped  ").await;
+    assert!(line.contains("  container tests/pod/ends"), "{line}");
+    // It has ended before the reader listed, or an event has told of it.
+    let extra = testkit::container("later", &with.around.image, &["true"]);
+    with.launch(&extra).await;
+    let line = said("  created  ").await;
+    assert!(line.contains("  container tests/pod/later"), "{line}");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    for one in listening {
+        one.join().unwrap();
+    }
 }

@@ -165,4 +165,18 @@ async fn without_a_configuration_the_network_is_not_ready_and_says_so() {
         answer.into_inner().status.unwrap().conditions.iter().all(|c| c.status).then_some(())
     })
     .await;
+
+    // Each change is in the log once, with its reason.
+    std::fs::remove_file(directory.join("10-late.conflist")).unwrap();
+    testkit::until("the network is not ready", Duration::from_secs(20), async || {
+        let answer = daemon.runtime().status(StatusRequest { verbose: false }).await.unwrap();
+        let status = answer.into_inner().status.unwrap();
+        status.conditions.iter().any(|c| !c.status).then_some(())
+    })
+    .await;
+    let log = daemon.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("network status")).collect();
+    let is_ready: Vec<bool> = said.iter().map(|line| line.contains("ready=true")).collect();
+    assert_eq!(is_ready, [false, true, false], "{said:#?}");
+    assert!(said[2].contains("WARN") && said[2].contains("NoNetworkConfiguration"), "{said:#?}");
 }

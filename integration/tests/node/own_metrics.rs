@@ -26,6 +26,25 @@ fn value(text: &str, series: &str) -> f64 {
 }
 
 #[tokio::test]
+async fn an_address_in_a_directory_that_is_not_there_is_refused() {
+    let around = around(|setup| setup.network(Network::None)).await;
+    let mut daemon = around.daemon;
+    assert!(daemon.terminate().success());
+    let missing = daemon.directory().join("missing");
+    let file = daemon.directory().join("config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let address = missing.join("m.sock").display().to_string();
+    std::fs::write(&file, format!("metrics.address = {address:?}\n{text}")).unwrap();
+    let done = daemon.command().output().unwrap();
+    assert!(!done.status.success());
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("metrics.address") && said.contains("no directory"), "{said}");
+    assert!(!missing.exists());
+    std::fs::write(&file, text).unwrap();
+    daemon.start().await;
+}
+
+#[tokio::test]
 async fn calls_operations_and_pulls_are_counted() {
     let around = around(|setup| {
         let path = setup.directory().join("metrics.sock").display().to_string();

@@ -125,6 +125,21 @@ async fn a_container_is_explained_its_stop_has_a_timeline_and_its_lines_are_coun
     let (_, timeline) = cli(daemon, &["--timeline", "stop", "main"]);
     assert!(timeline.contains("StopContainer tests/pod/main: "), "{timeline}");
     assert!(timeline.contains('█') && timeline.contains(" ms  "), "{timeline}");
+
+    // An exec is no operation, and has a timeline all the same.
+    with.launch(&testkit::sleeper("again", &with.around.image)).await;
+    let (_, timeline) = cli(daemon, &["--timeline", "exec", "again", "true"]);
+    let has = |of: &str, part: &str| of.lines().any(|line| line.ends_with(part));
+    assert!(timeline.contains("Exec tests/pod/again: "), "{timeline}");
+    assert!(has(&timeline, "  exec") && has(&timeline, "  run"), "{timeline}");
+    let timed = ["--timeline", "exec", "--timeout", "60", "again", "true"];
+    let (_, timeline) = cli(daemon, &timed);
+    assert!(timeline.contains("ExecSync tests/pod/again: "), "{timeline}");
+    assert!(has(&timeline, "  run"), "{timeline}");
+    // One that nobody asks about leaves nothing behind.
+    cli(daemon, &["exec", "--timeout", "60", "again", "true"]);
+    let (all, _) = cli(daemon, &["operations", "--all"]);
+    assert_eq!(all.lines().filter(|line| line.contains("ExecSync")).count(), 1, "{all}");
 }
 
 #[tokio::test]

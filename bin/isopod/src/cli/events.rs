@@ -1,80 +1,139 @@
 //! `isopod events`.
+//!
+//! Always: what happens is printed once, by an event or, where there was nobody to hear of it, by what has changed
+//! between two lists; the latter is marked.
+
+mod known;
 
 use std::time::{Duration, Instant};
 
-use cri_api::v1::{ContainerEventResponse, ContainerEventType, GetEventsRequest};
-use tonic::Streaming;
+use cri_api::v1::{
+    ContainerEventResponse, ContainerEventType, GetEventsRequest, ListContainersRequest,
+    ListPodSandboxRequest,
+};
+use tonic::{Status, Streaming};
 
+use self::known::Known;
 use super::failure::{Doing, Failure, Outcome};
 use super::follow::is_away;
 use super::node::Node;
 use super::print::{self, Form};
-use super::text::{moment, short};
+use super::text::{moment, now, short};
 
 /// How long a runtime may be away.
 const AWAY: Duration = Duration::from_mins(1);
 /// How often it is asked then.
 const ASK: Duration = Duration::from_millis(500);
 
-/// Prints events from now on, a line each; what happens while the runtime is away has no event, and that is said.
+type Events = Streaming<ContainerEventResponse>;
+
+/// Prints events from now on, a line each; what happens while the runtime is away has no event, and is found by listing.
 pub async fn run(node: &Node, form: Form) -> Outcome {
-    let answer = node.runtime().get_container_events(GetEventsRequest {}).await;
-    let mut events = answer.doing("watch events")?.into_inner();
+    let (mut events, mut known) = subscribe(node).await.doing("watch events")?;
     loop {
-        print_all(&mut events, form).await?;
-        print::aside(
-            "isopod: the runtime has ended the stream; `isopod ps -a` shows what is true now",
-        );
-        events = again(node).await?;
+        let why = print_all(&mut events, &mut known, form).await?;
+        print::aside(&format!(
+            "isopod: the stream of events has ended: {why}; subscribing anew, and what has changed meanwhile is \
+             marked (found)"
+        ));
+        let (next, mut found) = again(node).await?;
+        let at = now();
+        let names = known.or(&found);
+        for event in known.changes(&found, at) {
+            show(&event, &names.object(&event), true, form)?;
+        }
+        found.since = Some(at);
+        (events, known) = (next, found);
     }
 }
 
-/// The events of a runtime that has come back, or lets a reader begin anew that was too slow.
-async fn again(node: &Node) -> Result<Streaming<ContainerEventResponse>, Failure> {
+/// Subscribes, then lists: so nothing is in neither.
+async fn subscribe(node: &Node) -> Result<(Events, Known), Status> {
+    let events = node.runtime().get_container_events(GetEventsRequest {}).await?.into_inner();
+    let pods = node.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await?;
+    let containers = node.runtime().list_containers(ListContainersRequest::default()).await?;
+    Ok((events, Known::of(&pods.into_inner().items, &containers.into_inner().containers)))
+}
+
+/// The same of a runtime that has come back, or lets a reader begin anew that was too slow.
+async fn again(node: &Node) -> Result<(Events, Known), Failure> {
     let gone = Instant::now();
     loop {
         tokio::time::sleep(ASK).await;
-        let answer = node.runtime().get_container_events(GetEventsRequest {}).await;
+        let answer = subscribe(node).await;
         if is_away(&answer) && gone.elapsed() < AWAY {
             continue;
         }
-        return Ok(answer.doing("watch events")?.into_inner());
+        return answer.doing("watch events");
     }
 }
 
-/// Prints what comes until the stream ends, however it does.
-async fn print_all(
-    events: &mut Streaming<ContainerEventResponse>,
-    form: Form,
-) -> Result<(), Failure> {
-    while let Ok(Some(event)) = events.message().await {
-        match form {
-            Form::Table => print::line(&for_people(&event))?,
-            Form::Json => {
-                let value = print::json_of(&event, "ContainerEventResponse")?;
-                print::line(&value.to_string())?;
+/// Prints what comes until the stream ends, and tells why it did.
+async fn print_all(events: &mut Events, known: &mut Known, form: Form) -> Result<String, Failure> {
+    loop {
+        match events.message().await {
+            Ok(Some(event)) => {
+                let object = known.object(&event);
+                if known.happened(&event) {
+                    show(&event, &object, false, form)?;
+                }
             }
-            Form::Yaml => {
-                print::line("---")?;
-                print::value(&print::json_of(&event, "ContainerEventResponse")?, form)?;
-            }
+            Ok(None) => return Ok("the runtime has closed it".to_owned()),
+            Err(status) => return Ok(status.message().to_owned()),
         }
     }
-    Ok(())
 }
 
-fn for_people(event: &ContainerEventResponse) -> String {
+fn show(
+    event: &ContainerEventResponse,
+    object: &str,
+    is_found: bool,
+    form: Form,
+) -> Result<(), Failure> {
+    if form == Form::Table {
+        return print::line(&for_people(event, object, is_found));
+    }
+    let mut value = print::json_of(event, "ContainerEventResponse")?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("object".to_owned(), object.into());
+        if is_found {
+            fields.insert("found".to_owned(), true.into());
+        }
+    }
+    if form == Form::Json {
+        return print::line(&value.to_string());
+    }
+    print::line("---")?;
+    print::value(&value, form)
+}
+
+fn for_people(event: &ContainerEventResponse, object: &str, is_found: bool) -> String {
     let happened = match event.container_event_type() {
         ContainerEventType::ContainerCreatedEvent => "created",
         ContainerEventType::ContainerStartedEvent => "started",
         ContainerEventType::ContainerStoppedEvent => "stopped",
         ContainerEventType::ContainerDeletedEvent => "deleted",
     };
-    let sandbox = event.pod_sandbox_status.as_ref();
-    let pod = sandbox.and_then(|s| s.metadata.as_ref()).map_or("", |m| m.name.as_str());
-    let of_pod = sandbox.is_some_and(|s| s.id == event.container_id);
-    let container = event.containers_statuses.iter().find(|c| c.id == event.container_id);
-    let name = container.and_then(|c| c.metadata.as_ref()).map_or("", |m| m.name.as_str());
-    let what = if of_pod { format!("pod {pod}") } else { format!("container {pod}/{name}") };
-    format!("{}  {happened}  {}  {what}", moment(event.created_at), short(&event.container_id))
+    let (at, id) = (moment(event.created_at), short(&event.container_id));
+    let mark = if is_found { "  (found)" } else { "" };
+    format!("{at}  {happened}  {id}  {object}{mark}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_object_and_says_where_it_was_found() {
+        let event = ContainerEventResponse {
+            container_id: "0123456789abcdef".to_owned(),
+            container_event_type: ContainerEventType::ContainerStoppedEvent.into(),
+            created_at: 1_000_000_000,
+            ..Default::default()
+        };
+        let line = for_people(&event, "container d/web/main", false);
+        assert!(line.ends_with("  stopped  0123456789ab  container d/web/main"), "{line}");
+        let found = for_people(&event, "container d/web/main", true);
+        assert_eq!(found, format!("{line}  (found)"));
+    }
 }

@@ -161,12 +161,14 @@ impl Connection {
             self.is_over = Pin::new(&mut self.closed).poll(context).is_ready();
         }
         if self.is_over {
+            self.peer.ended();
             return Some(io::Error::new(io::ErrorKind::ConnectionAborted, "made room for others"));
         }
         let late =
             self.begins.as_mut().is_some_and(|sleep| sleep.as_mut().poll(context).is_ready());
         if late {
             self.is_over = true;
+            self.peer.ended();
             return Some(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 connection was begun"));
         }
         None
@@ -184,8 +186,15 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let got = buffer.filled().len() - before;
+        match &polled {
+            Poll::Ready(Ok(())) if got > 0 => self.peer.heard(),
+            // The other end has closed it, or is gone.
+            Poll::Ready(_) => self.peer.ended(),
+            Poll::Pending => {}
+        }
         if self.begins.is_some() {
-            self.got += buffer.filled().len() - before;
+            self.got += got;
             if self.got >= PREFACE_BYTES {
                 self.begins = None;
             }
@@ -202,7 +211,13 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match self.end(context) {
             Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            None => {
+                let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+                if matches!(polled, Poll::Ready(Err(_))) {
+                    self.peer.ended();
+                }
+                polled
+            }
         }
     }
 

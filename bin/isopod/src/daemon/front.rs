@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cri_server::{Access, Cri, Front, Observer, Places};
+use cri_server::{ANSWER_WITHIN, Access, Cri, Front, Observer, Places};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -19,8 +19,6 @@ const WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Names and values at the head of one call.
 const HEADERS: u32 = 16 << 10;
-/// How long a client that was asked whether it is there may take to say so.
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
 /// Everything that sockets share.
 #[derive(Debug, Clone)]
@@ -65,7 +63,7 @@ impl Fronts {
             .initial_connection_window_size(Some(CONNECTION_WINDOW))
             .http2_max_header_list_size(Some(HEADERS))
             .http2_keepalive_interval(Some(self.limits.keepalive))
-            .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+            .http2_keepalive_timeout(Some(ANSWER_WITHIN))
             .layer(front)
             .add_service(cri.runtime_service())
             .add_service(cri.image_service())

@@ -47,7 +47,7 @@ async fn served() -> Served {
     let log = logging::begin(&config.log);
     let source = Source { file: Some(file), flags };
     let current = Arc::new(Current::new(source, log, parts.store.clone(), entries));
-    let metrics = View::new(Metrics::new(), parts.clone(), None);
+    let metrics = View::new(Metrics::new(), parts.clone(), None, None);
     let cri = serve::services(&parts, &current, metrics, None, None);
     let path = at("i.sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -86,6 +86,7 @@ pub async fn serve(
     drop(sockets);
     stop.cancel();
     finish(&parts.operations).await;
+    parts.pods.end_events();
     let result = match early {
         Some(result) => Some(result),
         // None where some stream is still open; its caller sees the connection end.
@@ -113,11 +114,13 @@ async fn measure(
     audit: Option<&Arc<AuditLog>>,
     stop: &CancellationToken,
 ) -> Result<View, Box<dyn Error>> {
-    let view = View::new(Metrics::new(), parts.clone(), audit.cloned());
+    let traces = match &config.traces {
+        Some(endpoint) => Some(traces::begin(endpoint, stop.clone())?),
+        None => None,
+    };
+    let view = View::new(Metrics::new(), parts.clone(), audit.cloned(), traces.clone());
     let mut watchers: Vec<Arc<dyn Watcher>> = vec![view.counted()];
-    if let Some(endpoint) = &config.traces {
-        watchers.push(traces::begin(endpoint, stop.clone())?);
-    }
+    watchers.extend(traces.map(|traces| traces as Arc<dyn Watcher>));
     parts.operations.watch(watchers);
     parts.networks.watch_plugins(view.counted());
     if let Some(address) = &config.metrics {

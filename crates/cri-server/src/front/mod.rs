@@ -29,7 +29,7 @@ use tower::{Layer, Service};
 
 pub use access::Access;
 use body::{Watched, Weighed};
-pub use peer::{Busy, Peer};
+pub use peer::{ANSWER_WITHIN, Busy, Peer};
 pub use places::{Full, Place, Places};
 
 /// Hears of every call that is over.
@@ -210,8 +210,9 @@ fn is_for_the_log(method: &str, code: Code) -> bool {
         | Code::ResourceExhausted
         | Code::Aborted
         | Code::Internal
-        | Code::Unavailable
         | Code::DataLoss => true,
+        // A stream of events ends with the daemon.
+        Code::Unavailable => method != access::EVENTS,
         Code::InvalidArgument
         | Code::AlreadyExists
         | Code::PermissionDenied
@@ -326,6 +327,8 @@ mod tests {
         assert!(is_for_the_log("ListContainers", Code::Internal));
         assert!(is_for_the_log("PullImage", Code::ResourceExhausted));
         assert!(!is_for_the_log("ContainerStatus", Code::NotFound));
+        assert!(is_for_the_log("PullImage", Code::Unavailable));
+        assert!(!is_for_the_log("GetContainerEvents", Code::Unavailable));
     }
 
     #[tokio::test]

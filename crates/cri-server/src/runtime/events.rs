@@ -1,25 +1,57 @@
 //! GetContainerEvents.
 
 use cri_api::v1;
-use pods::{EventKind, PodEvent, Subject};
+use pods::{EventKind, PodEvent, Subject, Subscription};
 use tonic::{Response, Status};
 
-use crate::Services;
 use crate::render;
 use crate::stream::Streamed;
+use crate::{Peer, Services};
 
 /// Events from now on. A subscriber that falls too far behind is told so and cut off: it has to list again.
-pub(super) fn subscribe(services: &Services) -> Response<Streamed<v1::ContainerEventResponse>> {
-    let subscription = services.pods.events();
-    let stream = futures_util::stream::unfold(subscription, |mut subscription| async {
-        let next = subscription.next().await?;
-        let answer = match next {
-            Ok(event) => Ok(rendered(&event)),
-            Err(behind) => Err(Status::resource_exhausted(behind.to_string())),
-        };
-        Some((answer, subscription))
+pub(super) fn subscribe(
+    services: &Services,
+    peer: Option<Peer>,
+) -> Response<Streamed<v1::ContainerEventResponse>> {
+    let subscriber = Subscriber { events: services.pods.events(), peer, is_over: false };
+    let stream = futures_util::stream::unfold(subscriber, |mut subscriber| async {
+        let next = subscriber.next().await?;
+        Some((next, subscriber))
     });
     Response::new(Box::pin(stream))
+}
+
+/// A stream of events. One whose client does not answer any more is dropped with its connection, and is told of then.
+struct Subscriber {
+    events: Subscription,
+    peer: Option<Peer>,
+    is_over: bool,
+}
+
+impl Subscriber {
+    async fn next(&mut self) -> Option<Result<v1::ContainerEventResponse, Status>> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.events.next().await;
+        self.is_over = !matches!(next, Some(Ok(_)));
+        Some(match next {
+            Some(Ok(event)) => Ok(rendered(&event)),
+            Some(Err(behind)) => Err(Status::resource_exhausted(behind.to_string())),
+            None => {
+                Err(Status::unavailable("the daemon is stopping; list again and subscribe anew"))
+            }
+        })
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let Some(peer) = &self.peer else { return };
+        if let Some(silent) = peer.silent() {
+            self.events.unanswered(silent, peer.pid);
+        }
+    }
 }
 
 fn rendered(event: &PodEvent) -> v1::ContainerEventResponse {

@@ -249,9 +249,10 @@ impl RuntimeService for Cri {
 
     async fn get_container_events(
         &self,
-        _request: Request<v1::GetEventsRequest>,
+        request: Request<v1::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        Ok(events::subscribe(&self.inner.services))
+        let peer = request.extensions().get::<front::Peer>().cloned();
+        Ok(events::subscribe(&self.inner.services, peer))
     }
 
     async fn container_stats(

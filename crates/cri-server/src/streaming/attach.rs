@@ -3,6 +3,7 @@
 use cri_streaming::server::{Input, Io, Output, Size, Streams};
 use cri_streaming::{Outcome, Source};
 use model::ContainerId;
+use operations::Phases;
 use pods::{AttachControl, AttachEnd, AttachInput, AttachStreams, Attachment, Pods};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
@@ -14,17 +15,24 @@ use crate::code::message;
 
 /// Takes part in a container's streams until it ends or the client leaves, which the container does not
 /// notice.
-pub(super) async fn attach(pods: &Pods, id: &ContainerId, streams: Streams, io: Io) -> Outcome {
+pub(super) async fn attach(
+    pods: &Pods,
+    id: &ContainerId,
+    streams: Streams,
+    io: Io,
+    phases: &Phases,
+) -> Outcome {
     let Io { stdin, stdout, stderr, resize, gone } = io;
     let wanted = AttachStreams {
         stdin: streams.stdin,
         stdout: streams.stdout,
         stderr: streams.stderr && !streams.tty,
     };
-    let attached = match pods.attach(id, wanted).await {
+    let attached = match pods.attach(id, wanted, phases).await {
         Ok(attached) => attached,
         Err(error) => return failed(&error),
     };
+    phases.enter("run", None);
     let Attachment { stdin: to, stdout: out, stderr: err, mut handle, control } = attached;
     let over = CancellationToken::new();
     let work = async {

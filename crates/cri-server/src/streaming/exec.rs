@@ -5,6 +5,7 @@ use std::time::Duration;
 use cri_streaming::server::{Input, Io, Output, Size, Streams};
 use cri_streaming::{Outcome, Source};
 use model::ContainerId;
+use operations::Phases;
 use pods::{ExecIo, ExecWanted, Pods, RunningExec, Terminal, TerminalSize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ pub(super) async fn exec(
     command: Vec<String>,
     streams: Streams,
     io: Io,
+    phases: &Phases,
 ) -> Outcome {
     let Io { stdin, stdout, stderr, mut resize, gone } = io;
     let Streams { tty, stdin: wants_in, stdout: wants_out, stderr: wants_err } = streams;
@@ -36,10 +38,11 @@ pub(super) async fn exec(
     } else {
         ExecWanted::Pipes { stdin: wants_in, stdout: wants_out, stderr: wants_err }
     };
-    let started = match pods.exec(id, command, wanted).await {
+    let started = match pods.exec(id, command, wanted, phases).await {
         Ok(started) => started,
         Err(error) => return failed(&error),
     };
+    phases.enter("run", None);
     let pods::Exec { io, mut process } = started;
     let has_terminal = matches!(io, ExecIo::Terminal(_));
     let over = CancellationToken::new();

@@ -8,15 +8,17 @@ mod attach;
 mod carry;
 mod exec;
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
 use cri_streaming::Outcome;
 use cri_streaming::server::{
-    Attach, Exec, Io, Limits, Port, PortForward, Refused, Runtime, Server,
+    Attach, Caller, Exec, Io, Limits, Port, PortForward, Refused, Runtime, Server,
 };
 use cri_streaming::server::{Size, Streams};
-use model::{ContainerId, SandboxId};
+use model::{Class, ContainerId, SandboxId};
+use operations::{OperationFailure, Origin};
 use pods::{Pods, PodsError, TerminalSize};
 use tonic::Status;
 
@@ -39,25 +41,62 @@ impl Runtime for Carrier {
     async fn exec(&self, request: Exec, io: Io) -> Outcome {
         let Exec { container, command, streams } = request;
         match ContainerId::parse(&container) {
-            Ok(id) => exec::exec(&self.pods, &id, command, streams, io).await,
+            Ok(id) => {
+                let note = self.pods.note_call("Exec", &id);
+                let phases = note.phases();
+                let outcome = exec::exec(&self.pods, &id, command, streams, io, phases).await;
+                note.end(failure(&outcome));
+                outcome
+            }
             Err(bad) => Outcome::Failed(bad.to_string()),
         }
     }
 
     async fn attach(&self, request: Attach, io: Io) -> Outcome {
         match ContainerId::parse(&request.container) {
-            Ok(id) => attach::attach(&self.pods, &id, request.streams, io).await,
+            Ok(id) => {
+                let note = self.pods.note_call("Attach", &id);
+                let phases = note.phases();
+                let outcome = attach::attach(&self.pods, &id, request.streams, io, phases).await;
+                note.end(failure(&outcome));
+                outcome
+            }
             Err(bad) => Outcome::Failed(bad.to_string()),
         }
     }
 
     async fn connect(&self, sandbox: &str, port: u16) -> io::Result<Port> {
         let id = SandboxId::parse(sandbox).map_err(io::Error::other)?;
-        let connected = self.pods.connect(&id, port).await;
+        let note = self.pods.note_call_of_sandbox("PortForward", &id);
+        let connected = self.pods.connect(&id, port, note.phases()).await;
+        note.end(connected.as_ref().err().map(OperationFailure::of));
         let socket = connected.map_err(|error| io::Error::other(message(&error)))?;
         // What a person types through it must not wait for more.
         let _ = socket.set_nodelay(true);
         Ok(socket.into())
+    }
+
+    /// Who has asked for the URL: what is done for it belongs to that call's trace.
+    fn caller(&self) -> Option<Caller> {
+        Some(Arc::new(Origin::current()))
+    }
+
+    async fn for_caller<F>(&self, caller: Option<Caller>, work: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send,
+    {
+        let origin = caller.as_deref().and_then(<dyn Any + Send + Sync>::downcast_ref::<Origin>);
+        operations::asked_by(origin.cloned().unwrap_or_default(), work).await
+    }
+}
+
+/// Why a stream's work did not come to its end; a command's own code is no failure of ours.
+fn failure(outcome: &Outcome) -> Option<OperationFailure> {
+    match outcome {
+        Outcome::Success | Outcome::ExitCode(_) => None,
+        Outcome::Failed(why) => {
+            Some(OperationFailure { class: Class::Internal, message: why.clone() })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::carry::Output;
 use super::port::{self, FromClient, Port};
-use super::{PortForward, Runtime, Server};
+use super::{Forward, Runtime, Server};
 use crate::spdy::{self, Connection, Over, Role, Stream};
 
 /// Streams whose other half has not come yet; the oldest is reset for one more.
@@ -83,7 +83,7 @@ fn port_of(stream: &Stream) -> Result<u16, String> {
 }
 
 /// Serves a client that speaks SPDY over its connection, or in a tunnel.
-pub(super) async fn spdy<R: Runtime>(server: &Arc<Server<R>>, request: PortForward, over: Over) {
+pub(super) async fn spdy<R: Runtime>(server: &Arc<Server<R>>, request: Forward, over: Over) {
     let limits = spdy::Limits {
         streams: server.limits.streams,
         idle: server.limits.idle,
@@ -110,7 +110,7 @@ pub(super) async fn spdy<R: Runtime>(server: &Arc<Server<R>>, request: PortForwa
     connection.opener.close().await;
 }
 
-async fn forward<R: Runtime>(server: Arc<Server<R>>, request: Arc<PortForward>, pair: Pair) {
+async fn forward<R: Runtime>(server: Arc<Server<R>>, request: Arc<Forward>, pair: Pair) {
     let Pair { port, data, mut error } = pair;
     let connected = match port {
         Ok(port) => connect(&server, &request, port).await,
@@ -141,12 +141,12 @@ async fn forward<R: Runtime>(server: Arc<Server<R>>, request: Arc<PortForward>, 
 /// Connects to a port of the request's sandbox, or says what a user is to read.
 pub(super) async fn connect<R: Runtime>(
     server: &Server<R>,
-    request: &PortForward,
+    request: &Forward,
     port: u16,
 ) -> Result<Port, String> {
-    server
-        .runtime
-        .connect(&request.sandbox, port)
-        .await
-        .map_err(|e| format!("error forwarding port {port} to pod {}: {e}", request.sandbox))
+    let sandbox = &request.asked.sandbox;
+    // Ports are connected to in tasks of their own.
+    let connect = server.runtime.connect(sandbox, port);
+    let connected = server.runtime.for_caller(request.caller.clone(), connect).await;
+    connected.map_err(|e| format!("error forwarding port {port} to pod {sandbox}: {e}"))
 }

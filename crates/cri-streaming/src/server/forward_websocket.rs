@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::carry::Output;
 use super::forward::{self, connect};
 use super::port::{self, FromClient};
-use super::{PortForward, Runtime, Server};
+use super::{Forward, Runtime, Server};
 use crate::protocol::Encoding;
 use crate::spdy::Over;
 use crate::websocket::{self as ws, ChannelReader, ChannelWriter, Side};
@@ -22,37 +22,35 @@ const NORMAL: u16 = 1000;
 /// RFC 6455 section 7.4.1: the request cannot be carried out as it is.
 const POLICY: u16 = 1008;
 
-pub(super) async fn tunnelled<R: Runtime>(
-    server: &Arc<Server<R>>,
-    request: PortForward,
-    wire: Wire,
-) {
+pub(super) async fn tunnelled<R: Runtime>(server: &Arc<Server<R>>, request: Forward, wire: Wire) {
     let (receiver, sender) = ws::split(wire, Side::Server, server.limits.idle, server.limits.ping);
     forward::spdy(server, request, Over::WebSocket(receiver, sender)).await;
 }
 
 pub(super) async fn ports<R: Runtime>(
     server: &Arc<Server<R>>,
-    request: PortForward,
+    request: Forward,
     encoding: Encoding,
     wire: Wire,
 ) {
     let (receiver, sender) = ws::split(wire, Side::Server, server.limits.idle, server.limits.ping);
-    if request.ports.is_empty() || request.ports.len() > MOST_PORTS {
+    let asked = &request.asked;
+    if asked.ports.is_empty() || asked.ports.len() > MOST_PORTS {
         tracing::debug!(
-            ports = request.ports.len(),
+            ports = asked.ports.len(),
             "a port-forward without a list of 1 to {MOST_PORTS} ports"
         );
         let _ = sender.close(POLICY).await;
         return;
     }
     let data_channels: Vec<u8> =
-        (0..request.ports.len()).filter_map(|i| u8::try_from(2 * i).ok()).collect();
+        (0..asked.ports.len()).filter_map(|i| u8::try_from(2 * i).ok()).collect();
     let (mut channels, pump) = ws::open_channels(receiver, &data_channels, encoding, false);
     let mut reading = tokio::spawn(pump);
+    let ports = asked.ports.clone();
     let request = Arc::new(request);
     let mut forwards = JoinSet::new();
-    for (channel, port) in data_channels.into_iter().zip(request.ports.clone()) {
+    for (channel, port) in data_channels.into_iter().zip(ports) {
         let Some(from_client) = channels.remove(&channel) else { continue };
         let data = ChannelWriter::new(sender.clone(), channel, encoding);
         let error = ChannelWriter::new(sender.clone(), channel + 1, encoding);
@@ -83,7 +81,7 @@ pub(super) async fn ports<R: Runtime>(
 
 async fn one_port<R: Runtime>(
     server: Arc<Server<R>>,
-    request: Arc<PortForward>,
+    request: Arc<Forward>,
     port: u16,
     from_client: ChannelReader,
     data: ChannelWriter,

@@ -74,7 +74,7 @@ pub(super) fn answer<R: Runtime>(
         Err(response) => return *response,
     };
     // The token is taken last: a request that is refused has not used it up.
-    let Some(asked) = server.take(kind, &token) else {
+    let Some((asked, caller)) = server.take(kind, &token) else {
         let message = "this URL has been used, has lapsed, or was never given out";
         return refuse(StatusCode::NOT_FOUND, message.to_owned());
     };
@@ -83,7 +83,10 @@ pub(super) fn answer<R: Runtime>(
     let spoken = agreed.spoken;
     let work = Box::pin(async move {
         match upgrade.await {
-            Ok(upgraded) => speak(&server, spoken, asked, Wire::upgraded(upgraded)).await,
+            Ok(upgraded) => {
+                let work = speak(&server, spoken, asked, Wire::upgraded(upgraded));
+                server.runtime.for_caller(caller, work).await;
+            }
             Err(error) => tracing::debug!(%error, "a streaming client left before the upgrade"),
         }
     });

@@ -10,6 +10,7 @@ mod pump;
 mod remote;
 mod tls;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +85,28 @@ pub trait Runtime: Send + Sync + 'static {
         sandbox: &str,
         port: u16,
     ) -> impl Future<Output = std::io::Result<Port>> + Send;
+
+    /// What is known of whoever asks for a URL now, to be kept with it; nothing, unless the runtime says otherwise.
+    fn caller(&self) -> Option<Caller> {
+        None
+    }
+
+    /// Carries `work` out, which is this runtime's for a client that has come with the URL of `caller`.
+    fn for_caller<F>(
+        &self,
+        caller: Option<Caller>,
+        work: F,
+    ) -> impl Future<Output = F::Output> + Send
+    where
+        F: Future<Output: Send> + Send,
+    {
+        drop(caller);
+        work
+    }
 }
+
+/// What a runtime knows of whoever has asked for a URL.
+pub type Caller = Arc<dyn Any + Send + Sync>;
 
 /// What clients may take up.
 #[derive(Debug, Clone, Copy)]
@@ -131,14 +153,21 @@ pub enum Refused {
 enum Request {
     Exec(Exec),
     Attach(Attach),
-    PortForward(PortForward),
+    PortForward(Forward),
+}
+
+/// Ports to be forwarded, and for whom.
+#[derive(Debug)]
+struct Forward {
+    asked: PortForward,
+    caller: Option<Caller>,
 }
 
 /// Gives URLs out and serves those who come with them.
 #[derive(Debug)]
 pub struct Server<R> {
     runtime: Arc<R>,
-    tokens: Tokens<Request>,
+    tokens: Tokens<(Request, Option<Caller>)>,
     base_url: String,
     limits: Limits,
 }
@@ -175,23 +204,24 @@ impl<R: Runtime> Server<R> {
     /// # Errors
     /// [`Refused`].
     pub fn port_forward_url(&self, request: PortForward) -> Result<String, Refused> {
-        self.url("portforward", Request::PortForward(request))
+        let forward = Forward { asked: request, caller: self.runtime.caller() };
+        self.url("portforward", Request::PortForward(forward))
     }
 
     fn url(&self, kind: &str, request: Request) -> Result<String, Refused> {
-        let token = self.tokens.insert(request, Instant::now())?;
+        let token = self.tokens.insert((request, self.runtime.caller()), Instant::now())?;
         Ok(format!("{}/{kind}/{token}", self.base_url))
     }
 
-    fn take(&self, kind: http::Kind, token: &str) -> Option<Request> {
-        let request = self.tokens.take(token, Instant::now())?;
+    fn take(&self, kind: http::Kind, token: &str) -> Option<(Request, Option<Caller>)> {
+        let (request, caller) = self.tokens.take(token, Instant::now())?;
         let fits = match (&request, kind) {
             (Request::Exec(_), http::Kind::Exec)
             | (Request::Attach(_), http::Kind::Attach)
             | (Request::PortForward(_), http::Kind::PortForward) => true,
             (Request::Exec(_) | Request::Attach(_) | Request::PortForward(_), _) => false,
         };
-        fits.then_some(request)
+        fits.then_some((request, caller))
     }
 
     /// Serves clients on `listener`, over TLS if it is given, until `stop`. Clients that are connected then go on

@@ -57,6 +57,7 @@ pub(crate) async fn attach(
     pods: &Pods,
     id: &ContainerId,
     streams: AttachStreams,
+    phases: &Phases,
 ) -> Result<Attachment, PodsError> {
     let inner = &pods.inner;
     let record = there(inner, id).await?;
@@ -64,7 +65,7 @@ pub(crate) async fn attach(
     let object = name(inner, &record);
     let patience = inner.config.deadlines.answer;
     let attached = monitor.attach(id.clone(), streams);
-    let attached = step(&Phases::begin(), "attach", patience, attached).await;
+    let attached = step(phases, "attach", patience, attached).await;
     let attached = attached.map_err(|failure| failure.of(OPERATION, &object))?;
     let stdio = &record.config.stdio;
     let input = |fd: OwnedFd| -> io::Result<AttachInput> {

@@ -65,18 +65,18 @@ pub(crate) async fn exec(
     id: &ContainerId,
     command: Vec<String>,
     wanted: ExecWanted,
+    phases: &Phases,
 ) -> Result<Exec, PodsError> {
     let inner = &pods.inner;
     let record = there(inner, id).await?;
     let monitor = monitor_of_running(inner, &record, OPERATION)?;
     let failed = |failure: Failure| failure.of(OPERATION, &name(inner, &record));
     let no_streams = |e: io::Error| failed(Failure::new("streams", Cause::pipes(e)));
-    let phases = Phases::begin();
     let (deadline, spot) = (inner.config.deadlines.start, inner.monitor_spot(&record.sandbox));
     match wanted {
         ExecWanted::Terminal(size) => {
             let started = monitor.exec_with_terminal(id.clone(), command, size);
-            let started = step_at(&phases, "exec", deadline, &spot, started).await;
+            let started = step_at(phases, "exec", deadline, &spot, started).await;
             let (process, terminal) = started.map_err(failed)?;
             let io = ExecIo::Terminal(Terminal::new(terminal).map_err(no_streams)?);
             Ok(Exec { io, process })
@@ -84,7 +84,7 @@ pub(crate) async fn exec(
         ExecWanted::Pipes { stdin, stdout, stderr } => {
             let (streams, io) = pipes(stdin, stdout, stderr).map_err(no_streams)?;
             let started = monitor.exec(id.clone(), command, streams);
-            let started = step_at(&phases, "exec", deadline, &spot, started).await;
+            let started = step_at(phases, "exec", deadline, &spot, started).await;
             let process = started.map_err(failed)?;
             Ok(Exec { io, process })
         }

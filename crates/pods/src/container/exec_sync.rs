@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::ContainerId;
 use monitor_client::{ExecStreams, MonitorError, RunningExec};
-use operations::Phases;
+use operations::{OperationFailure, Phases};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::{monitor_of_running, name, there};
 use crate::EXEC_OUTPUT_MAX;
 use crate::error::{Cause, PodsError, chain};
-use crate::pods::Pods;
+use crate::pods::{Inner, Pods};
+use crate::records::ContainerRecord;
 use crate::status::ExecResult;
 use crate::steps::{Failure, bounded, step_at};
 
@@ -32,11 +33,25 @@ pub(crate) async fn exec_sync(
 ) -> Result<ExecResult, PodsError> {
     let inner = &pods.inner;
     let record = there(inner, id).await?;
-    let monitor = monitor_of_running(inner, &record, OPERATION)?;
+    let note = inner.services.operations.note(OPERATION, || name(inner, &record));
+    let done = exec_in(inner, &record, command, timeout, note.phases()).await;
+    note.end(done.as_ref().err().map(OperationFailure::of));
+    done
+}
+
+async fn exec_in(
+    inner: &Inner,
+    record: &ContainerRecord,
+    command: Vec<String>,
+    timeout: Duration,
+    phases: &Phases,
+) -> Result<ExecResult, PodsError> {
+    let id = &record.id;
+    let monitor = monitor_of_running(inner, record, OPERATION)?;
     let deadlines = inner.config.deadlines;
-    let failed = |failure: Failure| failure.of(OPERATION, &name(inner, &record));
+    let failed = |failure: Failure| failure.of(OPERATION, &name(inner, record));
     if command.first().is_none_or(String::is_empty) {
-        let (object, problem) = (name(inner, &record), "there is no command".to_owned());
+        let (object, problem) = (name(inner, record), "there is no command".to_owned());
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
     }
     let (streams, stdout, stderr) =
@@ -44,15 +59,15 @@ pub(crate) async fn exec_sync(
     // The time of the probe that asks includes the time that its process takes to begin; zero is no bound, and
     // neither is what lies beyond all clocks.
     let until = (!timeout.is_zero()).then(|| Instant::now().checked_add(timeout)).flatten();
-    let phases = Phases::begin();
     let spot = inner.monitor_spot(&record.sandbox);
     let exec = monitor.exec(id.clone(), command, streams);
-    let started = step_at(&phases, "exec", deadlines.start, &spot, exec);
+    let started = step_at(phases, "exec", deadlines.start, &spot, exec);
     // Given up while it starts, it is killed by whoever starts it.
     let started = match bounded_by(until, started).await {
         Some(started) => started.map_err(failed)?,
         None => return Err(expired(id, timeout)),
     };
+    phases.enter("run", None);
     let mut exec = Kill(Some(started));
     let (mut stdout, mut stderr) = (Captured::new(stdout), Captured::new(stderr));
     let code = run(until, deadlines.drain, exec.ended(), &mut stdout, &mut stderr).await;

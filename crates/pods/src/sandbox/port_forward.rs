@@ -23,6 +23,7 @@ pub(crate) async fn connect(
     pods: &Pods,
     id: &SandboxId,
     port: u16,
+    phases: &Phases,
 ) -> Result<TcpStream, PodsError> {
     let table = &pods.inner.table;
     table.settled(id).await;
@@ -37,6 +38,6 @@ pub(crate) async fn connect(
         }
     };
     let deadline = PATIENCE * 2 + pods.inner.config.deadlines.answer;
-    let dialled = step(&Phases::begin(), "dial", deadline, monitor.dial(port, PATIENCE)).await;
+    let dialled = step(phases, "dial", deadline, monitor.dial(port, PATIENCE)).await;
     dialled.map_err(|failure| failure.of(OPERATION, &object))
 }

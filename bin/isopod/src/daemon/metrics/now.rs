@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use super::monitors::Memory;
 use super::{Found, number, process, up_to};
 use crate::daemon::audit::AuditLog;
+use crate::daemon::traces::Traces;
 use crate::daemon::wiring::Parts;
 
 type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
@@ -29,6 +30,7 @@ pub(super) struct Now {
     undeletable: Gauge,
     events_cut: Counter,
     audit_lost: Counter,
+    traces_lost: Counter,
     leaks: Family<Found, Counter>,
     log_lines: Counter,
     log_bytes: Counter,
@@ -53,10 +55,12 @@ impl Now {
         let help = "What could not be undone yet and is tried again";
         registry.register("owed", help, self.owed.clone());
         self.register_images(registry);
-        let help = "Subscribers of events that were too slow and were cut off";
+        let help = "Subscribers of events that were cut off: too slow, or silent";
         registry.register("events_cut", help, self.events_cut.clone());
         let help = "Lines of the audit log that could not be written";
         registry.register("audit_lines_lost", help, self.audit_lost.clone());
+        let help = "Operations whose traces could not be sent";
+        registry.register("traces_lost", help, self.traces_lost.clone());
         let help = "What was found that belongs to no pod, and was cleared away";
         registry.register("leaks_found", help, self.leaks.clone());
         self.register_logs(registry);
@@ -100,7 +104,7 @@ impl Now {
     }
 
     /// Looks at everything that is in memory.
-    pub(super) fn look(&self, parts: &Parts, audit: Option<&AuditLog>) {
+    pub(super) fn look(&self, parts: &Parts, audit: Option<&AuditLog>, traces: Option<&Traces>) {
         let pods = &parts.pods;
         let sandboxes = pods.list_sandboxes(&pods::SandboxFilter::default()).len();
         self.sandboxes.set(number(sandboxes));
@@ -118,6 +122,7 @@ impl Now {
         self.undeletable.set(i64::try_from(work.undeletable).unwrap_or(i64::MAX));
         up_to(&self.events_cut, pods.events_cut());
         up_to(&self.audit_lost, audit.map_or(0, AuditLog::lost));
+        up_to(&self.traces_lost, traces.map_or(0, Traces::lost));
         for (found, count) in pods.leaks() {
             up_to(&self.leaks.get_or_create(&Found { found }), count);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Metrics;
 use super::monitors::Monitors;
 use crate::daemon::audit::AuditLog;
+use crate::daemon::traces::Traces;
 use crate::daemon::wiring::Parts;
 
 /// What is counted, and where the rest is looked up. Clones are the same.
@@ -13,13 +14,19 @@ pub struct View {
     metrics: Arc<Metrics>,
     parts: Parts,
     audit: Option<Arc<AuditLog>>,
+    traces: Option<Arc<Traces>>,
     monitors: Arc<Monitors>,
 }
 
 impl View {
     /// Of a daemon that has these parts.
-    pub fn new(metrics: Arc<Metrics>, parts: Parts, audit: Option<Arc<AuditLog>>) -> Self {
-        Self { metrics, parts, audit, monitors: Arc::default() }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        parts: Parts,
+        audit: Option<Arc<AuditLog>>,
+        traces: Option<Arc<Traces>>,
+    ) -> Self {
+        Self { metrics, parts, audit, traces, monitors: Arc::default() }
     }
 
     /// What is counted.
@@ -32,7 +39,7 @@ impl View {
         let now = &self.metrics.now;
         now.logs(&self.parts.pods.log_totals().await);
         now.monitors(&self.monitors.memory(&self.parts.pods).await);
-        now.look(&self.parts, self.audit.as_deref());
+        now.look(&self.parts, self.audit.as_deref(), self.traces.as_deref());
         self.metrics.text()
     }
 }

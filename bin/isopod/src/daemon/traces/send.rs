@@ -1,7 +1,8 @@
 //! The way to the collector.
 //!
-//! Always: a batch that cannot be sent in its time is lost, and what found no room to wait is; both are said
-//! after the next batch, once in a while; the daemon's end waits for nothing.
+//! Always: a batch that the collector does not take because it is away is sent when it comes back, at most
+//! [`LAST_PAUSE`] later; what it refuses is lost, and what found no room to wait is; both are counted, and said once in a
+//! while; the daemon's end waits for nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use operations::Ended;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -23,10 +25,13 @@ use super::spans::spans;
 use crate::config::TraceEndpoint;
 
 /// Operations of one message, and how long the first of them waits for others.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before a batch is tried again, doubled each time, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a failure is said.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -60,36 +65,144 @@ pub async fn send(
     let sending = async {
         let mut losses = Losses::default();
         let mut batch = Vec::new();
-        while from.recv_many(&mut batch, BATCH).await > 0 {
-            gather(&mut from, &mut batch).await;
-            let count = batch.len();
-            let sent = tokio::time::timeout(PATIENCE, export(channel.clone(), &batch)).await;
-            batch.clear();
-            let failed = match sent {
-                Ok(Ok(())) => None,
-                Ok(Err(status)) => Some(status.message().to_owned()),
-                Err(_) => Some(format!("no answer after {PATIENCE:?}")),
+        loop {
+            let now = Instant::now();
+            losses.say(&lost, now);
+            let came = match losses.again(lost.load(Ordering::Relaxed), now) {
+                None => from.recv_many(&mut batch, BATCH).await,
+                Some(after) => {
+                    // What was lost last is said as well, though nothing may come after it.
+                    let next = from.recv_many(&mut batch, BATCH);
+                    match tokio::time::timeout(after, next).await {
+                        Ok(came) => came,
+                        Err(_) => continue,
+                    }
+                }
             };
-            if failed.is_some() {
-                lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+            if came == 0 {
+                return;
             }
-            // Also after one that was sent: more may have come meanwhile than can wait.
-            if let Some(lost) = losses.due(lost.load(Ordering::Relaxed), Instant::now()) {
-                let why = failed.unwrap_or_else(|| "more at once than can wait".to_owned());
-                tracing::warn!(why, lost, "traces of operations are lost (traces.endpoint)");
-            }
+            gather(&mut from, &mut batch).await;
+            deliver(&channel, &batch, &lost, &mut losses).await;
+            batch.clear();
         }
     };
     stop.run_until_cancelled(sending).await;
+}
+
+/// Sends a batch; tries again while the collector is away, for others wait meanwhile, within their bound.
+async fn deliver(channel: &Channel, batch: &[Ended], lost: &AtomicU64, losses: &mut Losses) {
+    let random = |bytes: &mut [u8]| {
+        // Without randomness the ids are zeros, which a collector refuses.
+        let _ = getrandom::fill(bytes);
+    };
+    // Made once: a collector that has them twice, because its answer was lost, knows them again.
+    let spans: Vec<Span> = batch.iter().flat_map(|ended| spans(ended, random)).collect();
+    let request = ExportRequest { resource_spans: vec![resource(spans)] };
+    let mut pause = FIRST_PAUSE;
+    let mut is_away = false;
+    loop {
+        let why = match attempt(channel, &request).await {
+            Ok(()) => {
+                if is_away {
+                    tracing::info!("the collector of traces is there again (traces.endpoint)");
+                }
+                return;
+            }
+            Err(Unsent::Refused { spans, why }) => {
+                let most = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                lost.fetch_add(spans.unwrap_or(most).min(most), Ordering::Relaxed);
+                losses.why = Some(why);
+                return;
+            }
+            Err(Unsent::Away(why)) => why,
+        };
+        if !std::mem::replace(&mut is_away, true) {
+            let waiting = batch.len();
+            tracing::warn!(why, waiting, "the collector of traces is away (traces.endpoint)");
+        }
+        losses.why = Some(why);
+        losses.say(lost, Instant::now());
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Why a batch was not sent.
+#[derive(Debug)]
+enum Unsent {
+    /// It may be another time.
+    Away(String),
+    /// It never will be: so many spans of it, or all.
+    Refused { spans: Option<u64>, why: String },
+}
+
+async fn attempt(channel: &Channel, request: &ExportRequest) -> Result<(), Unsent> {
+    let sent = tokio::time::timeout(PATIENCE, export(channel.clone(), request.clone())).await;
+    let answer = match sent {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(status)) if is_final(status.code()) => {
+            return Err(Unsent::Refused { spans: None, why: status.message().to_owned() });
+        }
+        Ok(Err(status)) => return Err(Unsent::Away(status.message().to_owned())),
+        Err(_) => return Err(Unsent::Away(format!("no answer after {PATIENCE:?}"))),
+    };
+    match answer.partial_success {
+        Some(part) if part.rejected_spans > 0 => {
+            let count = part.rejected_spans;
+            let why = format!("{count} spans refused: {}", part.error_message);
+            Err(Unsent::Refused { spans: u64::try_from(count).ok(), why })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a collector that answers so would do it again (OTLP, "Failures").
+const fn is_final(code: Code) -> bool {
+    match code {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Unimplemented
+        | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
 }
 
 /// What has been said of losses.
 #[derive(Debug, Default)]
 struct Losses {
     said: Option<(Instant, u64)>,
+    /// Why a batch was not sent last.
+    why: Option<String>,
 }
 
 impl Losses {
+    /// Says how many are lost, where more are than was said, now and then.
+    fn say(&mut self, lost: &AtomicU64, now: Instant) {
+        if let Some(lost) = self.due(lost.load(Ordering::Relaxed), now) {
+            let why = self.why.take().unwrap_or_else(|| "more at once than can wait".to_owned());
+            tracing::warn!(why, lost, "traces of operations are lost (traces.endpoint)");
+        }
+    }
+
+    /// When to say more, where more are lost than was said.
+    fn again(&self, lost: u64, now: Instant) -> Option<Duration> {
+        let (at, said) = self.said?;
+        (lost > said).then(|| SAY_AGAIN.saturating_sub(now.saturating_duration_since(at)))
+    }
+
     /// How many are lost, if more are than was said, and it was not said just now.
     fn due(&mut self, lost: u64, now: Instant) -> Option<u64> {
         let is_due = match self.said {
@@ -115,28 +228,26 @@ async fn gather(from: &mut mpsc::Receiver<Ended>, batch: &mut Vec<Ended>) {
     }
 }
 
-async fn export(channel: Channel, batch: &[Ended]) -> Result<(), tonic::Status> {
-    let random = |bytes: &mut [u8]| {
-        // Without randomness the ids are zeros, which a collector refuses.
-        let _ = getrandom::fill(bytes);
-    };
-    let spans: Vec<Span> = batch.iter().flat_map(|ended| spans(ended, random)).collect();
+async fn export(channel: Channel, request: ExportRequest) -> Result<ExportResponse, tonic::Status> {
     let mut grpc = Grpc::new(channel);
-    let unready = |error| tonic::Status::unavailable(format!("the collector: {error}"));
+    let unready = |error| tonic::Status::unavailable(format!("the collector: {}", chain(&error)));
     grpc.ready().await.map_err(unready)?;
     let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
-    let request = tonic::Request::new(ExportRequest { resource_spans: vec![resource(spans)] });
+    let request = tonic::Request::new(request);
     let answer = grpc.unary(request, PathAndQuery::from_static(EXPORT), codec).await?;
-    match answer.into_inner().partial_success {
-        Some(part) if part.rejected_spans > 0 => {
-            let count = part.rejected_spans;
-            Err(tonic::Status::invalid_argument(format!(
-                "{count} spans refused: {}",
-                part.error_message
-            )))
-        }
-        Some(_) | None => Ok(()),
+    Ok(answer.into_inner())
+}
+
+/// An error with the errors behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
     }
+    text
 }
 
 fn resource(spans: Vec<Span>) -> ResourceSpans {
@@ -261,6 +372,38 @@ mod tests {
         let server = tonic::transport::Server::builder().add_service(Collector(to));
         tokio::spawn(server.serve_with_incoming(incoming));
         from
+    }
+
+    #[tokio::test]
+    async fn what_ends_while_the_collector_is_away_is_sent_when_it_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("collector.sock");
+        let stop = CancellationToken::new();
+        let endpoint = TraceEndpoint::Unix(path.clone());
+        let traces = super::super::begin(&endpoint, stop.clone()).unwrap();
+        for _ in 0..super::super::AHEAD + 50 {
+            traces.ended(&Ended { kind: "StopContainer", ..Ended::default() });
+        }
+        let lost = traces.lost();
+        assert!((50..=50 + BATCH as u64).contains(&lost), "{lost} find no room");
+        let mut from = collector(&path);
+        let mut spans = 0;
+        while spans < super::super::AHEAD - BATCH {
+            let sent = tokio::time::timeout(Duration::from_secs(60), from.recv()).await;
+            spans += sent.unwrap().unwrap().resource_spans[0].scope_spans[0].spans.len();
+        }
+        assert_eq!(traces.lost(), lost, "nothing else is lost");
+        stop.cancel();
+    }
+
+    #[test]
+    fn losses_that_nothing_comes_after_are_said_later() {
+        let (mut losses, begin) = (Losses::default(), Instant::now());
+        assert_eq!(losses.again(0, begin), None);
+        losses.due(3, begin);
+        assert_eq!(losses.again(3, begin), None);
+        let later = begin + Duration::from_secs(20);
+        assert_eq!(losses.again(4, later), Some(SAY_AGAIN - Duration::from_secs(20)));
     }
 
     #[tokio::test]
