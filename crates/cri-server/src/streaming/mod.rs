@@ -44,7 +44,8 @@ impl Runtime for Carrier {
             Ok(id) => {
                 let note = self.pods.note_call("Exec", &id);
                 let phases = note.phases();
-                let outcome = exec::exec(&self.pods, &id, command, streams, io, phases).await;
+                let work = exec::exec(&self.pods, &id, command, streams, io, phases);
+                let outcome = Box::pin(work).await;
                 note.end(failure(&outcome));
                 outcome
             }
@@ -57,7 +58,8 @@ impl Runtime for Carrier {
             Ok(id) => {
                 let note = self.pods.note_call("Attach", &id);
                 let phases = note.phases();
-                let outcome = attach::attach(&self.pods, &id, request.streams, io, phases).await;
+                let work = attach::attach(&self.pods, &id, request.streams, io, phases);
+                let outcome = Box::pin(work).await;
                 note.end(failure(&outcome));
                 outcome
             }

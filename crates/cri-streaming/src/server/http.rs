@@ -84,7 +84,8 @@ pub(super) fn answer<R: Runtime>(
     let work = Box::pin(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                let work = speak(&server, spoken, asked, Wire::upgraded(upgraded));
+                // On the heap: it is large, and would be in each future around it.
+                let work = Box::pin(speak(&server, spoken, asked, Wire::upgraded(upgraded)));
                 server.runtime.for_caller(caller, work).await;
             }
             Err(error) => tracing::debug!(%error, "a streaming client left before the upgrade"),
