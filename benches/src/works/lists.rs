@@ -21,7 +21,7 @@ use crate::cri::machine;
 /// Samples of each list, and the pause between them: statistics may be kept for a moment.
 const ROUNDS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(1100);
-/// How long an idle runtime is watched.
+/// How long an idle runtime is watched, after as long a rest.
 const IDLE: Duration = Duration::from_secs(10);
 
 pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figures) {
@@ -40,18 +40,22 @@ pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figu
                 up.push(pod.id);
             }
             lists(endpoint, at, count, figures).await;
+            tokio::time::sleep(IDLE).await;
             let new = machine::processes();
-            let new = machine::of_runtime(new.difference(&before).copied());
-            let all: u64 = new.values().sum();
+            let new: Vec<u32> = new.difference(&before).copied().collect();
+            let of_runtime = machine::of_runtime(new.iter().copied()).into_keys();
+            if let Some(daemon) = daemon
+                && let Some(used) = idle(daemon, of_runtime).await
+            {
+                let what = format!("runtime's CPU time, idle, {count} pods");
+                figures.add(&what, "ms/s", at, used);
+            }
+            // At rest, for all of them.
+            let all: u64 = machine::of_runtime(new.into_iter()).values().sum();
             let what = format!("runtime's memory per pod (PSS) with {count}");
             figures.add(&what, "KiB", at, all as f64 / count as f64);
             if let Some(kib) = daemon.and_then(machine::pss) {
                 figures.add(&format!("daemon's memory (PSS) with {count} pods"), "MB", at, mb(kib));
-            }
-            let Some(daemon) = daemon else { continue };
-            if let Some(used) = idle(daemon, new.into_keys()).await {
-                let what = format!("runtime's CPU time, idle, {count} pods");
-                figures.add(&what, "ms/s", at, used);
             }
         }
         for id in &up {

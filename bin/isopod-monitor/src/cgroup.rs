@@ -3,11 +3,12 @@
 //! Owns: when they are made, and what counts as this container's own lack of memory. Always: nothing here
 //! waits for a process; what is still busy goes to [`crate::dying`].
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::rc::Rc;
 
-use cgroups::{Cgroup, CgroupError, Driver, Hierarchies, OomCounts};
+use cgroups::{Cgroup, CgroupError, Driver, Entrance, Hierarchies, OomCounts};
 use launcher::{CgroupView, LegacyView, Seat};
 use model::{Class, Classified as _, Span};
 use monitor_api::Refusal;
@@ -51,6 +52,9 @@ pub struct ContainerCgroup {
     last: OomCounts,
     /// The kernel's counts, where they may go before they are asked for.
     events: Option<File>,
+    /// The place of an exec that has ended, for the next one: a cgroup that is made and removed costs more than
+    /// what a probe does.
+    free_seat: RefCell<Option<ExecSeat>>,
 }
 
 impl ContainerCgroup {
@@ -74,7 +78,7 @@ impl ContainerCgroup {
     }
 
     const fn new(cgroup: Option<Cgroup>, machine: Rc<Machine>, before: OomCounts) -> Self {
-        Self { cgroup, machine, before, last: before, events: None }
+        Self { cgroup, machine, before, last: before, events: None, free_seat: RefCell::new(None) }
     }
 
     /// The cgroup that `spec` names, which an external runtime will make.
@@ -94,7 +98,7 @@ impl ContainerCgroup {
         match self.awaits_unit() {
             // systemd is asked beside the loop.
             Some(_) => launch(Seat::Later),
-            None => seated(self.cgroup.as_ref(), launch),
+            None => seated(self.cgroup.as_ref(), &mut None, launch),
         }
     }
 
@@ -105,16 +109,38 @@ impl ContainerCgroup {
 
     /// A place for an exec that can be killed on its own. `number` is given once in a monitor's life.
     pub fn exec_seat(&self, number: u64) -> ExecSeat {
+        // Who may write to cgroups in the container may have removed it.
+        let free = self.free_seat.take().filter(ExecSeat::is_there);
+        free.unwrap_or_else(|| self.new_seat(number))
+    }
+
+    fn new_seat(&self, number: u64) -> ExecSeat {
         let own = self.cgroup.as_ref().map(|cgroup| cgroup.child(&format!("exec-{number}")));
-        match own {
-            Some(Ok(own)) => ExecSeat { own: Some(own.clone()), joined: Some(own) },
+        let (own, joined) = match own {
+            Some(Ok(own)) => (Some(own.clone()), Some(own)),
             // It is killed by its process alone then; the container's own end still takes all of it.
             Some(Err(error)) => {
                 eprintln!("isopod-monitor: {error}");
-                ExecSeat { own: None, joined: self.cgroup.clone() }
+                (None, self.cgroup.clone())
             }
-            None => ExecSeat { own: None, joined: None },
+            None => (None, None),
+        };
+        ExecSeat { own, joined, way: None }
+    }
+
+    /// Takes the place of an exec back, if nobody is left there and no other one is kept; else it is given back.
+    pub fn keep_seat(&self, seat: ExecSeat) -> Option<ExecSeat> {
+        let mut free = self.free_seat.borrow_mut();
+        if free.is_some() || !seat.is_empty() {
+            return Some(seat);
         }
+        *free = Some(seat);
+        None
+    }
+
+    /// Nothing is begun in it any more.
+    pub fn close_seats(&self) -> Option<ExecSeat> {
+        self.free_seat.take()
     }
 
     /// Whether a process of it was killed since it was made because its own limit was reached.
@@ -186,13 +212,21 @@ fn path_of(spec: &Spec) -> Result<Option<cgroups::CgroupPath>, Refusal> {
     Ok(Some(read.1))
 }
 
-fn seated<T>(cgroup: Option<&Cgroup>, launch: impl FnOnce(Seat<'_>) -> T) -> T {
+/// Hands out `way`, which is opened if nobody has yet.
+fn seated<T>(
+    cgroup: Option<&Cgroup>,
+    way: &mut Option<Entrance>,
+    launch: impl FnOnce(Seat<'_>) -> T,
+) -> T {
     let Some(cgroup) = cgroup else { return launch(Seat::Stay) };
     let join = |pid: Pid| cgroup.join(pid).map_err(into_io);
-    match cgroup.entrance() {
-        Ok(Some(way)) => launch(Seat::Entered(&way)),
+    if way.is_none() {
         // What is wrong with it is said by the failure to join.
-        Ok(None) | Err(_) => launch(Seat::Moved(&join)),
+        *way = cgroup.entrance().ok().flatten();
+    }
+    match way {
+        Some(way) => launch(Seat::Entered(way)),
+        None => launch(Seat::Moved(&join)),
     }
 }
 
@@ -221,17 +255,27 @@ pub struct ExecSeat {
     /// Its own cgroup, if it has one.
     own: Option<Cgroup>,
     joined: Option<Cgroup>,
+    /// The way into it, once it was gone.
+    way: Option<Entrance>,
 }
 
 impl ExecSeat {
     /// That of an exec whose place an external runtime chooses.
     pub const fn elsewhere() -> Self {
-        Self { own: None, joined: None }
+        Self { own: None, joined: None, way: None }
     }
 
     /// Hands out the way into it.
-    pub fn seated<T>(&self, launch: impl FnOnce(Seat<'_>) -> T) -> T {
-        seated(self.joined.as_ref(), launch)
+    pub fn seated<T>(&mut self, launch: impl FnOnce(Seat<'_>) -> T) -> T {
+        seated(self.joined.as_ref(), &mut self.way, launch)
+    }
+
+    fn is_there(&self) -> bool {
+        self.own.as_ref().is_some_and(Cgroup::exists)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.procs().is_ok_and(|left| left.is_empty()))
     }
 
     /// Its own cgroup, for its end.

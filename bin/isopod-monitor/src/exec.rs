@@ -26,6 +26,8 @@ pub struct Exec {
     /// The number that its connection knows it by; `None` when its end is of no interest any more.
     pub number: Option<u64>,
     pub connection: Key,
+    /// The container that it is in.
+    pub container: Key,
     pub stage: ExecStage,
     pub process: Option<Process>,
     /// Whom its process will hand its place to.

@@ -301,6 +301,7 @@ pub fn exec(
     let exec = Exec {
         number: Some(request.exec),
         connection: reply.connection,
+        container,
         stage: ExecStage::EnteringOutside,
         process: None,
         hand_over: None,

@@ -7,13 +7,14 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 
 use crate::cgroup::{Cgroup, Dir, Kind};
 use crate::error::CgroupError;
 
-/// The way into a cgroup, for one process.
+/// The way into a cgroup, for one process after the other.
 #[derive(Debug)]
 pub struct Entrance {
     birth: Option<OwnedFd>,
@@ -55,7 +56,8 @@ impl Entrance {
         self.birth.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// What the process opens itself, once; nothing afterwards.
+    /// What the process goes through by itself. It takes this from its own copy of the entrance, which is left
+    /// without any.
     #[must_use]
     pub fn take_doors(&self) -> Doors {
         self.doors.take()
@@ -79,7 +81,7 @@ impl Doors {
     /// # Errors
     /// What the kernel answers: ENOSPC for a cpuset without CPUs, ENODEV for a cgroup that is gone.
     pub fn enter(self) -> io::Result<()> {
-        self.0.into_iter().try_for_each(|mut door| door.write_all(b"0"))
+        self.0.into_iter().try_for_each(|door| door.write_all_at(b"0", 0))
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
         });
         let seen = seen.join().unwrap();
         assert_eq!(seen.lines().filter(|line| line.ends_with(&name)).count(), legacy, "{seen}");
-        assert!(entrance.take_doors().is_empty(), "they serve once");
+        assert!(entrance.take_doors().is_empty(), "they are taken once");
         cgroup.remove().unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub writer: Mutex<()>,
     pub trees: Trees,
     pub quotas: Quotas,
+    /// Whether somebody has asked what containers take.
+    pub asked: AtomicBool,
     pub findings: Vec<Finding>,
     /// Keeps other processes out.
     _lock: OwnedFd,
@@ -82,6 +85,7 @@ impl ImageStore {
             writer: Mutex::new(()),
             trees: Trees::default(),
             quotas: opened.quotas,
+            asked: AtomicBool::new(false),
             findings: opened.findings,
             _lock: opened.lock,
         };

@@ -252,6 +252,11 @@ impl Tables {
         }
     }
 
+    pub fn measurable(&self, only_new: bool) -> Vec<ContainerId> {
+        let wanted = |(_, c): &(&ContainerId, &ContainerEntry)| !only_new || c.measured.is_none();
+        self.containers.iter().filter(wanted).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Forgets a container; layers that nobody uses now are returned.
     pub fn remove_container(&mut self, id: &ContainerId, now: Instant) -> Vec<Digest> {
         let Some(entry) = self.containers.remove(id) else { return Vec::new() };

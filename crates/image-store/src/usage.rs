@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use model::ContainerId;
 use rustix::fs::{fstat, fstatvfs, major, minor};
@@ -19,6 +20,7 @@ impl ImageStore {
     /// that, else when they were last measured. Nothing is walked.
     #[must_use]
     pub fn usage(&self, container: &ContainerId) -> Option<Measured> {
+        self.inner.asked.store(true, Ordering::Relaxed);
         if let Some(usage) = self.inner.quotas.usage(container) {
             let measured = Measured { usage, at: layout::now() };
             self.inner.tables().measured(container, measured);
@@ -32,6 +34,19 @@ impl ImageStore {
     #[must_use]
     pub fn last_usage(&self, container: &ContainerId) -> Option<Measured> {
         self.inner.tables().container(container).and_then(|c| c.measured)
+    }
+
+    /// Whether anybody has asked what containers take ([`ImageStore::usage`], [`ImageStore::fs_info`]) since this
+    /// was called last.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.inner.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// The containers that can be measured: all, or those that never were.
+    #[must_use]
+    pub fn measurable(&self, only_new: bool) -> Vec<ContainerId> {
+        self.inner.tables().measurable(only_new)
     }
 
     /// Measures a container's writable directories, volumes included, and remembers the answer.
@@ -101,6 +116,7 @@ impl ImageStore {
     /// A file system that does not answer.
     pub fn fs_info(&self) -> Result<FsInfo, ImageStoreError> {
         let inner = &self.inner;
+        inner.asked.store(true, Ordering::Relaxed);
         let (mut layers, containers) = {
             let tables = inner.tables();
             (tables.layers_usage(), tables.containers_usage())

@@ -216,17 +216,20 @@ pub(crate) fn launch(
         HandsOver::Yes => Some(HandOver::new().map_err(failed("get memory for a hand-over"))?),
         HandsOver::No => None,
     });
-    let (cgroup, doors, seated) = match order.seat {
-        Seat::Entered(way) => (way.birth(), way.take_doors(), Seated::ByItself),
-        Seat::Moved(_) | Seat::Later => (None, Doors::default(), Seated::OnOrder),
-        Seat::Stay => (None, Doors::default(), Seated::ByItself),
+    let (cgroup, seated) = match order.seat {
+        Seat::Entered(way) => (way.birth(), Seated::ByItself),
+        Seat::Moved(_) | Seat::Later => (None, Seated::OnOrder),
+        Seat::Stay => (None, Seated::ByItself),
     };
-    let doors = Cell::new(doors);
     let flags = CloneFlags { namespaces: order.namespaces, cgroup };
     let what = if cgroup.is_some() { "make the process in its cgroup" } else { "make the process" };
     let child = clone_child(proof, flags, |in_child| match ends.take() {
         Some((_ours, control)) => {
-            let doors = doors.take();
+            // Of its own copy: the next one may go the same way.
+            let doors = match order.seat {
+                Seat::Entered(way) => way.take_doors(),
+                Seat::Moved(_) | Seat::Later | Seat::Stay => Doors::default(),
+            };
             let given = order.keep.iter().copied().chain([control.as_fd()]);
             let kept: Vec<_> = given.chain(doors.descriptors()).collect();
             match in_child.close_all_but(&kept) {

@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use model::{Class, Classified as _};
 use operations::PhaseError;
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::error::Cause;
 use crate::pods::{Pods, file_failed};
 use crate::steps::bounded;
 
-/// How often files are tried, and how often when the last check failed.
+/// How often files are tried while somebody asks for the condition, how often when nobody does, and how often when
+/// the last check failed.
 const EVERY: Duration = Duration::from_secs(10);
+const UNASKED: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often a monitor is started for it.
 const MONITOR_EVERY: Duration = Duration::from_secs(120);
@@ -36,12 +39,21 @@ struct Last {
 
 /// The last self-check.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<Last>);
+pub(crate) struct Health {
+    last: Mutex<Last>,
+    /// Somebody has asked for it.
+    asked: Notify,
+}
 
 impl Health {
     fn lock(&self) -> MutexGuard<'_, Last> {
         // Whole between any two statements.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody asks: where the last check was a while ago, there is a new one soon.
+    pub(crate) fn ask(&self) {
+        self.asked.notify_one();
     }
 
     /// What was wrong at the last check: the phase and the cause.
@@ -102,6 +114,9 @@ pub(crate) async fn keep_checking(pods: &Pods) {
         // Says it where it has changed.
         let _ = crate::recover::ready(pods);
         tokio::time::sleep(pause).await;
+        if pause == EVERY {
+            let _ = tokio::time::timeout(UNASKED - EVERY, health.asked.notified()).await;
+        }
     }
 }
 

@@ -175,6 +175,7 @@ impl Pods {
     /// Why not, for the node's `RuntimeReady` condition: records or images that cannot be written, a monitor
     /// that does not start, or too much that could not be undone.
     pub fn ready(&self) -> Result<(), PodsError> {
+        self.inner.health.ask();
         recover::ready(self)
     }
 

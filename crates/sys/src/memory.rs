@@ -1,5 +1,9 @@
 //! The heap, the stack, and what is mapped of the program.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
 use crate::thread::SingleThreaded;
 
 /// What of the stack below the caller is given back, in bytes. The kernel maps nothing closer to a stack than 1 MiB
@@ -49,18 +53,24 @@ pub fn return_unused_stack(_proof: &SingleThreaded) {}
 /// used. The kernel maps sixteen pages around each one that is touched, so a program that has only begun has most of
 /// itself mapped, for things that it does once.
 ///
-/// Breakpoints that a debugger or a probe (uprobes) has put into the code are forgotten.
+/// A segment in which a page is this process's own is left alone: breakpoints that a debugger or a probe (uprobes) has
+/// put into the code would be forgotten. One that cannot be looked at counts as that.
 pub fn return_program() {
-    // SAFETY: the callback has the type that is asked for, and its last argument is not used.
-    unsafe { libc::dl_iterate_phdr(Some(return_first), std::ptr::null_mut()) };
+    let Ok(mut pages) = File::open("/proc/self/pagemap") else { return };
+    let data = std::ptr::from_mut(&mut pages).cast();
+    // SAFETY: the callback has the type that is asked for, and takes its last argument as the file that it is, which
+    // outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(return_first), data) };
 }
 
 /// The first object is the program; a result other than 0 ends the iteration (dl_iterate_phdr(3)).
 unsafe extern "C" fn return_first(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
-    _data: *mut libc::c_void,
+    pages: *mut libc::c_void,
 ) -> libc::c_int {
+    // SAFETY: `return_program` hands over its own file, and uses it for nothing else meanwhile.
+    let pages = unsafe { &*pages.cast::<File>() };
     // SAFETY: the C library gives a whole structure, whose headers are mapped as long as the program is.
     let headers = unsafe {
         let info = &*info;
@@ -77,6 +87,9 @@ unsafe extern "C" fn return_first(
             continue;
         };
         let begins = start & !(PAGE - 1);
+        if has_own_page(pages, begins, start + length).unwrap_or(true) {
+            continue;
+        }
         // SAFETY: a segment that nobody may write, relocations included, so that each of its pages is the file's and
         // comes back as it was. Segments begin on pages of their own, so that the last one's rest is its own, too.
         unsafe {
@@ -85,6 +98,29 @@ unsafe extern "C" fn return_first(
         }
     }
     1
+}
+
+/// Whether a page of these addresses is this process's own and not the file's, by what `pages` tells of each
+/// (`/proc/PID/pagemap`, proc_pid_pagemap(5)).
+fn has_own_page(pages: &File, begin: usize, end: usize) -> io::Result<bool> {
+    const PRESENT: u64 = 1 << 63;
+    const OF_A_FILE: u64 = 1 << 61;
+    // SAFETY: sysconf only reads.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = usize::try_from(page).map_err(io::Error::other)?;
+    let mut words = [0; 4096];
+    let (mut at, last) = (begin / page, end.div_ceil(page));
+    while at < last {
+        let some = (last - at).min(words.len() / 8);
+        let told = &mut words[..some * 8];
+        pages.read_exact_at(told, at as u64 * 8)?;
+        let mut told = told.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
+        if told.any(|page| page & PRESENT != 0 && page & OF_A_FILE == 0) {
+            return Ok(true);
+        }
+        at += some;
+    }
+    Ok(false)
 }
 
 /// Segments of a program are aligned to this at the least, in bytes, whatever the kernel's pages are.
@@ -132,5 +168,15 @@ mod tests {
         let after = mapped();
         assert!(0 < after && after < before, "{after} of {before} KiB");
         assert_eq!(constant.len(), 33);
+
+        // As a debugger does; the byte is the one that is there.
+        let memory = File::options().read(true).write(true).open("/proc/self/mem").unwrap();
+        let place = return_free_memory as fn() as usize;
+        let mut byte = [0];
+        memory.read_exact_at(&mut byte, place as u64).unwrap();
+        memory.write_all_at(&byte, place as u64).unwrap();
+        let touched = mapped();
+        return_program();
+        assert!(mapped() >= touched, "{} of {touched} KiB", mapped());
     }
 }

@@ -92,6 +92,62 @@ async fn many_at_once_are_all_answered() {
     }
 }
 
+/// The cgroup of an exec, below the container's.
+async fn seat(daemon: &testkit::Daemon, id: &str, then: &str) -> String {
+    let script = format!("cat /proc/self/cgroup; {then}");
+    let done = daemon.exec(id, &["sh", "-c", &script]).await.unwrap();
+    assert_eq!(done.exit_code, 0, "{done:?}");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let at = said.find("/exec-").unwrap_or_else(|| panic!("no cgroup of its own in {said}"));
+    said[at + 1..].lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn execs_take_the_place_of_the_one_before_unless_that_left_somebody_there() {
+    let with = with_pod().await;
+    let daemon = with.daemon();
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    let first = seat(daemon, &id, "").await;
+    assert_eq!(seat(daemon, &id, "").await, first);
+    let (one, other) = tokio::join!(seat(daemon, &id, "sleep 1"), seat(daemon, &id, "sleep 1"));
+    assert_ne!(one, other, "two at once are apart");
+    // Whoever is left behind is killed, and looked for until it is gone; the next one is somebody else.
+    let left = seat(daemon, &id, "(trap '' TERM; exec sleep 4243) & true").await;
+    let next = seat(daemon, &id, "sleep 1; echo alive").await;
+    assert_ne!(next, left);
+    testkit::until("who was left is gone", Duration::from_secs(10), async || {
+        let done = daemon.exec(&id, &["ps", "-o", "args"]).await.unwrap();
+        (!String::from_utf8_lossy(&done.stdout).contains("4243")).then_some(())
+    })
+    .await;
+    // Somebody who may removes the place.
+    let seats = || {
+        let found = std::process::Command::new("find")
+            .args([
+                "/sys/fs/cgroup",
+                "-path",
+                &format!("*{}*/exec-*", daemon.cgroup()),
+                "-type",
+                "d",
+            ])
+            .output();
+        let found = String::from_utf8(found.unwrap().stdout).unwrap();
+        found.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    testkit::until("one place is kept", Duration::from_secs(10), async || {
+        (seats().len() == 1).then_some(())
+    })
+    .await;
+    seats().iter().for_each(|seat| std::fs::remove_dir(seat).unwrap());
+    assert_ne!(seat(daemon, &id, "").await, next);
+    let request = cri_api::v1::StopContainerRequest { container_id: id.clone(), timeout: 0 };
+    daemon.runtime().stop_container(request).await.unwrap();
+    testkit::until("no place is kept", Duration::from_secs(10), async || {
+        seats().is_empty().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_executed_is_told() {
     let with = with_pod().await;

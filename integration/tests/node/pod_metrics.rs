@@ -14,70 +14,17 @@ use crate::around::{around, with_pod};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What critest of cri-tools waits for, whatever the machine.
-const EVERYWHERE: [&str; 43] = [
-    "container_cpu_cfs_periods_total",
-    "container_cpu_cfs_throttled_periods_total",
-    "container_cpu_cfs_throttled_seconds_total",
-    "container_cpu_system_seconds_total",
-    "container_cpu_usage_seconds_total",
-    "container_cpu_user_seconds_total",
-    "container_file_descriptors",
-    "container_fs_inodes_free",
-    "container_fs_inodes_total",
-    "container_fs_limit_bytes",
-    "container_fs_usage_bytes",
-    "container_last_seen",
-    "container_memory_cache",
-    "container_memory_failcnt",
-    "container_memory_failures_total",
-    "container_memory_kernel_usage",
-    "container_memory_mapped_file",
-    "container_memory_max_usage_bytes",
-    "container_memory_rss",
-    "container_memory_swap",
-    "container_memory_usage_bytes",
-    "container_memory_working_set_bytes",
-    "container_network_receive_bytes_total",
-    "container_network_receive_errors_total",
-    "container_network_receive_packets_dropped_total",
-    "container_network_receive_packets_total",
-    "container_network_transmit_bytes_total",
-    "container_network_transmit_errors_total",
-    "container_network_transmit_packets_dropped_total",
-    "container_network_transmit_packets_total",
-    "container_oom_events_total",
-    "container_processes",
-    "container_sockets",
-    "container_spec_cpu_period",
-    "container_spec_cpu_quota",
-    "container_spec_cpu_shares",
-    "container_spec_memory_limit_bytes",
-    "container_spec_memory_reservation_limit_bytes",
-    "container_spec_memory_swap_limit_bytes",
-    "container_start_time_seconds",
-    "container_threads",
-    "container_threads_max",
-    "container_ulimits_soft",
-];
+/// What critest of cri-tools waits for: first whatever the machine, then where the kernel counts it.
+const CRITEST: &str = include_str!("../../../crates/cri-server/src/metrics/critest.txt");
 
-/// The rest of it: described everywhere, and measured where the kernel counts it: block I/O of this disk, huge
-/// pages, pressure.
-const WHERE_COUNTED: [&str; 13] = [
-    "container_blkio_device_usage_total",
-    "container_fs_reads_bytes_total",
-    "container_fs_reads_total",
-    "container_fs_writes_bytes_total",
-    "container_fs_writes_total",
-    "container_hugetlb_max_usage_bytes",
-    "container_hugetlb_usage_bytes",
-    "container_pressure_cpu_stalled_seconds_total",
-    "container_pressure_cpu_waiting_seconds_total",
-    "container_pressure_io_stalled_seconds_total",
-    "container_pressure_io_waiting_seconds_total",
-    "container_pressure_memory_stalled_seconds_total",
-    "container_pressure_memory_waiting_seconds_total",
-];
+/// The names below each of its two headings.
+fn expected() -> [Vec<&'static str>; 2] {
+    let mut parts = CRITEST.split_terminator("# ").skip(1);
+    let mut names = || parts.next().unwrap().lines().skip(1).collect::<Vec<_>>();
+    let both = [names(), names()];
+    assert!(both.iter().all(|names| !names.is_empty()) && parts.next().is_none());
+    both
+}
 
 async fn metrics(daemon: &Daemon) -> Vec<PodSandboxMetrics> {
     let answer = daemon.runtime().list_pod_sandbox_metrics(ListPodSandboxMetricsRequest {}).await;
@@ -117,7 +64,8 @@ async fn a_node_has_all_metrics_that_cri_tools_waits_for_with_values_that_are_tr
     let free = daemon.launch(&pod_id, &pod, &free).await.unwrap();
 
     let labels = labels(daemon).await;
-    for name in EVERYWHERE.iter().chain(&WHERE_COUNTED) {
+    let [everywhere, where_counted] = expected();
+    for name in everywhere.iter().chain(&where_counted) {
         assert!(labels.contains_key(*name), "{name} is not described");
     }
     let (of_pod, limited, free) = until("both shells have begun", PATIENCE, async || {
@@ -137,7 +85,7 @@ async fn a_node_has_all_metrics_that_cri_tools_waits_for_with_values_that_are_tr
         assert_eq!(labels[&metric.name].len(), metric.label_values.len(), "{metric:?}");
         measured.insert(metric.name.as_str());
     }
-    for name in EVERYWHERE {
+    for name in everywhere {
         assert!(measured.contains(name), "{name} is not measured");
     }
 

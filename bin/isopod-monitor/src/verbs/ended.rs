@@ -73,6 +73,9 @@ pub fn end_container(monitor: &mut Monitor, key: Key, code: i32) {
         return;
     }
     let never_started = matches!(container.stage, Stage::Waiting { .. });
+    if let Some(seat) = container.cgroup.close_seats() {
+        monitor.dying.kill(seat.cgroup(), Then::Remove);
+    }
     let killed_for_memory = container.cgroup.was_out_of_memory();
     if !container.has_own_pids {
         // With a PID namespace of its own the kernel has killed the rest of it already.
@@ -98,8 +101,20 @@ fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     let code = wait_for(pid);
     let Some(mut exec) = monitor.execs.remove(&key) else { return };
     answer_exec(monitor, &mut exec, pid, code);
+    // Who is looked for there to be killed is not who comes next.
+    let is_doomed = monitor.dying.has(exec.seat.cgroup());
+    let container = monitor
+        .containers
+        .get_mut(&exec.container)
+        .filter(|c| !is_doomed && matches!(c.state, State::Running { .. }));
+    let seat = match container {
+        Some(container) => container.cgroup.keep_seat(exec.seat),
+        None => Some(exec.seat),
+    };
     // What it leaves behind ends after it, and nobody waits for that.
-    monitor.dying.kill(exec.seat.cgroup(), Then::Remove);
+    if let Some(seat) = seat {
+        monitor.dying.kill(seat.cgroup(), Then::Remove);
+    }
 }
 
 /// Tells whoever began an exec of its end.

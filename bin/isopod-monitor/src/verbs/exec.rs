@@ -81,7 +81,7 @@ pub fn exec(
         _ => ChildStdio::Terminal,
     };
     let users = monitor.pod.as_ref().and_then(|pod| pod.users.as_ref()).map(PodUsers::as_users);
-    let seat = container.cgroup.exec_seat(key.number());
+    let mut seat = container.cgroup.exec_seat(key.number());
     let launched = seat.seated(|seat| {
         let order = launcher::Exec {
             process: &plan,
@@ -115,6 +115,7 @@ pub fn exec(
         number: watched.is_ok().then_some(request.exec),
         connection: reply.connection,
         stage,
+        container: container_key,
         process: Some(process),
         hand_over: launched.hand_over,
         seat,

@@ -32,11 +32,6 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often what no image uses is collected, and how often writable layers are measured.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
-/// How often what nobody has used since is given back.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
-
-/// How long after the recovery a daemon has begun, and needs no more what beginning took.
-const BEGUN: Duration = Duration::from_secs(5);
 
 /// The sockets that calls come in on.
 #[derive(Debug)]
@@ -171,8 +166,7 @@ fn background(parts: &Parts, metrics: Arc<Metrics>) {
     let pods = parts.pods.clone();
     tokio::spawn(async move {
         recover(&pods, &metrics).await;
-        tokio::time::sleep(BEGUN).await;
-        memory::trim();
+        memory::keep_small(&metrics).await;
     });
     let pods = parts.pods.clone();
     tokio::spawn(async move { pods.keep_checking().await });
@@ -194,23 +188,19 @@ async fn recover(pods: &Pods, metrics: &Metrics) {
 
 /// Waits for the signal to stop; reloads meanwhile.
 async fn wait(signals: &mut Signals, notify: &Notify, current: &Current, audit: Option<&AuditLog>) {
-    let mut trim = tokio::time::interval(TRIM_EVERY);
     loop {
-        tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::Stop => return,
-                Asked::Reload => {
-                    notify.say("RELOADING=1");
-                    if let Some(audit) = audit {
-                        audit.reopen();
-                    }
-                    if let Err(mistakes) = current.reload() {
-                        tracing::error!("the configuration has mistakes, nothing changes:\n{mistakes}");
-                    }
-                    notify.say("READY=1");
+        match signals.next().await {
+            Asked::Stop => return,
+            Asked::Reload => {
+                notify.say("RELOADING=1");
+                if let Some(audit) = audit {
+                    audit.reopen();
                 }
-            },
-            _ = trim.tick() => memory::trim(),
+                if let Err(mistakes) = current.reload() {
+                    tracing::error!("the configuration has mistakes, nothing changes:\n{mistakes}");
+                }
+                notify.say("READY=1");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod view;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cri_server::Observer;
@@ -88,11 +89,13 @@ pub struct Metrics {
     call_seconds: Durations<Method>,
     operations: Durations<KindOutcome>,
     phases: Family<KindPhase, Counter>,
-    phase_seconds: Family<KindPhase, Counter<f64, std::sync::atomic::AtomicU64>>,
+    phase_seconds: Family<KindPhase, Counter<f64, AtomicU64>>,
     pull_failures: Family<Cause, Counter>,
     plugins: Durations<PluginLabels>,
     recovered: Family<Found, Gauge>,
-    recovery_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    recovery_seconds: Gauge<f64, AtomicU64>,
+    /// Calls and operations that have ended.
+    done: AtomicU64,
     now: Now,
 }
 
@@ -110,10 +113,16 @@ impl Metrics {
             plugins: durations(),
             recovered: Family::default(),
             recovery_seconds: Gauge::default(),
+            done: AtomicU64::new(0),
             now: Now::default(),
         };
         metrics.register();
         Arc::new(metrics)
+    }
+
+    /// How many calls and operations have ended in this daemon's life.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     fn register(&mut self) {
@@ -197,6 +206,7 @@ fn number(count: usize) -> i64 {
 
 impl Observer for Metrics {
     fn call(&self, method: &'static str, code: Code, took: Duration) {
+        self.done.fetch_add(1, Ordering::Relaxed);
         self.calls.get_or_create(&CallCode { method, code: format!("{code:?}") }).inc();
         self.call_seconds.get_or_create(&Method { method }).observe(took.as_secs_f64());
     }
@@ -204,6 +214,7 @@ impl Observer for Metrics {
 
 impl Watcher for Metrics {
     fn ended(&self, ended: &Ended) {
+        self.done.fetch_add(1, Ordering::Relaxed);
         let kind = ended.kind;
         let outcome = outcome(ended.failure.is_none());
         if let ("PullImage", Some(failure)) = (kind, &ended.failure) {
