@@ -33,7 +33,7 @@ const NODES: [(&str, u32, u32); 6] = [
 pub fn container(ground: &Ground) {
     let cgroup = ground.cgroup();
     let way = cgroup.entrance().expect("a cgroup can be opened").expect("it is no scope");
-    let doors = way.take_doors();
+    let doors = way.take_doors().expect("nobody has taken them");
     let namespaces = [Namespaces::MOUNT, Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS]
         .into_iter()
         .fold(Namespaces::PID, Namespaces::with);

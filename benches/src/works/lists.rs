@@ -40,6 +40,10 @@ pub async fn measure(endpoints: &[Endpoint], wanted: &Wanted, figures: &mut Figu
                 up.push(pod.id);
             }
             lists(endpoint, at, count, figures).await;
+            if let Some(kib) = daemon.and_then(machine::pss) {
+                let what = format!("daemon's memory (PSS) just after lists of {count}");
+                figures.add(&what, "MB", at, mb(kib));
+            }
             tokio::time::sleep(IDLE).await;
             let new = machine::processes();
             let new: Vec<u32> = new.difference(&before).copied().collect();

@@ -109,7 +109,7 @@ impl ContainerCgroup {
 
     /// A place for an exec that can be killed on its own. `number` is given once in a monitor's life.
     pub fn exec_seat(&self, number: u64) -> ExecSeat {
-        // Who may write to cgroups in the container may have removed it.
+        // Who may write to cgroups in the container may have put another one there.
         let free = self.free_seat.take().filter(ExecSeat::is_there);
         free.unwrap_or_else(|| self.new_seat(number))
     }
@@ -125,13 +125,15 @@ impl ContainerCgroup {
             }
             None => (None, None),
         };
-        ExecSeat { own, joined, way: None }
+        let identity = own.as_ref().and_then(Cgroup::identity);
+        ExecSeat { own, joined, identity, way: None }
     }
 
-    /// Takes the place of an exec back, if nobody is left there and no other one is kept; else it is given back.
+    /// Takes the place of an exec back that has left it clean, if nobody is there and no other place is kept; else it
+    /// is given back.
     pub fn keep_seat(&self, seat: ExecSeat) -> Option<ExecSeat> {
         let mut free = self.free_seat.borrow_mut();
-        if free.is_some() || !seat.is_empty() {
+        if free.is_some() || !seat.is_there() || !seat.is_empty() {
             return Some(seat);
         }
         *free = Some(seat);
@@ -255,6 +257,8 @@ pub struct ExecSeat {
     /// Its own cgroup, if it has one.
     own: Option<Cgroup>,
     joined: Option<Cgroup>,
+    /// Its directory, when it was made.
+    identity: Option<u64>,
     /// The way into it, once it was gone.
     way: Option<Entrance>,
 }
@@ -262,7 +266,7 @@ pub struct ExecSeat {
 impl ExecSeat {
     /// That of an exec whose place an external runtime chooses.
     pub const fn elsewhere() -> Self {
-        Self { own: None, joined: None, way: None }
+        Self { own: None, joined: None, identity: None, way: None }
     }
 
     /// Hands out the way into it.
@@ -270,8 +274,10 @@ impl ExecSeat {
         seated(self.joined.as_ref(), &mut self.way, launch)
     }
 
+    /// Whether it is the one that was made, and nobody has made others in it.
     fn is_there(&self) -> bool {
-        self.own.as_ref().is_some_and(Cgroup::exists)
+        let now = self.own.as_ref().and_then(Cgroup::identity);
+        now.is_some() && now == self.identity
     }
 
     fn is_empty(&self) -> bool {

@@ -56,11 +56,6 @@ impl Dying {
         }
     }
 
-    /// Whether `cgroup` is one of them.
-    pub fn has(&self, cgroup: Option<&Cgroup>) -> bool {
-        cgroup.is_some_and(|cgroup| self.0.iter().any(|d| d.cgroup.path() == cgroup.path()))
-    }
-
     /// When to look again.
     pub fn next(&self) -> Option<Instant> {
         self.0.iter().map(|doomed| doomed.next).min()

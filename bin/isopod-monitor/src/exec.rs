@@ -33,6 +33,9 @@ pub struct Exec {
     /// Whom its process will hand its place to.
     pub hand_over: Option<HandOver>,
     pub seat: ExecSeat,
+    /// Whether its process has come to its place and nobody there was told to be killed: only then can another one be
+    /// born there.
+    pub leaves_clean: bool,
 }
 
 impl Exec {

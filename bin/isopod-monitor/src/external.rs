@@ -306,6 +306,7 @@ pub fn exec(
         process: None,
         hand_over: None,
         seat: ExecSeat::elsewhere(),
+        leaves_clean: false,
     };
     let command = monitor
         .spawn(invocation, console, Purpose::Exec { exec: key, reply, file })

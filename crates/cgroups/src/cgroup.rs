@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,6 +139,15 @@ impl Cgroup {
     #[must_use]
     pub const fn path(&self) -> &CgroupPath {
         &self.path
+    }
+
+    /// What tells the directory that processes are killed in from another one of its name, for as long as there is no
+    /// cgroup below it (the number of its inode).
+    #[must_use]
+    pub fn identity(&self) -> Option<u64> {
+        let dir = std::fs::metadata(&self.dirs[self.killing_dir()?].path).ok()?;
+        // `.` and the name above: each directory below would be one more.
+        (dir.nlink() == 2).then(|| dir.ino())
     }
 
     /// Whether it is there, in any hierarchy.

@@ -18,7 +18,7 @@ use crate::error::CgroupError;
 #[derive(Debug)]
 pub struct Entrance {
     birth: Option<OwnedFd>,
-    doors: RefCell<Doors>,
+    doors: RefCell<Option<Doors>>,
 }
 
 /// Files of v1 that the new process writes to, before it has a second thread.
@@ -47,7 +47,7 @@ impl Entrance {
                 }
             }
         }
-        Ok(Self { birth, doors: RefCell::new(Doors(doors)) })
+        Ok(Self { birth, doors: RefCell::new(Some(Doors(doors))) })
     }
 
     /// The directory for CLONE_INTO_CGROUP, where v2 is mounted.
@@ -56,10 +56,10 @@ impl Entrance {
         self.birth.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// What the process goes through by itself. It takes this from its own copy of the entrance, which is left
-    /// without any.
+    /// What the process goes through by itself. It takes this from its own copy of the entrance, which is of no use
+    /// then: `None` where it was taken before.
     #[must_use]
-    pub fn take_doors(&self) -> Doors {
+    pub fn take_doors(&self) -> Option<Doors> {
         self.doors.take()
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         let cgroup = Cgroup::create(&hierarchies, &CgroupPath::parse(&name).unwrap()).unwrap();
         let entrance = cgroup.entrance().unwrap().unwrap();
         assert_eq!(entrance.birth().is_some(), cgroup.unified().is_some());
-        let doors = entrance.take_doors();
+        let doors = entrance.take_doors().unwrap();
         let legacy = hierarchies.v1().len();
         assert_eq!(doors.descriptors().count(), legacy);
         // This test's own thread, for a moment: only `tasks` moves one thread of many.
@@ -107,7 +107,7 @@ mod tests {
         });
         let seen = seen.join().unwrap();
         assert_eq!(seen.lines().filter(|line| line.ends_with(&name)).count(), legacy, "{seen}");
-        assert!(entrance.take_doors().is_empty(), "they are taken once");
+        assert!(entrance.take_doors().is_none(), "they are taken once");
         cgroup.remove().unwrap();
     }
 }

@@ -156,6 +156,9 @@ fn a_child_is_killed_alone_and_limits_stay_the_parents() {
     let hierarchies = hierarchies();
     let own = Own::new(&hierarchies, "child");
     let child = own.0.child("exec-1").unwrap();
+    let identity = child.identity();
+    assert!(identity.is_some() && identity != own.0.identity());
+    assert_eq!(own.0.identity(), None, "it has one below it");
     let (first, mut second) = (Shell::new("echo lives"), Shell::new("true"));
     own.0.join(first.pid()).unwrap();
     child.join(second.pid()).unwrap();

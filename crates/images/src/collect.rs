@@ -8,10 +8,8 @@ use crate::{Images, ImagesError};
 
 /// Pieces of work in one slice; between slices others get their turn.
 const SLICE: usize = 16;
-/// Rounds of measuring for as long as which all is measured after somebody has asked, and the one in how many it is
-/// when nobody has.
-const LATELY: u32 = 6;
-const SELDOM: u32 = 30;
+/// The round of measuring in which all is measured though nobody has asked since the one before: one in so many.
+const SELDOM: u32 = 6;
 
 /// Whether somebody wants to know what containers take. A node's kubelet asks all the time; where nobody does,
 /// hundreds of directories are not walked for nothing.
@@ -24,8 +22,8 @@ struct Demand {
 impl Demand {
     /// Whether only new containers are measured in this round, before which somebody `was_asked` or not.
     const fn only_new(&mut self, was_asked: bool) -> bool {
-        self.unasked = if was_asked { 0 } else { self.unasked.wrapping_add(1) };
-        self.unasked >= LATELY && !self.unasked.is_multiple_of(SELDOM)
+        self.unasked = if was_asked { 0 } else { (self.unasked + 1) % SELDOM };
+        self.unasked != 0
     }
 }
 
@@ -51,7 +49,7 @@ impl Images {
 
     /// Collects every `collect_every`, and measures the writable directories of containers every
     /// `measure_every`, for as long as it is polled: of all of them where somebody asks, else of new ones, and of
-    /// all in one of thirty rounds. The daemon spawns it once.
+    /// all in one of six rounds. The daemon spawns it once.
     pub async fn keep_house(&self, collect_every: Duration, measure_every: Duration) {
         let mut collect = tokio::time::interval(collect_every);
         let mut measure = tokio::time::interval(measure_every);
@@ -104,9 +102,8 @@ mod tests {
             (0..rounds).map(|_| u32::from(!demand.only_new(was_asked))).sum()
         };
         assert_eq!(whole(&mut demand, 100, true), 100);
-        assert_eq!(whole(&mut demand, 5, false), 5, "for a while after the last one");
-        assert_eq!(whole(&mut demand, 24, false), 0);
-        assert_eq!(whole(&mut demand, 300, false), 10);
+        assert_eq!(whole(&mut demand, 5, false), 0);
+        assert_eq!(whole(&mut demand, 60, false), 10);
         assert_eq!(whole(&mut demand, 1, true), 1, "at once when somebody asks again");
     }
 }

@@ -228,7 +228,11 @@ pub(crate) fn launch(
             // Of its own copy: the next one may go the same way.
             let doors = match order.seat {
                 Seat::Entered(way) => way.take_doors(),
-                Seat::Moved(_) | Seat::Later | Seat::Stay => Doors::default(),
+                Seat::Moved(_) | Seat::Later | Seat::Stay => Some(Doors::default()),
+            };
+            let Some(doors) = doors else {
+                let lost = Failure::new("move the process into its cgroup", "it has no way in");
+                give_up(&control, lost.during(Phase::JoinCgroup));
             };
             let given = order.keep.iter().copied().chain([control.as_fd()]);
             let kept: Vec<_> = given.chain(doors.descriptors()).collect();

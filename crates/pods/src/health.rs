@@ -23,6 +23,8 @@ use crate::steps::bounded;
 /// the last check failed.
 const EVERY: Duration = Duration::from_secs(10);
 const UNASKED: Duration = Duration::from_secs(60);
+/// How long somebody who asks waits for a new check.
+const MOMENT: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often a monitor is started for it.
 const MONITOR_EVERY: Duration = Duration::from_secs(120);
@@ -32,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 struct Last {
     failed: Option<(&'static str, String, Class)>,
+    /// When that was.
+    at: Option<Instant>,
     /// What was said last of why no pod can be made; `None` for that they can.
     told: Option<(&'static str, String)>,
     monitor: Option<Instant>,
@@ -43,6 +47,8 @@ pub(crate) struct Health {
     last: Mutex<Last>,
     /// Somebody has asked for it.
     asked: Notify,
+    /// There is a new one.
+    checked: Notify,
 }
 
 impl Health {
@@ -51,9 +57,18 @@ impl Health {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody asks: where the last check was a while ago, there is a new one soon.
-    pub(crate) fn ask(&self) {
+    /// Somebody is about to ask: where the last check was a while ago, a new one is waited for, if it does not take
+    /// long.
+    pub(crate) async fn renew(&self) {
+        let checked = self.checked.notified();
+        tokio::pin!(checked);
+        // From now on, whoever is faster.
+        checked.as_mut().enable();
         self.asked.notify_one();
+        let is_old = self.lock().at.is_none_or(|at| at.elapsed() > EVERY + MOMENT);
+        if is_old {
+            let _ = tokio::time::timeout(MOMENT, checked).await;
+        }
     }
 
     /// What was wrong at the last check: the phase and the cause.
@@ -67,7 +82,11 @@ impl Health {
 impl Health {
     /// The last check has found this.
     fn found(&self, failed: Option<(&'static str, String, Class)>) {
-        self.lock().failed = failed;
+        let mut last = self.lock();
+        last.failed = failed;
+        last.at = Some(Instant::now());
+        drop(last);
+        self.checked.notify_waiters();
     }
 
     /// Says whether pods can be made, where that is otherwise than was said last. True where it was said.
@@ -196,6 +215,25 @@ mod tests {
         );
         health.found(None);
         assert!(health.problem().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_a_while_waits_for_a_new_check_and_for_no_more_than_a_moment() {
+        let health = Health::default();
+        let begun = Instant::now();
+        health.renew().await;
+        assert!(begun.elapsed() >= MOMENT, "nobody checks");
+        let asked = async {
+            health.asked.notified().await;
+            health.found(Some(("records", "full".to_owned(), Class::ResourceExhausted)));
+        };
+        let begun = Instant::now();
+        let ((), ()) = tokio::join!(health.renew(), asked);
+        assert!(health.problem().is_some() && begun.elapsed() < MOMENT);
+        // The last one is fresh, and nobody waits for another.
+        let begun = Instant::now();
+        health.renew().await;
+        assert!(begun.elapsed() < MOMENT);
     }
 
     #[test]

@@ -169,13 +169,17 @@ impl Pods {
         health::keep_checking(self).await;
     }
 
-    /// Whether pods can be run here now.
+    /// Has [`Pods::ready`] say what is so now and not a while ago. Waits for a moment at most.
+    pub async fn check_anew(&self) {
+        self.inner.health.renew().await;
+    }
+
+    /// Whether pods can be run here, by the last self-check.
     ///
     /// # Errors
     /// Why not, for the node's `RuntimeReady` condition: records or images that cannot be written, a monitor
     /// that does not start, or too much that could not be undone.
     pub fn ready(&self) -> Result<(), PodsError> {
-        self.inner.health.ask();
         recover::ready(self)
     }
 

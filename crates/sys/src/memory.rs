@@ -101,9 +101,9 @@ unsafe extern "C" fn return_first(
 }
 
 /// Whether a page of these addresses is this process's own and not the file's, by what `pages` tells of each
-/// (`/proc/PID/pagemap`, proc_pid_pagemap(5)).
+/// (`/proc/PID/pagemap`, proc_pid_pagemap(5)): one of its own may be in memory or in swap.
 fn has_own_page(pages: &File, begin: usize, end: usize) -> io::Result<bool> {
-    const PRESENT: u64 = 1 << 63;
+    const THERE: u64 = 1 << 63 | 1 << 62;
     const OF_A_FILE: u64 = 1 << 61;
     // SAFETY: sysconf only reads.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -115,7 +115,7 @@ fn has_own_page(pages: &File, begin: usize, end: usize) -> io::Result<bool> {
         let told = &mut words[..some * 8];
         pages.read_exact_at(told, at as u64 * 8)?;
         let mut told = told.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
-        if told.any(|page| page & PRESENT != 0 && page & OF_A_FILE == 0) {
+        if told.any(|page| page & THERE != 0 && page & OF_A_FILE == 0) {
             return Ok(true);
         }
         at += some;

@@ -102,50 +102,90 @@ async fn seat(daemon: &testkit::Daemon, id: &str, then: &str) -> String {
     said[at + 1..].lines().next().unwrap().to_owned()
 }
 
+/// The directories of execs' cgroups.
+fn seats(daemon: &testkit::Daemon) -> Vec<String> {
+    let path = format!("*{}*/exec-*", daemon.cgroup());
+    let mut find = std::process::Command::new("find");
+    let found = find.args(["/sys/fs/cgroup", "-type", "d", "-path", &path]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+async fn until_kept(daemon: &testkit::Daemon, count: usize) {
+    let what = format!("{count} places are kept");
+    testkit::until(&what, Duration::from_secs(20), async || {
+        (seats(daemon).len() == count).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn execs_take_the_place_of_the_one_before_unless_that_left_somebody_there() {
     let with = with_pod().await;
     let daemon = with.daemon();
     let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
-    let first = seat(daemon, &id, "").await;
-    assert_eq!(seat(daemon, &id, "").await, first);
-    let (one, other) = tokio::join!(seat(daemon, &id, "sleep 1"), seat(daemon, &id, "sleep 1"));
+    // Whoever entered for an exec may be about to end still when the exec has ended.
+    testkit::until("two in a row have one place", Duration::from_secs(20), async || {
+        (seat(daemon, &id, "").await == seat(daemon, &id, "").await).then_some(())
+    })
+    .await;
+    let meet = |own: &str, other: &str| {
+        format!("touch /tmp/{own}; while [ ! -e /tmp/{other} ]; do sleep 0.05; done")
+    };
+    let (one, other) = (meet("one", "other"), meet("other", "one"));
+    let (one, other) = tokio::join!(seat(daemon, &id, &one), seat(daemon, &id, &other));
     assert_ne!(one, other, "two at once are apart");
     // Whoever is left behind is killed, and looked for until it is gone; the next one is somebody else.
     let left = seat(daemon, &id, "(trap '' TERM; exec sleep 4243) & true").await;
     let next = seat(daemon, &id, "sleep 1; echo alive").await;
     assert_ne!(next, left);
-    testkit::until("who was left is gone", Duration::from_secs(10), async || {
+    testkit::until("who was left is gone", Duration::from_secs(20), async || {
         let done = daemon.exec(&id, &["ps", "-o", "args"]).await.unwrap();
         (!String::from_utf8_lossy(&done.stdout).contains("4243")).then_some(())
     })
     .await;
-    // Somebody who may removes the place.
-    let seats = || {
-        let found = std::process::Command::new("find")
-            .args([
-                "/sys/fs/cgroup",
-                "-path",
-                &format!("*{}*/exec-*", daemon.cgroup()),
-                "-type",
-                "d",
-            ])
-            .output();
-        let found = String::from_utf8(found.unwrap().stdout).unwrap();
-        found.lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    testkit::until("one place is kept", Duration::from_secs(10), async || {
-        (seats().len() == 1).then_some(())
-    })
-    .await;
-    seats().iter().for_each(|seat| std::fs::remove_dir(seat).unwrap());
-    assert_ne!(seat(daemon, &id, "").await, next);
     let request = cri_api::v1::StopContainerRequest { container_id: id.clone(), timeout: 0 };
     daemon.runtime().stop_container(request).await.unwrap();
-    testkit::until("no place is kept", Duration::from_secs(10), async || {
-        seats().is_empty().then_some(())
-    })
-    .await;
+    until_kept(daemon, 0).await;
+}
+
+#[tokio::test]
+async fn a_place_that_was_killed_or_replaced_harms_no_exec_but_its_own() {
+    let with = with_pod().await;
+    let daemon = with.daemon();
+    let id = with.launch(&testkit::sleeper("main", &with.around.image)).await;
+    for _ in 0..3 {
+        let request = ExecSyncRequest {
+            container_id: id.clone(),
+            cmd: ["sleep", "4244"].map(str::to_owned).to_vec(),
+            timeout: 1,
+        };
+        let status = daemon.runtime().exec_sync(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        for _ in 0..5 {
+            seat(daemon, &id, "").await;
+        }
+    }
+    until_kept(daemon, 1).await;
+    for is_made_again in [false, true] {
+        let kept = seats(daemon).remove(0);
+        std::fs::remove_dir(&kept).unwrap();
+        if is_made_again {
+            std::fs::create_dir(&kept).unwrap();
+        }
+        for _ in 0..3 {
+            let now = seat(daemon, &id, "").await;
+            assert!(!kept.ends_with(&format!("/{now}")), "{now} is kept as {kept}");
+        }
+        if is_made_again {
+            std::fs::remove_dir(&kept).unwrap();
+        }
+        until_kept(daemon, 1).await;
+    }
+    // Somebody makes cgroups in it.
+    let below = format!("{}/below", seats(daemon).remove(0));
+    std::fs::create_dir(&below).unwrap();
+    seat(daemon, &id, "").await;
+    std::fs::remove_dir(&below).unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use model::State;
 use monitor_api::{Event, Reply};
 use rustix::process::Pid;
 
-use crate::container::{Process, Stage, exit_of, start_error};
+use crate::container::{Container, Process, Stage, exit_of, start_error};
 use crate::dying::Then;
 use crate::exec::{Exec, ExecStage};
 use crate::monitor::{Monitor, wait_for};
@@ -16,7 +16,7 @@ use crate::verbs::{exec_reported, launch_reported};
 /// Deals with the end of the child `pid`; false if it is nobody that this monitor knows.
 pub fn child_ended(monitor: &mut Monitor, pid: Pid) -> bool {
     // Whoever has handed its place over is nobody any more, and its heir may be the one who has ended.
-    monitor.containers.values_mut().for_each(crate::container::Container::promote);
+    monitor.containers.values_mut().for_each(Container::promote);
     monitor.execs.values_mut().for_each(Exec::promote);
     let is = |process: &Process| process.pid == pid;
     let of_container = monitor.containers.iter().find(|(_, c)| c.process.as_ref().is_some_and(is));
@@ -101,13 +101,9 @@ fn exec_ended(monitor: &mut Monitor, key: Key, pid: Pid) {
     let code = wait_for(pid);
     let Some(mut exec) = monitor.execs.remove(&key) else { return };
     answer_exec(monitor, &mut exec, pid, code);
-    // Who is looked for there to be killed is not who comes next.
-    let is_doomed = monitor.dying.has(exec.seat.cgroup());
-    let container = monitor
-        .containers
-        .get_mut(&exec.container)
-        .filter(|c| !is_doomed && matches!(c.state, State::Running { .. }));
-    let seat = match container {
+    let container = monitor.containers.get(&exec.container);
+    let runs = |c: &&Container| exec.leaves_clean && matches!(c.state, State::Running { .. });
+    let seat = match container.filter(runs) {
         Some(container) => container.cgroup.keep_seat(exec.seat),
         None => Some(exec.seat),
     };

@@ -119,6 +119,7 @@ pub fn exec(
         process: Some(process),
         hand_over: launched.hand_over,
         seat,
+        leaves_clean: false,
     };
     monitor.execs.insert(key, exec);
     watched.map_err(failed("watch the process"))
@@ -156,6 +157,7 @@ pub fn exec_reported(monitor: &mut Monitor, key: Key) {
                     return monitor.poller.remove(control);
                 }
                 let terminal = terminal.take();
+                exec.leaves_clean = true;
                 exec.promote();
                 exec.hand_over = None;
                 exec.stage = ExecStage::Running;
@@ -179,6 +181,8 @@ pub fn exec_reported(monitor: &mut Monitor, key: Key) {
 /// Kills an exec's process and all that came of it.
 pub fn kill_exec(monitor: &mut Monitor, key: Key) {
     let Some(exec) = monitor.execs.get_mut(&key) else { return };
+    // Since Linux 6.14 whoever is born in a cgroup that was killed (`cgroup.kill`) is killed, too.
+    exec.leaves_clean = false;
     exec.promote();
     if let Some(process) = &exec.process {
         match exec.seat.cgroup() {

@@ -163,11 +163,9 @@ pub(super) fn services(
 
 /// What goes on beside the calls.
 fn background(parts: &Parts, metrics: Arc<Metrics>) {
-    let pods = parts.pods.clone();
-    tokio::spawn(async move {
-        recover(&pods, &metrics).await;
-        memory::keep_small(&metrics).await;
-    });
+    let (pods, counted) = (parts.pods.clone(), Arc::clone(&metrics));
+    tokio::spawn(async move { recover(&pods, &counted).await });
+    tokio::spawn(async move { memory::keep_small(&metrics).await });
     let pods = parts.pods.clone();
     tokio::spawn(async move { pods.keep_checking().await });
     let images = parts.images.clone();

@@ -59,7 +59,7 @@ impl RuntimeService for Cri {
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         let request = front::shown(request, |request| &mut request.verbose);
-        node::status(&self.inner.services, request)
+        node::status(&self.inner.services, request).await
     }
 
     async fn runtime_config(

@@ -17,11 +17,13 @@ pub(super) fn version(_services: &Services) -> Answer<v1::VersionResponse> {
     }))
 }
 
-/// Conditions are the truth of this moment, from what is known already; nothing is waited for.
-pub(super) fn status(
+/// Conditions are the truth of this moment, or of the last seconds. A self-check that has none of them to tell is
+/// waited for, for a moment.
+pub(super) async fn status(
     services: &Services,
     request: v1::StatusRequest,
 ) -> Answer<v1::StatusResponse> {
+    services.pods.check_anew().await;
     let handlers = services.host.handlers();
     let mut answer = v1::StatusResponse {
         status: Some(v1::RuntimeStatus {

@@ -81,6 +81,9 @@ async fn exec_in(
     };
     exec.0 = None;
     let exit_code = code.map_err(|e| failed(Failure::new("wait", e)))?;
+    if let Some(error) = stdout.unread.or(stderr.unread) {
+        return Err(failed(Failure::new("streams", Cause::pipes(error))));
+    }
     let was_cut = stdout.was_cut || stderr.was_cut;
     Ok(ExecResult { stdout: stdout.bytes, stderr: stderr.bytes, exit_code, was_cut })
 }
@@ -146,7 +149,7 @@ fn streams() -> io::Result<(ExecStreams, Captured, Captured)> {
         (pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?);
     let captured = |pipe: OwnedFd| -> io::Result<Captured> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Captured { pipe: Some(pipe), bytes: Vec::new(), was_cut: false })
+        Ok(Captured { pipe: Some(pipe), bytes: Vec::new(), was_cut: false, unread: None })
     };
     let streams = ExecStreams { stdin, stdout, stderr };
     Ok((streams, captured(our_out)?, captured(our_err)?))
@@ -158,6 +161,8 @@ struct Captured {
     pipe: Option<OwnedFd>,
     bytes: Vec<u8>,
     was_cut: bool,
+    /// Why the rest could not be read.
+    unread: Option<io::Error>,
 }
 
 impl Captured {
@@ -178,7 +183,11 @@ impl Captured {
 
     /// Until its last writer is gone. What was read stays when this is dropped.
     async fn take_all(&mut self) {
-        let Some(Ok(mut pipe)) = self.pipe.take().map(Receiver::from_owned_fd) else { return };
+        let mut pipe = match self.pipe.take().map(Receiver::from_owned_fd) {
+            Some(Ok(pipe)) => pipe,
+            Some(Err(error)) => return self.unread = Some(error),
+            None => return,
+        };
         let mut chunk = Vec::with_capacity(LITTLE);
         loop {
             chunk.clear();
