@@ -6,14 +6,17 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat,
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, openat2, statat,
 };
 use rustix::io::Errno;
 
 use crate::types::Usage;
+
+/// Bytes of entries that are read at once.
+const ENTRIES: usize = 8 << 10;
 
 /// A directory that is gone back to.
 struct Frame {
@@ -76,14 +79,16 @@ fn up(here: &OwnedFd, identity: (u64, u64)) -> io::Result<Option<OwnedFd>> {
     Ok(((stat.st_dev, stat.st_ino) == identity).then_some(fd))
 }
 
-/// Counts the entries of a directory and returns the directories among them.
+/// Counts the entries of a directory that was opened for this, and returns the directories among them.
 fn scan(
     here: &OwnedFd,
     usage: &mut Usage,
     seen: &mut HashSet<(u64, u64)>,
 ) -> io::Result<Vec<CString>> {
     let mut directories = Vec::new();
-    for entry in Dir::read_from(here.as_fd())? {
+    let mut buffer = Vec::with_capacity(ENTRIES);
+    let mut entries = RawDir::new(here, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
@@ -108,6 +113,8 @@ fn scan(
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
     use crate::layout::{open_dir, open_host_dir};
 

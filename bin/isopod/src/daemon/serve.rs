@@ -165,7 +165,7 @@ pub(super) fn services(
 fn background(parts: &Parts, metrics: Arc<Metrics>) {
     let (pods, counted) = (parts.pods.clone(), Arc::clone(&metrics));
     tokio::spawn(async move { recover(&pods, &counted).await });
-    tokio::spawn(async move { memory::keep_small(&metrics).await });
+    tokio::spawn(async move { memory::keep_small(metrics.work()).await });
     let pods = parts.pods.clone();
     tokio::spawn(async move { pods.keep_checking().await });
     let images = parts.images.clone();

@@ -12,7 +12,7 @@ mod view;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cri_server::Observer;
@@ -29,6 +29,8 @@ use tonic::Code;
 use now::Now;
 pub use server::serve;
 pub use view::View;
+
+use super::memory::Work;
 
 /// Upper ends of what durations are sorted into, in seconds: from a list to a pull.
 const SECONDS: [f64; 15] =
@@ -95,7 +97,7 @@ pub struct Metrics {
     recovered: Family<Found, Gauge>,
     recovery_seconds: Gauge<f64, AtomicU64>,
     /// Calls and operations that have ended.
-    done: AtomicU64,
+    work: Work,
     now: Now,
 }
 
@@ -113,16 +115,16 @@ impl Metrics {
             plugins: durations(),
             recovered: Family::default(),
             recovery_seconds: Gauge::default(),
-            done: AtomicU64::new(0),
+            work: Work::default(),
             now: Now::default(),
         };
         metrics.register();
         Arc::new(metrics)
     }
 
-    /// How many calls and operations have ended in this daemon's life.
-    pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+    /// The calls and operations that have ended.
+    pub const fn work(&self) -> &Work {
+        &self.work
     }
 
     fn register(&mut self) {
@@ -206,7 +208,7 @@ fn number(count: usize) -> i64 {
 
 impl Observer for Metrics {
     fn call(&self, method: &'static str, code: Code, took: Duration) {
-        self.done.fetch_add(1, Ordering::Relaxed);
+        self.work.add();
         self.calls.get_or_create(&CallCode { method, code: format!("{code:?}") }).inc();
         self.call_seconds.get_or_create(&Method { method }).observe(took.as_secs_f64());
     }
@@ -214,7 +216,7 @@ impl Observer for Metrics {
 
 impl Watcher for Metrics {
     fn ended(&self, ended: &Ended) {
-        self.done.fetch_add(1, Ordering::Relaxed);
+        self.work.add();
         let kind = ended.kind;
         let outcome = outcome(ended.failure.is_none());
         if let ("PullImage", Some(failure)) = (kind, &ended.failure) {
