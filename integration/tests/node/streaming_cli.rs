@@ -67,6 +67,24 @@ async fn a_signal_ends_exec_and_its_command() {
 }
 
 #[tokio::test]
+async fn exec_and_its_command_end_when_nobody_reads_what_they_print() {
+    let with = with_sleeper().await;
+    for transport in TRANSPORTS {
+        let mut command = with.daemon().cli(&["exec", transport, "main", "yes"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "y\n");
+        child.wait().unwrap();
+        testkit::until("its command was told", Duration::from_secs(30), async || {
+            let said = run(with.daemon(), &["exec", "main", "ps", "-o", "args"], b"").stdout;
+            (!text(&said).lines().any(|line| line == "yes")).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn attach_shows_what_a_container_writes_until_it_ends() {
     let with = with_pod().await;
     for (name, transport) in ["first", "second", "third"].into_iter().zip(TRANSPORTS) {

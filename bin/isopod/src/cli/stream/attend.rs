@@ -85,13 +85,12 @@ fn broken(doing: &str, error: &io::Error) -> Failure {
 async fn run(session: Session, watch: Watch, signals: &mut Signals) -> io::Result<First> {
     let Session { stdin, stdout, stderr, resizer, outcome } = session;
     let ended = async {
-        // All that was written is printed before the end is told.
-        let (out, err, ended) = tokio::join!(
+        // All that was written is printed before the end is told; where nobody reads it any more, that is the end.
+        let ((), (), ended) = tokio::try_join!(
             show(stdout, tokio::io::stdout()),
             show(stderr, tokio::io::stderr()),
-            outcome
-        );
-        out.and(err)?;
+            async { Ok(outcome.await) }
+        )?;
         ended.map(First::Ended)
     };
     tokio::select! {
