@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use cgroups::{Cgroup, CgroupError, Driver, Entrance, Hierarchies, OomCounts};
 use launcher::{CgroupView, LegacyView, Seat};
-use model::{Class, Classified as _, Span};
+use model::{Class, Classified as _, Span, with_causes};
 use monitor_api::Refusal;
 use runtime_spec::Spec;
 use rustix::process::Pid;
@@ -241,14 +241,7 @@ fn into_io(error: CgroupError) -> io::Error {
 
 /// A failure of a cgroup as the daemon is told it, with all its causes.
 pub fn refused(error: &CgroupError) -> Refusal {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Refusal { class: error.class(), phase: "cgroup".to_owned(), message }
+    Refusal { class: error.class(), phase: "cgroup".to_owned(), message: with_causes(error) }
 }
 
 /// Where an exec's processes are.

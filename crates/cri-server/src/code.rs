@@ -7,7 +7,7 @@
 
 use std::error::Error;
 
-use model::{Class, Classified};
+use model::{Class, Classified, with_causes};
 use tonic::{Code, Status};
 
 /// The longest message, in bytes. It travels in a header, of which some peers take no more than 8 KiB,
@@ -48,18 +48,7 @@ pub fn status<E: Classified>(error: &E) -> Status {
 /// What `error` and its causes say, outermost first.
 #[must_use]
 pub fn message(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        // Transparent errors, and those that repeat their cause, would say it twice.
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    cut(reason_first(text))
+    cut(reason_first(with_causes(error)))
 }
 
 fn reason_first(text: String) -> String {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::atomic::AtomicU64;
 
 use image_store::{Image, Replaced};
-use model::{Class, Digest};
+use model::{Class, Digest, with_causes};
 use oci_image::{Manifest, Reference};
 use registry::BlobReader;
 use tokio::runtime::Handle;
@@ -107,7 +107,7 @@ impl Images {
             match self.mend_from(chain_id, image).await {
                 Ok(Some(mended)) => return Ok(mended),
                 Ok(None) => {}
-                Err(error) => last = chain(&error),
+                Err(error) => last = with_causes(&error),
             }
         }
         Ok(Mended::Failed(last))
@@ -195,19 +195,6 @@ impl Images {
         let found = at.and_then(|at| plan.parts.get(at).zip(image.layers.get(..at)));
         Ok(found.map(|(part, below)| (part.clone(), below.to_vec())))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Whether what went wrong says that the bytes were not the right ones, or found no room.

@@ -5,6 +5,7 @@
 //! Always: no I/O, no clock, no randomness, no wire format.
 //! Callers: everybody.
 
+mod causes;
 mod config;
 mod container;
 mod cpus;
@@ -22,6 +23,7 @@ mod signal;
 mod time;
 mod timeline;
 
+pub use causes::with_causes;
 pub use config::{BadName, HandlerName};
 pub use container::{
     Access, ContainerConfig, ContainerMetadata, Device, DeviceAccess, EnvVar, Mount, MountSource,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use model::SandboxId;
+use model::{SandboxId, with_causes};
 
 use crate::cni::Cni;
 use crate::error::NetworkError;
@@ -41,7 +41,7 @@ pub(crate) struct Tried {
 impl Tried {
     fn failed(&mut self, error: &NetworkError) {
         self.tries = self.tries.saturating_add(1);
-        self.why = with_cause(error);
+        self.why = with_causes(error);
     }
 }
 
@@ -121,7 +121,7 @@ impl Inner {
             match self.free(&sandbox).await {
                 Ok(()) => collected.freed.push(sandbox),
                 Err(error) => {
-                    collected.left.push((sandbox.clone(), with_cause(&error)));
+                    collected.left.push((sandbox.clone(), with_causes(&error)));
                     self.retry_later(sandbox, Some(&error));
                 }
             }
@@ -178,7 +178,7 @@ impl Inner {
         collected.swept.extend(freed.into_iter().map(|l| format!("lease of {}", l.container)));
         for error in failed {
             tracing::warn!(%error, "a plugin could not collect");
-            collected.failed.push(with_cause(&error));
+            collected.failed.push(with_causes(&error));
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ pub(crate) async fn keep_bridge(inner: Weak<Inner>) {
                 (NetworkStatus { ready: true, reason: Reason::Ready, message }, BRIDGE_READY)
             }
             Err(error) => {
-                let message = with_cause(&error);
+                let message = with_causes(&error);
                 (
                     NetworkStatus { ready: false, reason: Reason::BridgeFailed, message },
                     BRIDGE_FAILED,
@@ -291,16 +291,4 @@ pub(crate) async fn keep_bridge(inner: Weak<Inner>) {
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-/// An error with the errors behind it.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -80,7 +80,7 @@ impl Filters {
             move |e: seccomp::BadProfile| {
                 Cause::other(
                     e.class(),
-                    format!("seccomp profile {what}: {}", crate::error::chain(&e)),
+                    format!("seccomp profile {what}: {}", model::with_causes(&e)),
                 )
             }
         };

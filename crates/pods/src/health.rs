@@ -126,7 +126,7 @@ pub(crate) async fn keep_checking(pods: &Pods) {
             Ok(()) => (EVERY, None),
             Err((phase, cause)) => {
                 let cause = cause.within(phase);
-                (AGAIN, Some((phase, crate::error::chain(&cause), cause.class())))
+                (AGAIN, Some((phase, model::with_causes(&cause), cause.class())))
             }
         };
         health.found(failed);

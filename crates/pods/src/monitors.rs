@@ -12,10 +12,10 @@ use monitor_client::api::ExitRecord;
 use monitor_client::{Monitor, MonitorEvent, MonitorEvents};
 
 use crate::clock;
-use crate::error::chain;
 use crate::pods::{Inner, Pods};
 use crate::reconnect;
 use crate::records::SandboxStage;
+use model::with_causes;
 
 /// Takes the events of a pod's monitor from now on.
 pub(crate) fn follow(pods: &Pods, sandbox: &SandboxId, monitor: Monitor, events: MonitorEvents) {
@@ -76,7 +76,7 @@ pub(crate) fn apply(inner: &Inner, id: &ContainerId, events: &[Event]) {
     }
     if must_save && let Err(error) = inner.table.save_container(id) {
         // The monitor's own record of the end stays until the container is removed.
-        tracing::error!(error = %chain(&error), container = %id, "a container's state is not recorded");
+        tracing::error!(error = %with_causes(&error), container = %id, "a container's state is not recorded");
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn exit_record(pod_dir: &Path, id: &ContainerId) -> Option<ExitRecord
     match store::read_record::<ExitRecord>(&path) {
         Ok(record) => record,
         Err(error) => {
-            tracing::warn!(error = %chain(&error), "an exit record cannot be read");
+            tracing::warn!(error = %with_causes(&error), "an exit record cannot be read");
             None
         }
     }
@@ -143,13 +143,13 @@ pub(crate) async fn lost(inner: &Inner, sandbox: &SandboxId) {
         // Killed alone, it has left its containers behind.
         for container in &containers {
             if let Err(cause) = inner.remove_cgroup(&container.cgroup).await {
-                tracing::warn!(error = %chain(&cause), container = %container.id, "its cgroup stays");
+                tracing::warn!(error = %with_causes(&cause), container = %container.id, "its cgroup stays");
             }
         }
     }
     inner.table.monitor_lost(sandbox);
     if let Err(error) = inner.table.save_sandbox(sandbox) {
-        tracing::error!(error = %chain(&error), sandbox = %sandbox, "a sandbox's state is not recorded");
+        tracing::error!(error = %with_causes(&error), sandbox = %sandbox, "a sandbox's state is not recorded");
     }
 }
 

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use model::SandboxId;
+use model::{SandboxId, with_causes};
 use network::{Attachment, Collected, Overview, Verdict};
 use operations::Phases;
 
-use crate::error::{Cause, PodsError, chain};
+use crate::error::{Cause, PodsError};
 use crate::pods::{Inner, Pods};
 use crate::records::{PodNetwork, SandboxRecord, SandboxStage};
 use crate::recover;
@@ -109,7 +109,7 @@ async fn check_one(inner: &Inner, record: &SandboxRecord) -> Vec<NetworkCheck> {
             .into_iter()
             .map(|one| row(one.network, one.interface, found(&one.verdict)))
             .collect(),
-        Err(cause) => of_all(Found::Broken(chain(&cause))),
+        Err(cause) => of_all(Found::Broken(with_causes(&cause))),
     }
 }
 
@@ -117,7 +117,7 @@ fn found(verdict: &Verdict) -> Found {
     match verdict {
         Verdict::Whole => Found::Whole,
         Verdict::Unchecked(why) => Found::Unchecked((*why).to_owned()),
-        Verdict::Broken(error) => Found::Broken(chain(error)),
+        Verdict::Broken(error) => Found::Broken(with_causes(error)),
     }
 }
 

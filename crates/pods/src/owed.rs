@@ -129,7 +129,7 @@ impl Owed {
         };
         if let Err(error) = self.store.put(&key(number), &debt) {
             // It is in memory still, and tried again as long as this daemon lives.
-            tracing::error!(error = %crate::error::chain(&error), object, "what is owed is not recorded");
+            tracing::error!(error = %model::with_causes(&error), object, "what is owed is not recorded");
         }
         Some((number, debt))
     }
@@ -208,7 +208,7 @@ impl Owed {
         };
         if let Err(error) = written {
             // Undone again after a restart, which harms nothing.
-            tracing::warn!(error = %crate::error::chain(&error), "the record of what is owed");
+            tracing::warn!(error = %model::with_causes(&error), "the record of what is owed");
         }
     }
 }

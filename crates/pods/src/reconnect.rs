@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ContainerId, SandboxId};
+use model::{ContainerId, SandboxId, with_causes};
 use monitor_client::api::{ContainerReport, ExitRecord};
 use monitor_client::{Identity, Monitor, MonitorEvents};
 use tokio::time::Instant;
 
 use crate::container::remove::leavings;
-use crate::error::{Cause, chain};
+use crate::error::Cause;
 use crate::monitors::{Truth, apply, catch_up, exit_record};
 use crate::pods::Inner;
 use crate::records::{ContainerStage, SandboxStage};
@@ -77,7 +77,7 @@ pub(crate) async fn until_found(inner: &Inner, sandbox: &SandboxId) -> Option<Bo
 
 /// A monitor that lives has not answered; past `give_up` it is killed.
 fn silent(sandbox: &SandboxId, identity: Identity, cause: &Cause, give_up: Instant) {
-    let error = chain(cause);
+    let error = with_causes(cause);
     if Instant::now() < give_up {
         tracing::warn!(error, sandbox = %sandbox, "a monitor lives and does not answer");
         return;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use model::{Class, SandboxId};
+use model::{Class, SandboxId, with_causes};
 use network::Collected;
 
 use crate::apparmor;
 use crate::cgroup;
 use crate::container::remove::leavings;
-use crate::error::{Cause, PodsError, chain};
+use crate::error::{Cause, PodsError};
 use crate::leaks::Leaks;
 use crate::monitors;
 use crate::pods::{Inner, Pods};
@@ -63,7 +63,7 @@ pub(crate) fn load(table: &Table) -> Result<Vec<String>, PodsError> {
 /// Whether pods can be made now. Says so where that has changed.
 pub(crate) fn ready(pods: &Pods) -> Result<(), PodsError> {
     let problem = problem(pods);
-    let told = problem.as_ref().map(|(phase, cause)| (*phase, chain(cause)));
+    let told = problem.as_ref().map(|(phase, cause)| (*phase, with_causes(cause)));
     pods.inner.health.tell(told);
     match problem {
         None => Ok(()),
@@ -134,12 +134,12 @@ pub(crate) async fn recover(pods: &Pods) -> Recovered {
             Ok(Outcome::Lost) => recovered.lost += 1,
             Ok(Outcome::Undone) => recovered.undone += 1,
             Ok(Outcome::Stopped) => {}
-            Err(cause) => recovered.problems.push(format!("sandbox {id}: {}", chain(&cause))),
+            Err(cause) => recovered.problems.push(format!("sandbox {id}: {}", with_causes(&cause))),
         }
     }
     drop(all);
     if let Err(cause) = renew_profile(inner).await {
-        recovered.problems.push(chain(&cause));
+        recovered.problems.push(with_causes(&cause));
     }
     recovered.problems.extend(reconcile(inner).await);
     reconcile_from_time_to_time(pods);
@@ -162,7 +162,7 @@ async fn reconcile(inner: &Arc<Inner>) -> Vec<String> {
     let mut problems = Vec::new();
     for result in [orphans(inner).await, networks(inner).await.map(drop)] {
         if let Err(cause) = result {
-            problems.push(chain(&cause));
+            problems.push(with_causes(&cause));
         }
     }
     problems
@@ -230,7 +230,7 @@ fn carry_on(pods: &Pods, id: &SandboxId, what: Carry) {
             Carry::Remove => pods.remove_sandbox(&id).await,
         };
         if let Err(error) = done {
-            tracing::warn!(error = %chain(&error), sandbox = %id, "what was begun before the restart");
+            tracing::warn!(error = %with_causes(&error), sandbox = %id, "what was begun before the restart");
         }
     });
 }

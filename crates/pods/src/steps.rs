@@ -221,7 +221,7 @@ mod tests {
         let failure = blocking_step(&phases, "image", limit, work).await.unwrap_err();
         let error = failure.of("CreateContainer", "default/pod/c");
         assert_eq!(error.class(), Class::NotFound);
-        let text = crate::error::chain(&error);
+        let text = model::with_causes(&error);
         assert_eq!(text, "CreateContainer default/pod/c: image: gone");
     }
 
@@ -231,7 +231,7 @@ mod tests {
         let (short, spot) = (Duration::from_millis(1), Spot::of("the monitor (pid 7)"));
         let hung = std::future::pending::<Result<(), Cause>>();
         let failure = step_at(&phases, "create", short, &spot, hung).await.unwrap_err();
-        let text = crate::error::chain(&failure.of("CreateContainer", "d/p/c"));
+        let text = model::with_causes(&failure.of("CreateContainer", "d/p/c"));
         assert_eq!(
             text,
             "CreateContainer d/p/c: create: the monitor (pid 7): not finished after 1ms"
@@ -240,7 +240,7 @@ mod tests {
             let (phase, message) = (phase.to_owned(), "no such program".to_owned());
             let refusal = monitor_client::api::Refusal { class: Class::NotFound, phase, message };
             let failure = Failure::new("exec", monitor_client::MonitorError::Refused(refusal));
-            crate::error::chain(&failure.of("Exec", "d/p/c"))
+            model::with_causes(&failure.of("Exec", "d/p/c"))
         };
         assert_eq!(refused("exec"), "Exec d/p/c: exec: no such program");
         assert_eq!(refused("identity"), "Exec d/p/c: exec: identity: no such program");

@@ -144,7 +144,7 @@ pub(crate) async fn carry_all_out(hands: &impl Hands, undos: Vec<Undo>) -> Vec<U
             continue;
         }
         if let Err(cause) = hands.carry_out(&undo).await {
-            tracing::warn!(error = %crate::error::chain(&cause), "could not {undo}");
+            tracing::warn!(error = %model::with_causes(&cause), "could not {undo}");
             left.push(undo);
         }
     }

@@ -26,7 +26,9 @@ use crate::annotations::{self, Whose};
 use crate::cgroup;
 use crate::clock;
 use crate::config::{Handler, Launch};
-use crate::error::{Cause, PodsError, chain};
+use model::with_causes;
+
+use crate::error::{Cause, PodsError};
 use crate::filters::{self, Filter};
 use crate::host;
 use crate::pods::Inner;
@@ -313,7 +315,7 @@ impl<'a> Reserved<'a> {
                 Err(Failure::new("cgroup", late))
             }
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "the monitor makes the cgroup");
+                tracing::debug!(error = %with_causes(&error), "the monitor makes the cgroup");
                 Ok(())
             }
         }
@@ -467,7 +469,7 @@ impl Described<'_> {
 /// A failure with the device that brought what failed, if one did.
 fn with_device(failure: Failure, origins: &Origins) -> Failure {
     let Cause::Monitor(MonitorError::Refused(refusal)) = &*failure.cause else { return failure };
-    match origins.blame(&chain(&*failure.cause), refusal.class) {
+    match origins.blame(&with_causes(&*failure.cause), refusal.class) {
         Some(device) => Failure::new(failure.phase, device),
         None => failure,
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use model::ContainerId;
+use model::{ContainerId, with_causes};
 use monitor_client::{ExecStreams, MonitorError, RunningExec};
 use operations::{OperationFailure, Phases};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{monitor_of_running, name, there};
 use crate::EXEC_OUTPUT_MAX;
-use crate::error::{Cause, PodsError, chain};
+use crate::error::{Cause, PodsError};
 use crate::pods::{Inner, Pods};
 use crate::records::ContainerRecord;
 use crate::status::ExecResult;
@@ -224,7 +224,7 @@ impl Kill {
     async fn kill(mut self, patience: Duration) {
         let Some(mut exec) = self.0.take() else { return };
         if let Err(cause) = bounded("kill", patience, exec.kill()).await {
-            tracing::warn!(error = %chain(&cause), "an exec past its time");
+            tracing::warn!(error = %with_causes(&cause), "an exec past its time");
             return;
         }
         // When it has ended, the seat that it had is free again.

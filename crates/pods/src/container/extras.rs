@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use cdi::{CdiError, DeviceName, Origins};
-use model::{ContainerConfig, CpuList, Profile, SandboxConfig};
+use model::{ContainerConfig, CpuList, Profile, SandboxConfig, with_causes};
 use runtime_spec::Spec;
 
 use super::classes::{Chosen, choose, passed};
 use super::host_paths::{OnHost, Wanted};
 use crate::config::{Classes, Handler};
-use crate::error::{Cause, chain};
+use crate::error::Cause;
 
 /// The extras of one container, as its request and its node's configuration say.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ impl Extras {
         let named = container.cdi_devices.iter().map(|name| DeviceName::parse(name));
         let named = named.collect::<Result<Vec<_>, CdiError>>();
         let annotated = cdi::devices_of(&container.annotations);
-        let mut devices = named.map_err(|e| chain(&e))?;
-        devices.extend(annotated.map_err(|e| chain(&e))?);
+        let mut devices = named.map_err(|e| with_causes(&e))?;
+        devices.extend(annotated.map_err(|e| with_causes(&e))?);
         Ok(Self { devices, classes: choose(classes, container, &pod.annotations, online)? })
     }
 

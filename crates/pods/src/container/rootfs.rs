@@ -12,7 +12,9 @@ use monitor_client::api::Volume;
 use specgen::{Identity, RequestedGroups, ResolvedMount};
 
 use super::host_paths::resolved;
-use crate::error::{Cause, chain};
+use model::with_causes;
+
+use crate::error::Cause;
 
 /// The longest passwd and group files that are read, in bytes.
 const ACCOUNTS_MAX: u64 = 4 << 20;
@@ -88,7 +90,7 @@ pub(super) fn prepare(
         let missing = || failed(Class::FailedPrecondition, " is not on this node");
         let volume = volume.ok_or_else(missing)?;
         let layers = images.read_only_root(&volume, id);
-        let layers = layers.map_err(|e| failed(e.class(), &format!(": {}", chain(&e))))?;
+        let layers = layers.map_err(|e| failed(e.class(), &format!(": {}", with_causes(&e))))?;
         let place = places.join(volumes.len().to_string());
         let sub_path = sub_path.clone();
         volumes.push(Volume { place: place.clone(), rootfs: layers, sub_path, shown });

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ContainerId, Event, Signal, State, Timestamp};
+use model::{ContainerId, Event, Signal, State, Timestamp, with_causes};
 use monitor_client::api::{ContainerReport, KillScope};
 use operations::Phases;
 
 use super::{name, there};
-use crate::error::{Cause, PodsError, chain};
+use crate::error::{Cause, PodsError};
 use crate::monitors;
 use crate::pods::{Inner, Pods};
 use crate::records::{ContainerRecord, SandboxStage};
@@ -72,7 +72,7 @@ async fn begin(inner: &Inner, record: &ContainerRecord, phases: &Phases) -> Resu
                 // It must not begin to run after it was said that it does not.
                 let kill = monitor.kill(id.clone(), Signal::KILL, KillScope::All);
                 if let Err(cause) = bounded("kill", deadlines.answer, kill).await {
-                    tracing::warn!(error = %chain(&cause), container = %id, "start is given up");
+                    tracing::warn!(error = %with_causes(&cause), container = %id, "start is given up");
                 }
             }
             inner.wait_for_end(id, TOLD).await;
@@ -103,6 +103,6 @@ async fn learn_pid(inner: &Inner, record: &ContainerRecord) {
     let pid = report.pid;
     inner.table.change_container(&record.id, |r| r.pid = pid);
     if let Err(error) = inner.table.save_container(&record.id) {
-        tracing::warn!(error = %chain(&error), container = %record.id, "its process id is not recorded");
+        tracing::warn!(error = %with_causes(&error), container = %record.id, "its process id is not recorded");
     }
 }

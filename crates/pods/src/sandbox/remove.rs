@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use model::SandboxId;
+use model::{SandboxId, with_causes};
 use operations::Phases;
 
 use super::stop::{give_network_back, owed_network, quiet};
 use crate::container;
-use crate::error::{PodsError, chain};
+use crate::error::PodsError;
 use crate::pods::{Inner, Pods};
 use crate::records::SandboxStage;
 use crate::steps::{Failure, step};
@@ -38,7 +38,7 @@ async fn clear(inner: &Inner, id: &SandboxId, phases: &Phases) -> Result<(), Fai
     let Some(record) = inner.table.sandbox(id) else { return Ok(()) };
     if let Err(failure) = give_network_back(inner, id, phases).await {
         // The pod need not wait for a network that does not answer; what it has stays owed.
-        tracing::warn!(error = %chain(failure.cause.as_ref()), sandbox = %id, "its network is given back later");
+        tracing::warn!(error = %with_causes(failure.cause.as_ref()), sandbox = %id, "its network is given back later");
         let owed = owed_network(&record).into_iter().map(|(_, undo)| undo).collect();
         inner.owed.add(&record.config.metadata.to_string(), owed);
     }

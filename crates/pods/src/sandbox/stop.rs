@@ -95,7 +95,7 @@ async fn delete_outside(inner: &Inner, record: &SandboxRecord, phases: &Phases) 
     phases.enter("containers", Some(inner.config.deadlines.kill));
     for container in inner.table.containers_of(&record.id) {
         if let Err(cause) = inner.remove_from_monitor(&record.id, &container.id).await {
-            tracing::warn!(error = %crate::error::chain(&cause), container = %container.id, "its runtime keeps it");
+            tracing::warn!(error = %model::with_causes(&cause), container = %container.id, "its runtime keeps it");
         }
     }
     phases.leave();

@@ -230,24 +230,14 @@ async fn gather(from: &mut mpsc::Receiver<Ended>, batch: &mut Vec<Ended>) {
 
 async fn export(channel: Channel, request: ExportRequest) -> Result<ExportResponse, tonic::Status> {
     let mut grpc = Grpc::new(channel);
-    let unready = |error| tonic::Status::unavailable(format!("the collector: {}", chain(&error)));
+    let unready = |error| {
+        tonic::Status::unavailable(format!("the collector: {}", model::with_causes(&error)))
+    };
     grpc.ready().await.map_err(unready)?;
     let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
     let request = tonic::Request::new(request);
     let answer = grpc.unary(request, PathAndQuery::from_static(EXPORT), codec).await?;
     Ok(answer.into_inner())
-}
-
-/// An error with the errors behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn resource(spans: Vec<Span>) -> ResourceSpans {
