@@ -1,6 +1,6 @@
 //! One daemon for each state directory.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -47,17 +47,12 @@ pub fn take(state: &Path) -> Result<Lock, LockError> {
         .truncate(false)
         .open(&path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim();
-            let holder =
-                if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
-            return Err(LockError::Held { state: state.to_owned(), holder });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    if !sys::lock_alone(&file).map_err(failed)? {
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        let holder = holder.trim();
+        let holder = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+        return Err(LockError::Held { state: state.to_owned(), holder });
     }
     let pid = format!("{}\n", std::process::id());
     file.set_len(0).map_err(failed)?;
