@@ -13,6 +13,7 @@ mod code;
 mod front;
 mod host;
 mod image;
+mod lists;
 mod metrics;
 mod parse;
 mod render;
@@ -35,6 +36,7 @@ pub use host::{
     AttachStreams, CgroupDriver, Condition, ExecStreams, HandlerFeatures, Host, HostAnswer,
     MetricsText, PluginRun, PortStreams, Reloaded, Streaming,
 };
+pub use lists::RuntimeServer;
 pub use parse::{BadField, read_request};
 pub use streaming::{Carrier, streams};
 
@@ -75,11 +77,8 @@ impl Cri {
 
     /// The runtime service, with the limits that the kubelet counts on.
     #[must_use]
-    pub fn runtime_service(
-        &self,
-    ) -> cri_api::v1::runtime_service_server::RuntimeServiceServer<Self> {
-        cri_api::v1::runtime_service_server::RuntimeServiceServer::new(self.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub fn runtime_service(&self) -> RuntimeServer {
+        RuntimeServer::new(self.clone())
     }
 
     /// The image service, with the same limits.

@@ -66,7 +66,7 @@ pub use recover::Recovered;
 pub use runtime_spec::Rlimit;
 pub use status::{
     ContainerFilter, ContainerStateKind, ContainerStatus, Descriptors, ExecResult, FileSystem,
-    LogLines, More, MountStatus, Processes, SandboxFilter, SandboxStatus, Usage,
+    Kept, LogLines, More, MountStatus, Processes, SandboxFilter, SandboxStatus, Usage,
 };
 pub use terminal::Terminal;
 

@@ -15,7 +15,7 @@ use monitor_client::Identity;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::PodCgroup;
-use crate::status::{ContainerStatus, MountStatus, SandboxStatus};
+use crate::status::{ContainerStatus, Kept, MountStatus, SandboxStatus};
 
 /// How far a sandbox has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +123,7 @@ impl SandboxRecord {
             netns: self.network.netns().map(Path::to_owned),
             cgroup: Some(self.cgroup.path.as_str().to_owned()),
             spans: self.spans.clone(),
+            listed: Kept::default(),
         }
     }
 }
@@ -200,6 +201,7 @@ impl ContainerRecord {
             cgroup: self.cgroup.as_str().to_owned(),
             spans: self.spans.clone(),
             warnings: self.warnings.clone(),
+            listed: Kept::default(),
         }
     }
 }

@@ -3,12 +3,31 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use model::{
     ContainerConfig, ContainerId, Digest, Mount, Resources, SandboxConfig, SandboxId, SandboxState,
     Signal, Span, State, Timestamp, User,
 };
+
+/// What a reader has made of a status, kept with it: a status never changes, and what has changed has a new one.
+#[derive(Debug, Default)]
+pub struct Kept(OnceLock<Bytes>);
+
+impl Kept {
+    /// What is kept; `make` makes it for the first one who asks.
+    pub fn get(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.0.get_or_init(make).clone()
+    }
+}
+
+impl Clone for Kept {
+    /// A copy of a status may be changed: nothing is kept with it.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 /// A sandbox as it is now.
 #[derive(Debug, Clone)]
@@ -33,6 +52,8 @@ pub struct SandboxStatus {
     pub cgroup: Option<String>,
     /// Where the time of its creation went.
     pub spans: Vec<Span>,
+    /// Its item of a list.
+    pub listed: Kept,
 }
 
 /// A container as it is now.
@@ -72,6 +93,8 @@ pub struct ContainerStatus {
     pub spans: Vec<Span>,
     /// What could not be done for it and was not essential.
     pub warnings: Vec<String>,
+    /// Its item of a list.
+    pub listed: Kept,
 }
 
 /// Log lines that a container wrote and that are not in its log.

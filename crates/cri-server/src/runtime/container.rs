@@ -1,6 +1,7 @@
 //! CreateContainer, StartContainer, StopContainer, RemoveContainer, ContainerStatus, ListContainers and
 //! StreamContainers, UpdateContainerResources, ReopenContainerLog.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri_api::v1;
@@ -9,6 +10,7 @@ use pods::ContainerStatus;
 use tonic::{Response, Status};
 
 use super::{Answer, known_container, known_sandbox, named_container};
+use crate::lists::Items;
 use crate::parse::{self, At, Given};
 use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
@@ -94,7 +96,7 @@ pub(crate) async fn info(services: &Services, container: &ContainerStatus) -> St
 fn listed(
     services: &Services,
     mut filter: Option<v1::ContainerFilter>,
-) -> Result<Vec<v1::Container>, Status> {
+) -> Result<Vec<Arc<ContainerStatus>>, Status> {
     if let Some(filter) = &mut filter {
         make_whole(&mut filter.id, |text| short_ids::container(&services.pods, text, To::Look));
         make_whole(&mut filter.pod_sandbox_id, |text| {
@@ -102,23 +104,22 @@ fn listed(
         });
     }
     let filter = parse::container_filter(filter).map_err(|bad| code::status(&bad))?;
-    let found = filter.map(|filter| services.pods.list_containers(&filter)).unwrap_or_default();
-    Ok(found.iter().map(|container| render::container_item(container)).collect())
+    Ok(filter.map(|filter| services.pods.list_containers(&filter)).unwrap_or_default())
 }
 
-pub(super) fn list(
+pub(crate) fn items(
     services: &Services,
-    request: v1::ListContainersRequest,
-) -> Answer<v1::ListContainersResponse> {
-    let containers = listed(services, request.filter)?;
-    Ok(Response::new(v1::ListContainersResponse { containers }))
+    filter: Option<v1::ContainerFilter>,
+) -> Result<Items, Status> {
+    Ok(Items::of_containers(listed(services, filter)?.iter().map(|container| &**container)))
 }
 
 pub(super) fn stream(
     services: &Services,
     request: v1::StreamContainersRequest,
 ) -> Answer<Streamed<v1::StreamContainersResponse>> {
-    let containers = listed(services, request.filter)?;
+    let found = listed(services, request.filter)?;
+    let containers = found.iter().map(|container| render::container_item(container)).collect();
     Ok(pieces(containers, |containers| v1::StreamContainersResponse { containers }))
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod container;
 mod events;
 mod exec;
 mod node;
-mod sandbox;
+pub(crate) mod sandbox;
 mod stats;
 
 use cri_api::v1;
@@ -112,7 +112,9 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        sandbox::list(&self.inner.services, request.into_inner())
+        // As ListContainers.
+        let items = sandbox::items(&self.inner.services, request.into_inner().filter)?;
+        items.as_message().map(Response::new)
     }
 
     type StreamPodSandboxesStream = Streamed<v1::StreamPodSandboxesResponse>;
@@ -163,7 +165,9 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        container::list(&self.inner.services, request.into_inner())
+        // On a socket it is answered by `lists`; here it is for who calls this service itself.
+        let items = container::items(&self.inner.services, request.into_inner().filter)?;
+        items.as_message().map(Response::new)
     }
 
     type StreamContainersStream = Streamed<v1::StreamContainersResponse>;

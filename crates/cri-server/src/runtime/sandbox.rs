@@ -1,11 +1,15 @@
 //! RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox and
 //! StreamPodSandboxes, UpdatePodSandboxResources.
 
+use std::sync::Arc;
+
 use cri_api::v1;
 use operations::Origin;
+use pods::SandboxStatus;
 use tonic::{Response, Status};
 
 use super::{Answer, known_sandbox, named_sandbox};
+use crate::lists::Items;
 use crate::parse::{self, At, Given};
 use crate::short_ids::{self, To, make_whole};
 use crate::stream::{Streamed, pieces};
@@ -68,28 +72,27 @@ pub(super) async fn status(
 fn listed(
     services: &Services,
     mut filter: Option<v1::PodSandboxFilter>,
-) -> Result<Vec<v1::PodSandbox>, Status> {
+) -> Result<Vec<Arc<SandboxStatus>>, Status> {
     if let Some(filter) = &mut filter {
         make_whole(&mut filter.id, |text| short_ids::sandbox(&services.pods, text, To::Look));
     }
     let filter = parse::sandbox_filter(filter).map_err(|bad| code::status(&bad))?;
-    let found = filter.map(|filter| services.pods.list_sandboxes(&filter)).unwrap_or_default();
-    Ok(found.iter().map(|sandbox| render::sandbox_item(sandbox)).collect())
+    Ok(filter.map(|filter| services.pods.list_sandboxes(&filter)).unwrap_or_default())
 }
 
-pub(super) fn list(
+pub(crate) fn items(
     services: &Services,
-    request: v1::ListPodSandboxRequest,
-) -> Answer<v1::ListPodSandboxResponse> {
-    let items = listed(services, request.filter)?;
-    Ok(Response::new(v1::ListPodSandboxResponse { items }))
+    filter: Option<v1::PodSandboxFilter>,
+) -> Result<Items, Status> {
+    Ok(Items::of_sandboxes(listed(services, filter)?.iter().map(|sandbox| &**sandbox)))
 }
 
 pub(super) fn stream(
     services: &Services,
     request: v1::StreamPodSandboxesRequest,
 ) -> Answer<Streamed<v1::StreamPodSandboxesResponse>> {
-    let items = listed(services, request.filter)?;
+    let found = listed(services, request.filter)?;
+    let items = found.iter().map(|sandbox| render::sandbox_item(sandbox)).collect();
     Ok(pieces(items, |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes }))
 }
 
