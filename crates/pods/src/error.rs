@@ -66,10 +66,10 @@ pub enum PodsError {
         source: Box<Cause>,
     },
     /// A process of an exec was killed because its time was over.
-    #[error("exec in container {container}: killed after {seconds} s")]
+    #[error("ExecSync {object}: its time of {seconds} s is over, and it was killed")]
     ExecTimeout {
-        /// Where.
-        container: ContainerId,
+        /// In which container, by its names.
+        object: String,
         /// How long it had.
         seconds: u64,
     },

@@ -110,6 +110,8 @@ fn advice_for(code: Code, doing: &str, cause: &str) -> Option<&'static str> {
                 "credentials for a registry are given with --creds USER, or in the daemon's configuration"
             })
         }
+        // Whoever set the limit knows what it means.
+        Code::DeadlineExceeded if doing.starts_with("run ") => None,
         Code::DeadlineExceeded => Some("`isopod operations` shows what the daemon is still doing"),
         Code::ResourceExhausted => Some("`isopod imagefsinfo` and `df` show what is full"),
         Code::Ok

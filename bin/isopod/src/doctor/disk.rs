@@ -7,17 +7,35 @@ use rustix::fs::{StatVfs, statvfs};
 use super::finding::Finding;
 use crate::config::{Config, with_project_quotas};
 
-/// Free bytes and the part of free inodes, under which there is little room, and no room.
-const LITTLE: u64 = 5 << 30;
-const NONE: u64 = 200 << 20;
+/// What a directory is for, and how many free bytes are little, and too few.
+struct Place<'a> {
+    what: &'static str,
+    path: &'a Path,
+    little: u64,
+    none: u64,
+    advice: &'static str,
+}
 
 /// The kind of file system that a tmpfs says it is (statfs(2)).
 const TMPFS: i64 = 0x0102_1994;
 
 pub fn look(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![room("images", &config.root, LITTLE)];
-    findings.push(room("records", &config.state, 64 << 20));
-    findings.push(on_memory(&config.state));
+    let images = Place {
+        what: "images",
+        path: &config.root,
+        little: 5 << 30,
+        none: 200 << 20,
+        advice: "`isopod imagefsinfo` and `isopod images` show what is used; `isopod rmi` makes room",
+    };
+    // A pod has some ten kilobytes there, and its sockets.
+    let records = Place {
+        what: "records",
+        path: &config.state,
+        little: 16 << 20,
+        none: 1 << 20,
+        advice: "see what else is on it; a tmpfs becomes larger by `mount -o remount,size=64M`",
+    };
+    let mut findings = vec![room(&images), room(&records), on_memory(&config.state)];
     findings.extend(limited(config));
     findings
 }
@@ -27,17 +45,18 @@ fn there(path: &Path) -> &Path {
     path.ancestors().find(|one| one.is_dir()).unwrap_or(Path::new("/"))
 }
 
-fn room(what: &str, path: &Path, little: u64) -> Finding {
-    match statvfs(there(path)) {
-        Ok(of) => graded(what, path, &of, little),
+fn room(place: &Place<'_>) -> Finding {
+    match statvfs(there(place.path)) {
+        Ok(of) => graded(place, &of),
         Err(error) => {
-            let said = format!("{} cannot be looked at: {error}", path.display());
+            let said = format!("{} cannot be looked at: {error}", place.path.display());
             Finding::bad("disk", said, "see what is mounted there")
         }
     }
 }
 
-fn graded(what: &str, path: &Path, of: &StatVfs, little: u64) -> Finding {
+fn graded(place: &Place<'_>, of: &StatVfs) -> Finding {
+    let Place { what, path, little, none, advice } = *place;
     let free = of.f_bavail.saturating_mul(of.f_frsize);
     let inodes = of.f_files == 0 || of.f_favail.saturating_mul(50) > of.f_files;
     let said = format!(
@@ -46,9 +65,7 @@ fn graded(what: &str, path: &Path, of: &StatVfs, little: u64) -> Finding {
         of.f_favail,
         path.display()
     );
-    let advice =
-        "`isopod imagefsinfo` and `isopod images` show what is used; `isopod rmi` makes room";
-    if free < NONE.min(little) {
+    if free < none {
         Finding::bad("disk", said, advice)
     } else if free < little || !inodes {
         Finding::warning("disk", said, advice)

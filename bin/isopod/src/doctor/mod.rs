@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::{Form, Globals, print};
-use crate::config::{self, Flags, Looked};
+use crate::config::{self, Flags, Looked, NetworkChoice};
 use daemon::Asked;
 use finding::{Finding, Grade};
 use host::Host;
@@ -93,7 +93,9 @@ fn all(host: &Host, looked: &Looked) -> Vec<Finding> {
     findings.extend(mounts::look(host));
     let network = || network::look(host, &config.network);
     findings.extend(judge(looked, "network", &["network"], network));
-    findings.push(network::forwarding(host));
+    if !matches!(config.network, NetworkChoice::None) {
+        findings.push(network::forwarding(host));
+    }
     let keys = ["root", "state", "pods.writable_size", "pods.writable_max"];
     findings.extend(judge(looked, "disk", &keys, || disk::look(config)));
     findings.extend(limits::look(host));
@@ -112,8 +114,17 @@ fn for_people(findings: &[Finding], bad: usize, warnings: usize) -> String {
     }
     text.push_str(&match (bad, warnings) {
         (0, 0) => "all is well".to_owned(),
-        (0, warnings) => format!("pods can run; {warnings} warnings"),
-        (bad, warnings) => format!("{bad} findings keep pods from running; {warnings} warnings"),
+        (0, warnings) => format!("pods can run; {}", counted(warnings, "warning")),
+        (1, warnings) => {
+            format!("1 finding keeps pods from running; {}", counted(warnings, "warning"))
+        }
+        (bad, warnings) => {
+            format!("{bad} findings keep pods from running; {}", counted(warnings, "warning"))
+        }
     });
     text
+}
+
+fn counted(many: usize, what: &str) -> String {
+    if many == 1 { format!("1 {what}") } else { format!("{many} {what}s") }
 }

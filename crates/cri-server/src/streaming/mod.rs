@@ -46,7 +46,7 @@ impl Runtime for Carrier {
                 let phases = note.phases();
                 let work = exec::exec(&self.pods, &id, command, streams, io, phases);
                 let outcome = Box::pin(work).await;
-                note.end(failure(&outcome));
+                note.end(failure("exec", &id, &outcome));
                 outcome
             }
             Err(bad) => Outcome::Failed(bad.to_string()),
@@ -60,7 +60,7 @@ impl Runtime for Carrier {
                 let phases = note.phases();
                 let work = attach::attach(&self.pods, &id, request.streams, io, phases);
                 let outcome = Box::pin(work).await;
-                note.end(failure(&outcome));
+                note.end(failure("attach", &id, &outcome));
                 outcome
             }
             Err(bad) => Outcome::Failed(bad.to_string()),
@@ -92,11 +92,13 @@ impl Runtime for Carrier {
     }
 }
 
-/// Why a stream's work did not come to its end; a command's own code is no failure of ours.
-fn failure(outcome: &Outcome) -> Option<OperationFailure> {
+/// Why a stream's work did not come to its end, which is in the log as a call's failure is; a command's own code is
+/// no failure of ours.
+fn failure(what: &str, container: &ContainerId, outcome: &Outcome) -> Option<OperationFailure> {
     match outcome {
         Outcome::Success | Outcome::ExitCode(_) => None,
         Outcome::Failed(why) => {
+            tracing::warn!(container = container.short(), "{what} failed: {why}");
             Some(OperationFailure { class: Class::Internal, message: why.clone() })
         }
     }

@@ -51,10 +51,11 @@ async fn exec_in(
     timeout: Duration,
     phases: &Phases,
 ) -> Result<ExecResult, PodsError> {
-    let id = &record.id;
     let monitor = monitor_of_running(inner, record, OPERATION)?;
     let deadlines = inner.config.deadlines;
     let failed = |failure: Failure| failure.of(OPERATION, &name(inner, record));
+    let expired =
+        || PodsError::ExecTimeout { object: name(inner, record), seconds: timeout.as_secs() };
     if command.first().is_none_or(String::is_empty) {
         let (object, problem) = (name(inner, record), "there is no command".to_owned());
         return Err(PodsError::Invalid { operation: OPERATION, object, problem });
@@ -65,19 +66,19 @@ async fn exec_in(
     // neither is what lies beyond all clocks.
     let until = (!timeout.is_zero()).then(|| Instant::now().checked_add(timeout)).flatten();
     let spot = inner.monitor_spot(&record.sandbox);
-    let exec = monitor.exec(id.clone(), command, streams);
+    let exec = monitor.exec(record.id.clone(), command, streams);
     let started = step_at(phases, "exec", deadlines.start, &spot, exec);
     // Given up while it starts, it is killed by whoever starts it.
     let started = match bounded_by(until, started).await {
         Some(started) => started.map_err(failed)?,
-        None => return Err(expired(id, timeout)),
+        None => return Err(expired()),
     };
     phases.enter("run", None);
     let mut exec = Kill(Some(started));
     let code = run(until, deadlines.drain, exec.ended(), &mut stdout, &mut stderr).await;
     let Some(code) = code else {
         exec.kill(deadlines.answer).await;
-        return Err(expired(id, timeout));
+        return Err(expired());
     };
     exec.0 = None;
     let exit_code = code.map_err(|e| failed(Failure::new("wait", e)))?;
@@ -128,10 +129,6 @@ async fn run<T>(
         tracing::trace!(drained = drained.is_ok(), "the output of an exec");
     }
     Some(answer)
-}
-
-fn expired(id: &ContainerId, timeout: Duration) -> PodsError {
-    PodsError::ExecTimeout { container: id.clone(), seconds: timeout.as_secs() }
 }
 
 /// What `future` gives, unless `until` comes first.
