@@ -8,8 +8,8 @@ mod known;
 use std::time::{Duration, Instant};
 
 use cri_api::v1::{
-    ContainerEventResponse, ContainerEventType, GetEventsRequest, ListContainersRequest,
-    ListPodSandboxRequest,
+    ContainerEventResponse, ContainerEventType, ContainerState, ContainerStatus, GetEventsRequest,
+    ListContainersRequest, ListPodSandboxRequest,
 };
 use tonic::{Status, Streaming};
 
@@ -116,7 +116,22 @@ fn for_people(event: &ContainerEventResponse, object: &str, is_found: bool) -> S
     };
     let (at, id) = (moment(event.created_at), short(&event.container_id));
     let mark = if is_found { "  (found)" } else { "" };
-    format!("{at}  {happened}  {id}  {object}{mark}")
+    format!("{at}  {happened}  {id}  {object}{}{mark}", ended_with(event))
+}
+
+/// How the container has ended that the event is of, if it has and the event says so.
+fn ended_with(event: &ContainerEventResponse) -> String {
+    let has_ended = |one: &&ContainerStatus| {
+        one.id == event.container_id && one.state() == ContainerState::ContainerExited
+    };
+    match event.containers_statuses.iter().find(has_ended) {
+        Some(status)
+            if event.container_event_type() == ContainerEventType::ContainerStoppedEvent =>
+        {
+            format!("  exit code {} ({})", status.exit_code, status.reason)
+        }
+        Some(_) | None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -135,5 +150,16 @@ mod tests {
         assert!(line.ends_with("  stopped  0123456789ab  container d/web/main"), "{line}");
         let found = for_people(&event, "container d/web/main", true);
         assert_eq!(found, format!("{line}  (found)"));
+        let status = |id: &str, exit_code| ContainerStatus {
+            id: id.to_owned(),
+            state: ContainerState::ContainerExited.into(),
+            exit_code,
+            reason: "Error".to_owned(),
+            ..Default::default()
+        };
+        let containers_statuses = vec![status("other", 1), status(&event.container_id, 7)];
+        let told = ContainerEventResponse { containers_statuses, ..event };
+        let told = for_people(&told, "container d/web/main", false);
+        assert_eq!(told, format!("{line}  exit code 7 (Error)"));
     }
 }

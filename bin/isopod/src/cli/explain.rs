@@ -49,6 +49,10 @@ fn for_people(reply: &ExplainReply, now: i64) -> String {
         };
         let _ = writeln!(text, "asked for by {by}");
         let _ = writeln!(text, "what was asked: {}", reply.asked);
+        if reply.kind == "sandbox" && reply.state.contains("; ") {
+            let _ =
+                writeln!(text, "of one of its containers alone: isopod explain {name}/CONTAINER");
+        }
     }
     if !reply.phases.is_empty() {
         let _ =

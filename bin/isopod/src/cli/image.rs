@@ -2,7 +2,8 @@
 
 use admin_api::v1::TagRequest;
 use cri_api::v1::{
-    FilesystemUsage, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, RemoveImageRequest,
+    FilesystemUsage, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListContainersRequest,
+    RemoveImageRequest,
 };
 
 use super::container::each;
@@ -10,7 +11,7 @@ use super::failure::{Doing, Outcome};
 use super::find;
 use super::node::Node;
 use super::print::{self, Form, Rows};
-use super::text::bytes;
+use super::text::{bytes, short};
 
 /// Arguments of `rmi`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +34,22 @@ pub struct TagArgs {
 pub async fn remove(node: &Node, args: &RemoveArgs) -> Outcome {
     each(&args.images, async |text| {
         let image = find::image(node, text).await?;
-        let spec = ImageSpec { image, ..Default::default() };
+        let spec = ImageSpec { image: image.clone(), ..Default::default() };
         let request = RemoveImageRequest { image: Some(spec) };
         node.images().remove_image(request).await.doing(format!("remove image {text}"))?;
-        print::line(text)
+        print::line(text)?;
+        let listed = node.runtime().list_containers(ListContainersRequest::default()).await;
+        let all = listed.map(|answer| answer.into_inner().containers).unwrap_or_default();
+        let users: Vec<&str> =
+            all.iter().filter(|one| one.image_id == image).map(|one| short(&one.id)).collect();
+        if !users.is_empty() {
+            print::aside(&format!(
+                "isopod: containers go on with what they have of {text}, and its room is free when they are \
+                 removed: {}",
+                users.join(", ")
+            ));
+        }
+        Ok(())
     })
     .await
 }
