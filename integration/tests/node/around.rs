@@ -1,9 +1,10 @@
 //! What most tests begin with.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use cri_api::v1::{ContainerConfig, ContainerStatus, PodSandboxConfig};
+use cri_api::v1::{ContainerConfig, ContainerStatus, Mount, PodSandboxConfig};
 use testkit::{Compression, Daemon, Network, Registry, Scheme, Setup, busybox};
 
 /// Output as text, for people.
@@ -31,6 +32,35 @@ pub struct Around {
     pub registry: Registry,
     /// The reference that the image was pulled by.
     pub image: String,
+}
+
+/// A directory that containers look into, to go on until it is open.
+pub struct Gate(PathBuf);
+
+impl Gate {
+    /// A shell's condition that holds in a container while it is closed.
+    pub const CLOSED: &str = "[ ! -e /gate/open ]";
+
+    /// A closed one.
+    pub fn new(daemon: &Daemon) -> Self {
+        let path = daemon.directory().join("gate");
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Lets a container see it.
+    pub fn mount(&self, container: &mut ContainerConfig) {
+        container.mounts.push(Mount {
+            host_path: self.0.to_string_lossy().into_owned(),
+            container_path: "/gate".to_owned(),
+            ..Default::default()
+        });
+    }
+
+    /// Opens it.
+    pub fn open(&self) {
+        std::fs::write(self.0.join("open"), "").unwrap();
+    }
 }
 
 /// The same with a pod in the host's network.
@@ -68,6 +98,14 @@ impl WithPod {
     /// A container of busybox that runs a shell script.
     pub fn script(&self, name: &str, script: &str) -> ContainerConfig {
         testkit::container(name, &self.around.image, &["sh", "-c", script])
+    }
+
+    /// A container that ends with `code` when the gate is open.
+    pub fn behind(&self, gate: &Gate, name: &str, code: i32) -> ContainerConfig {
+        let script = format!("while {}; do sleep 0.01; done; exit {code}", Gate::CLOSED);
+        let mut container = self.script(name, &script);
+        gate.mount(&mut container);
+        container
     }
 
     /// Runs a container to its end.

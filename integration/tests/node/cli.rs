@@ -102,6 +102,19 @@ async fn objects_are_found_by_name_and_by_the_beginning_of_an_id() {
     assert_eq!(cli(daemon, &["images", "-q"]).trim(), "");
 }
 
+#[tokio::test]
+async fn whoever_removes_an_image_is_told_who_goes_on_with_it() {
+    let with = with_pod().await;
+    let daemon = with.daemon();
+    let id = with.launch(&with.script("goes-on", "sleep 1000000")).await;
+    let done = daemon.cli(&["rmi", &with.around.image]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(text(&done.stdout).trim(), with.around.image);
+    assert!(text(&done.stderr).contains(&id[..12]), "{done:?}");
+    assert_eq!(cli(daemon, &["images", "-q"]).trim(), "");
+    assert_eq!(cli(daemon, &["exec", "goes-on", "echo", "on"]), "on\n");
+}
+
 fn run(around: &Around, args: &[&str]) -> Output {
     let mut all = vec!["run", "--network", "host"];
     all.extend(args);

@@ -13,7 +13,7 @@ use cri_api::v1::{
 use testkit::{Daemon, Network};
 use tonic::{Code, Status, Streaming};
 
-use crate::around::{around, plain, with_pod};
+use crate::around::{Gate, around, plain, with_pod};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -179,15 +179,8 @@ async fn a_slow_subscriber_is_cut_off_and_a_fast_one_misses_nothing() {
 #[tokio::test]
 async fn a_reader_finds_by_listing_what_happened_while_there_was_no_daemon() {
     let mut with = with_pod().await;
-    let gate = with.daemon().directory().join("gate");
-    std::fs::create_dir(&gate).unwrap();
-    let mut ends = with.script("ends", "while [ ! -e /gate/open ]; do sleep 0.01; done; exit 33");
-    ends.mounts = vec![cri_api::v1::Mount {
-        host_path: gate.to_string_lossy().into_owned(),
-        container_path: "/gate".to_owned(),
-        ..Default::default()
-    }];
-    let ends = with.launch(&ends).await;
+    let gate = Gate::new(with.daemon());
+    let ends = with.launch(&with.behind(&gate, "ends", 33)).await;
     let mut command = with.daemon().cli(&["events"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut reader = command.spawn().unwrap();
@@ -222,7 +215,7 @@ async fn a_reader_finds_by_listing_what_happened_while_there_was_no_daemon() {
 
     with.around.daemon.kill();
     said("the stream of events has ended").await;
-    std::fs::write(gate.join("open"), "").unwrap();
+    gate.open();
     with.around.daemon.start().await;
     assert_eq!(with.daemon().ended(&ends).await.exit_code, 33);
     let line = said("  stopped  ").await;

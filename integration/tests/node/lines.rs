@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::Network;
 
-use crate::around::around;
+use crate::around::{Gate, around};
 
 const CONTAINERS: usize = 20;
 const KILLS: usize = 3;
@@ -12,22 +12,20 @@ const KILLS: usize = 3;
 #[tokio::test]
 async fn no_line_is_lost_or_repeated_while_the_daemon_is_killed() {
     let mut around = around(|setup| setup.network(Network::None)).await;
-    let gate = around.daemon.directory().join("gate");
-    std::fs::create_dir(&gate).unwrap();
+    let gate = Gate::new(&around.daemon);
     let pod = testkit::host_network(testkit::pod(&around.daemon, "pod"));
     let pod_id = around.daemon.run_pod(&pod, "").await.unwrap();
     // A look at the gate costs more than a line.
-    let script = "n=0; while [ ! -e /gate/open ]; do
-        m=0; while [ $m -lt 100 ]; do echo $n; n=$((n+1)); m=$((m+1)); done; done; echo end";
+    let script = format!(
+        "n=0; while {}; do
+        m=0; while [ $m -lt 100 ]; do echo $n; n=$((n+1)); m=$((m+1)); done; done; echo end",
+        Gate::CLOSED
+    );
     let mut containers = Vec::new();
     for number in 0..CONTAINERS {
         let name = format!("writer-{number}");
-        let mut container = testkit::container(&name, &around.image, &["sh", "-c", script]);
-        container.mounts = vec![cri_api::v1::Mount {
-            host_path: gate.to_string_lossy().into_owned(),
-            container_path: "/gate".to_owned(),
-            ..Default::default()
-        }];
+        let mut container = testkit::container(&name, &around.image, &["sh", "-c", &script]);
+        gate.mount(&mut container);
         containers.push(around.daemon.launch(&pod_id, &pod, &container).await.unwrap());
     }
     let last = around.daemon.status(containers.last().unwrap()).await.unwrap().log_path;
@@ -41,7 +39,7 @@ async fn no_line_is_lost_or_repeated_while_the_daemon_is_killed() {
         .await;
         around.daemon.start().await;
     }
-    std::fs::write(gate.join("open"), "").unwrap();
+    gate.open();
     let mut lines = 0;
     for id in &containers {
         let status = around.daemon.ended(id).await;

@@ -5,22 +5,15 @@ use std::time::Duration;
 use cri_api::v1::{ContainerState, PodSandboxState};
 use testkit::Network;
 
-use crate::around::{around, with_pod};
+use crate::around::{Gate, around, with_pod};
 
 #[tokio::test]
 async fn containers_run_and_log_while_the_daemon_is_dead() {
     let mut with = with_pod().await;
     let counts = "n=0; while :; do echo line-$n; n=$((n+1)); sleep 0.01; done";
     let runs = with.launch(&with.script("runs", counts)).await;
-    let gate = with.daemon().directory().join("gate");
-    std::fs::create_dir(&gate).unwrap();
-    let mut ends = with.script("ends", "while [ ! -e /gate/open ]; do sleep 0.01; done; exit 33");
-    ends.mounts = vec![cri_api::v1::Mount {
-        host_path: gate.to_string_lossy().into_owned(),
-        container_path: "/gate".to_owned(),
-        ..Default::default()
-    }];
-    let ends = with.launch(&ends).await;
+    let gate = Gate::new(with.daemon());
+    let ends = with.launch(&with.behind(&gate, "ends", 33)).await;
     let log = with.daemon().status(&runs).await.unwrap().log_path;
     let ends_log = with.daemon().status(&ends).await.unwrap();
     assert_eq!(ends_log.state(), ContainerState::ContainerRunning);
@@ -28,7 +21,7 @@ async fn containers_run_and_log_while_the_daemon_is_dead() {
     with.around.daemon.kill();
     let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
     let at_death = lines();
-    std::fs::write(gate.join("open"), "").unwrap();
+    gate.open();
     testkit::until("the log grows without a daemon", Duration::from_secs(20), async || {
         (lines() > at_death + 50).then_some(())
     })
