@@ -24,6 +24,10 @@ use tower::Service;
 use crate::runtime::{container, sandbox};
 use crate::{Cri, MAX_MESSAGE_BYTES, Services, render};
 
+/// The calls that are answered here.
+const CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
+const SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
+
 /// An answer that is a list: a ListContainersResponse or a ListPodSandboxResponse, whose one field repeated messages
 /// and repeated bytes have the same encoding for (Protocol Buffers, "Encoding", length-delimited records).
 #[derive(Clone, PartialEq, Message)]
@@ -35,17 +39,12 @@ pub(crate) struct Items {
 impl Items {
     pub(crate) fn of_containers<'a>(all: impl Iterator<Item = &'a ContainerStatus>) -> Self {
         let item = |one: &ContainerStatus| render::container_item(one).encode_to_vec().into();
-        Self { items: all.map(|one| one.listed.get(|| item(one))).collect() }
+        Self { items: all.map(|one| one.listed.get_or(|| item(one))).collect() }
     }
 
     pub(crate) fn of_sandboxes<'a>(all: impl Iterator<Item = &'a SandboxStatus>) -> Self {
         let item = |one: &SandboxStatus| render::sandbox_item(one).encode_to_vec().into();
-        Self { items: all.map(|one| one.listed.get(|| item(one))).collect() }
-    }
-
-    /// The message that it is for whoever reads it.
-    pub(crate) fn as_message<T: Message + Default>(&self) -> Result<T, Status> {
-        T::decode(&*self.encode_to_vec()).map_err(|error| Status::internal(error.to_string()))
+        Self { items: all.map(|one| one.listed.get_or(|| item(one))).collect() }
     }
 }
 
@@ -79,20 +78,17 @@ impl Service<http::Request<Body>> for RuntimeServer {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Answer {
+        let cri = self.cri.clone();
         match request.uri().path() {
-            "/runtime.v1.RuntimeService/ListContainers" => {
-                Box::pin(answer::<v1::ListContainersRequest>(
-                    self.cri.clone(),
-                    request,
-                    |s, asked| container::items(s, asked.filter),
-                ))
+            CONTAINERS => {
+                Box::pin(answer(cri, request, |services, asked: v1::ListContainersRequest| {
+                    container::items(services, asked.filter)
+                }))
             }
-            "/runtime.v1.RuntimeService/ListPodSandbox" => {
-                Box::pin(answer::<v1::ListPodSandboxRequest>(
-                    self.cri.clone(),
-                    request,
-                    |s, asked| sandbox::items(s, asked.filter),
-                ))
+            SANDBOXES => {
+                Box::pin(answer(cri, request, |services, asked: v1::ListPodSandboxRequest| {
+                    sandbox::items(services, asked.filter)
+                }))
             }
             _ => self.rest.call(request),
         }
@@ -109,13 +105,18 @@ async fn answer<T: Message + Default + 'static>(
         std::future::ready(items.map(Response::new))
     });
     let grpc = Grpc::new(ProstCodec::<Items, T>::default());
-    let mut grpc = grpc.apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), None);
+    let mut grpc = grpc.max_decoding_message_size(MAX_MESSAGE_BYTES);
     Ok(grpc.unary(asked, request).await)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read<T: Message + Default>(items: Vec<Vec<u8>>) -> T {
+        let items = Items { items: items.into_iter().map(Bytes::from).collect() };
+        T::decode(&*items.encode_to_vec()).unwrap()
+    }
 
     #[test]
     fn items_are_the_message_that_they_are_sent_as() {
@@ -125,13 +126,29 @@ mod tests {
             ..Default::default()
         };
         let containers = vec![container("one"), container("two"), v1::Container::default()];
-        let items = containers.iter().map(|one| Bytes::from(one.encode_to_vec())).collect();
-        let read: v1::ListContainersResponse = Items { items }.as_message().unwrap();
-        assert_eq!(read, v1::ListContainersResponse { containers });
-        let sandboxes = vec![v1::PodSandbox { id: "one".to_owned(), ..Default::default() }];
-        let items = sandboxes.iter().map(|one| Bytes::from(one.encode_to_vec())).collect();
-        let read: v1::ListPodSandboxResponse = Items { items }.as_message().unwrap();
-        assert_eq!(read, v1::ListPodSandboxResponse { items: sandboxes });
+        let got: v1::ListContainersResponse =
+            read(containers.iter().map(Message::encode_to_vec).collect());
+        assert_eq!(got, v1::ListContainersResponse { containers });
+        let items = vec![v1::PodSandbox { id: "one".to_owned(), ..Default::default() }];
+        let got: v1::ListPodSandboxResponse =
+            read(items.iter().map(Message::encode_to_vec).collect());
+        assert_eq!(got, v1::ListPodSandboxResponse { items });
         assert!(Items { items: vec![] }.encode_to_vec().is_empty());
+    }
+
+    #[test]
+    fn the_calls_that_are_answered_here_are_calls_of_the_service() {
+        let set = prost_types::FileDescriptorSet::decode(cri_api::FILE_DESCRIPTOR_SET).unwrap();
+        let all = set.file.iter().flat_map(|file| {
+            let package = file.package();
+            file.service.iter().flat_map(move |service| {
+                let name = service.name();
+                service.method.iter().map(move |one| format!("/{package}.{name}/{}", one.name()))
+            })
+        });
+        let all: Vec<String> = all.collect();
+        for path in [CONTAINERS, SANDBOXES] {
+            assert!(all.iter().any(|one| one == path), "{path} is none of {all:?}");
+        }
     }
 }

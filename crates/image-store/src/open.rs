@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use model::{ContainerId, Timestamp};
 use oci_image::ImageConfig;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
 use store::{Durability, Key, Loaded, Record, Store};
 
 use crate::blobs;
@@ -92,8 +93,11 @@ fn lock(layout: &Layout) -> Result<OwnedFd, ImageStoreError> {
     let path = layout.root.join("lock");
     let fd = openat(&layout.root_fd, "lock", flags, Mode::RUSR | Mode::WUSR)
         .map_err(at("open", path.clone()))?;
-    let is_ours = sys::lock_alone(&fd).map_err(at("lock", path))?;
-    if is_ours { Ok(fd) } else { Err(ImageStoreError::Locked { path: layout.root.clone() }) }
+    match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(fd),
+        Err(Errno::WOULDBLOCK) => Err(ImageStoreError::Locked { path: layout.root.clone() }),
+        Err(e) => Err(at("lock", path)(e)),
+    }
 }
 
 fn check_format(layout: &Layout) -> Result<(), ImageStoreError> {

@@ -66,7 +66,7 @@ pub enum PodsError {
         source: Box<Cause>,
     },
     /// A process of an exec was killed because its time was over.
-    #[error("ExecSync {object}: its time of {seconds} s is over, and it was killed")]
+    #[error("ExecSync {object}: its command was killed when its time of {seconds} s was over")]
     ExecTimeout {
         /// In which container, by its names.
         object: String,

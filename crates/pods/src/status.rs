@@ -11,13 +11,14 @@ use model::{
     Signal, Span, State, Timestamp, User,
 };
 
-/// What a reader has made of a status, kept with it: a status never changes, and what has changed has a new one.
+/// A status's item of a list, as whoever lists has encoded it. Always: a status that is told of never changes; what
+/// has changed has a new one, with nothing kept.
 #[derive(Debug, Default)]
 pub struct Kept(OnceLock<Bytes>);
 
 impl Kept {
-    /// What is kept; `make` makes it for the first one who asks.
-    pub fn get(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+    /// The item; `make` makes it for the first one who asks. All who ask make the same.
+    pub fn get_or(&self, make: impl FnOnce() -> Bytes) -> Bytes {
         self.0.get_or_init(make).clone()
     }
 }

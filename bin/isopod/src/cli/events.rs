@@ -128,7 +128,11 @@ fn ended_with(event: &ContainerEventResponse) -> String {
         Some(status)
             if event.container_event_type() == ContainerEventType::ContainerStoppedEvent =>
         {
-            format!("  exit code {} ({})", status.exit_code, status.reason)
+            let reason = match status.reason.as_str() {
+                "" => String::new(),
+                reason => format!(" ({reason})"),
+            };
+            format!("  exit code {}{reason}", status.exit_code)
         }
         Some(_) | None => String::new(),
     }

@@ -49,7 +49,7 @@ fn for_people(reply: &ExplainReply, now: i64) -> String {
         };
         let _ = writeln!(text, "asked for by {by}");
         let _ = writeln!(text, "what was asked: {}", reply.asked);
-        if reply.kind == "sandbox" && reply.state.contains("; ") {
+        if reply.kind == "sandbox" {
             let _ =
                 writeln!(text, "of one of its containers alone: isopod explain {name}/CONTAINER");
         }

@@ -110,8 +110,8 @@ fn advice_for(code: Code, doing: &str, cause: &str) -> Option<&'static str> {
                 "credentials for a registry are given with --creds USER, or in the daemon's configuration"
             })
         }
-        // Whoever set the limit knows what it means.
-        Code::DeadlineExceeded if doing.starts_with("run ") => None,
+        // It was whoever asked who set this limit, and nothing goes on.
+        Code::DeadlineExceeded if cause.contains("its command was killed") => None,
         Code::DeadlineExceeded => Some("`isopod operations` shows what the daemon is still doing"),
         Code::ResourceExhausted => Some("`isopod imagefsinfo` and `df` show what is full"),
         Code::Ok
@@ -173,6 +173,19 @@ impl<T> Doing<T> for io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_out_that_was_asked_for_has_no_advice_and_another_has() {
+        let said = |message: &str| {
+            Failure::answer("run \"x\" in container c", &Status::deadline_exceeded(message))
+                .report()
+        };
+        let asked_for =
+            said("ExecSync d/web/c: its command was killed when its time of 1 s was over");
+        assert!(!asked_for.contains("isopod operations"), "{asked_for}");
+        let ours = said("ExecSync d/web/c: exec: no answer in 30 s");
+        assert!(ours.contains("isopod operations"), "{ours}");
+    }
 
     #[test]
     fn a_failure_says_deed_cause_and_what_to_do() {

@@ -39,14 +39,13 @@ pub async fn remove(node: &Node, args: &RemoveArgs) -> Outcome {
         node.images().remove_image(request).await.doing(format!("remove image {text}"))?;
         print::line(text)?;
         let listed = node.runtime().list_containers(ListContainersRequest::default()).await;
-        let all = listed.map(|answer| answer.into_inner().containers).unwrap_or_default();
+        let all = listed.doing("list containers")?.into_inner().containers;
         let users: Vec<&str> =
             all.iter().filter(|one| one.image_id == image).map(|one| short(&one.id)).collect();
         if !users.is_empty() {
+            let users = users.join(", ");
             print::aside(&format!(
-                "isopod: containers go on with what they have of {text}, and its room is free when they are \
-                 removed: {}",
-                users.join(", ")
+                "isopod: these containers still have {text}, and keep its room until they are removed: {users}"
             ));
         }
         Ok(())

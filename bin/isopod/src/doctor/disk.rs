@@ -33,7 +33,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
         path: &config.state,
         little: 16 << 20,
         none: 1 << 20,
-        advice: "see what else is on it; a tmpfs becomes larger by `mount -o remount,size=64M`",
+        advice: "see what else is on that file system; a tmpfs takes more by a larger size= or nr_inodes=",
     };
     let mut findings = vec![room(&images), room(&records), on_memory(&config.state)];
     findings.extend(limited(config));
@@ -96,4 +96,50 @@ fn on_memory(state: &Path) -> Finding {
     let said = format!("records at {} are not on a tmpfs", state.display());
     let advice = "records of pods mean nothing after a reboot; set state to a directory below /run";
     Finding::warning("disk", said, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Grade;
+    use super::*;
+
+    fn of(free: u64, inodes: u64) -> StatVfs {
+        StatVfs {
+            f_bsize: 4096,
+            f_frsize: 4096,
+            f_blocks: 1 << 20,
+            f_bfree: free / 4096,
+            f_bavail: free / 4096,
+            f_files: 1000,
+            f_ffree: inodes,
+            f_favail: inodes,
+            f_fsid: 0,
+            f_flag: rustix::fs::StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        }
+    }
+
+    #[test]
+    fn room_is_graded_by_what_it_is_for() {
+        let place = |little, none| Place {
+            what: "records",
+            path: Path::new("/there"),
+            little,
+            none,
+            advice: "what helps",
+        };
+        let records = place(16 << 20, 1 << 20);
+        for (free, inodes, grade) in [
+            (17 << 20, 500, Grade::Good),
+            (15 << 20, 500, Grade::Warning),
+            (17 << 20, 10, Grade::Warning),
+            (512 << 10, 500, Grade::Bad),
+        ] {
+            let found = graded(&records, &of(free, inodes));
+            assert_eq!(found.grade, grade, "{free} {inodes}");
+            let advice = if grade == Grade::Good { "" } else { "what helps" };
+            assert_eq!(found.advice, advice);
+            assert!(found.said.contains("for records at /there"), "{}", found.said);
+        }
+    }
 }

@@ -202,7 +202,7 @@ fn message(headers: &http::HeaderMap) -> String {
 
 /// Whether whoever runs the node wants to read of it: something was to be done and was not, or something
 /// of the node's is broken. That there is no such object is news for the caller alone.
-fn is_for_the_log(method: &str, code: Code) -> bool {
+pub(crate) fn is_for_the_log(method: &str, code: Code) -> bool {
     match code {
         Code::Ok | Code::Cancelled | Code::NotFound | Code::Unimplemented => false,
         Code::Unknown

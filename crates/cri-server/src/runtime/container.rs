@@ -114,12 +114,26 @@ pub(crate) fn items(
     Ok(Items::of_containers(listed(services, filter)?.iter().map(|container| &**container)))
 }
 
+pub(super) fn list(
+    services: &Services,
+    request: v1::ListContainersRequest,
+) -> Answer<v1::ListContainersResponse> {
+    let containers = rendered(services, request.filter)?;
+    Ok(Response::new(v1::ListContainersResponse { containers }))
+}
+
+fn rendered(
+    services: &Services,
+    filter: Option<v1::ContainerFilter>,
+) -> Result<Vec<v1::Container>, Status> {
+    Ok(listed(services, filter)?.iter().map(|one| render::container_item(one)).collect())
+}
+
 pub(super) fn stream(
     services: &Services,
     request: v1::StreamContainersRequest,
 ) -> Answer<Streamed<v1::StreamContainersResponse>> {
-    let found = listed(services, request.filter)?;
-    let containers = found.iter().map(|container| render::container_item(container)).collect();
+    let containers = rendered(services, request.filter)?;
     Ok(pieces(containers, |containers| v1::StreamContainersResponse { containers }))
 }
 

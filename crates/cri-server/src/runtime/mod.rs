@@ -112,9 +112,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        // As ListContainers.
-        let items = sandbox::items(&self.inner.services, request.into_inner().filter)?;
-        items.as_message().map(Response::new)
+        // `lists` has answered before it comes here; the trait wants it.
+        sandbox::list(&self.inner.services, request.into_inner())
     }
 
     type StreamPodSandboxesStream = Streamed<v1::StreamPodSandboxesResponse>;
@@ -165,9 +164,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        // On a socket it is answered by `lists`; here it is for who calls this service itself.
-        let items = container::items(&self.inner.services, request.into_inner().filter)?;
-        items.as_message().map(Response::new)
+        // `lists` has answered before it comes here; the trait wants it.
+        container::list(&self.inner.services, request.into_inner())
     }
 
     type StreamContainersStream = Streamed<v1::StreamContainersResponse>;

@@ -87,12 +87,26 @@ pub(crate) fn items(
     Ok(Items::of_sandboxes(listed(services, filter)?.iter().map(|sandbox| &**sandbox)))
 }
 
+pub(super) fn list(
+    services: &Services,
+    request: v1::ListPodSandboxRequest,
+) -> Answer<v1::ListPodSandboxResponse> {
+    let items = rendered(services, request.filter)?;
+    Ok(Response::new(v1::ListPodSandboxResponse { items }))
+}
+
+fn rendered(
+    services: &Services,
+    filter: Option<v1::PodSandboxFilter>,
+) -> Result<Vec<v1::PodSandbox>, Status> {
+    Ok(listed(services, filter)?.iter().map(|one| render::sandbox_item(one)).collect())
+}
+
 pub(super) fn stream(
     services: &Services,
     request: v1::StreamPodSandboxesRequest,
 ) -> Answer<Streamed<v1::StreamPodSandboxesResponse>> {
-    let found = listed(services, request.filter)?;
-    let items = found.iter().map(|sandbox| render::sandbox_item(sandbox)).collect();
+    let items = rendered(services, request.filter)?;
     Ok(pieces(items, |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes }))
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn attach(
     };
     let attached = match pods.attach(id, wanted, phases).await {
         Ok(attached) => attached,
-        Err(error) => return failed(&error),
+        Err(error) => return Outcome::Failed(failed("Attach", &error)),
     };
     phases.enter("run", None);
     let Attachment { stdin: to, stdout: out, stderr: err, mut handle, control } = attached;

@@ -40,7 +40,7 @@ pub(super) async fn exec(
     };
     let started = match pods.exec(id, command, wanted, phases).await {
         Ok(started) => started,
-        Err(error) => return failed(&error),
+        Err(error) => return Outcome::Failed(failed("Exec", &error)),
     };
     phases.enter("run", None);
     let pods::Exec { io, mut process } = started;

@@ -17,12 +17,13 @@ use cri_streaming::server::{
     Attach, Caller, Exec, Io, Limits, Port, PortForward, Refused, Runtime, Server,
 };
 use cri_streaming::server::{Size, Streams};
-use model::{Class, ContainerId, SandboxId};
+use model::{Class, Classified as _, ContainerId, SandboxId};
 use operations::{OperationFailure, Origin};
 use pods::{Pods, PodsError, TerminalSize};
 use tonic::Status;
 
-use crate::code::message;
+use crate::code::{code, message};
+use crate::front;
 use crate::{AttachStreams, ExecStreams, PortStreams, Streaming};
 
 /// Carries streams of these pods.
@@ -46,7 +47,7 @@ impl Runtime for Carrier {
                 let phases = note.phases();
                 let work = exec::exec(&self.pods, &id, command, streams, io, phases);
                 let outcome = Box::pin(work).await;
-                note.end(failure("exec", &id, &outcome));
+                note.end(failure(&outcome));
                 outcome
             }
             Err(bad) => Outcome::Failed(bad.to_string()),
@@ -60,7 +61,7 @@ impl Runtime for Carrier {
                 let phases = note.phases();
                 let work = attach::attach(&self.pods, &id, request.streams, io, phases);
                 let outcome = Box::pin(work).await;
-                note.end(failure("attach", &id, &outcome));
+                note.end(failure(&outcome));
                 outcome
             }
             Err(bad) => Outcome::Failed(bad.to_string()),
@@ -72,7 +73,7 @@ impl Runtime for Carrier {
         let note = self.pods.note_call_of_sandbox("PortForward", &id);
         let connected = self.pods.connect(&id, port, note.phases()).await;
         note.end(connected.as_ref().err().map(OperationFailure::of));
-        let socket = connected.map_err(|error| io::Error::other(message(&error)))?;
+        let socket = connected.map_err(|error| io::Error::other(failed("PortForward", &error)))?;
         // What a person types through it must not wait for more.
         let _ = socket.set_nodelay(true);
         Ok(socket.into())
@@ -92,13 +93,11 @@ impl Runtime for Carrier {
     }
 }
 
-/// Why a stream's work did not come to its end, which is in the log as a call's failure is; a command's own code is
-/// no failure of ours.
-fn failure(what: &str, container: &ContainerId, outcome: &Outcome) -> Option<OperationFailure> {
+/// Why a stream's work did not come to its end; a command's own code is no failure of ours.
+fn failure(outcome: &Outcome) -> Option<OperationFailure> {
     match outcome {
         Outcome::Success | Outcome::ExitCode(_) => None,
         Outcome::Failed(why) => {
-            tracing::warn!(container = container.short(), "{what} failed: {why}");
             Some(OperationFailure { class: Class::Internal, message: why.clone() })
         }
     }
@@ -132,9 +131,13 @@ fn refusal(refused: Refused) -> Status {
     }
 }
 
-/// What the client of a stream that could not begin is told.
-fn failed(error: &PodsError) -> Outcome {
-    Outcome::Failed(message(error))
+/// What the client of a stream that could not begin is told; it is in the log where a call's failure would be.
+fn failed(method: &'static str, error: &PodsError) -> String {
+    let (code, message) = (code(error.class()), message(error));
+    if front::is_for_the_log(method, code) {
+        tracing::warn!(method, ?code, "stream failed: {message}");
+    }
+    message
 }
 
 const fn terminal_size(size: Size) -> TerminalSize {

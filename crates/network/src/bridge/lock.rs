@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::NetworkError;
 
@@ -35,13 +35,14 @@ impl BridgeLock {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| failed(e.into()))?;
-        if !sys::lock_alone(&file).map_err(failed)? {
-            return Err(NetworkError::Foreign {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file.into() }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(NetworkError::Foreign {
                 object: format!("bridge {bridge}"),
                 reason: format!("another daemon serves it (it holds {})", path.display()),
-            });
+            }),
+            Err(e) => Err(failed(e.into())),
         }
-        Ok(Self { _file: file.into() })
     }
 }
 

@@ -44,6 +44,29 @@ fn what_is_being_made_is_seen_by_nobody_and_holds_its_name() {
 }
 
 #[test]
+fn what_is_kept_of_a_status_is_not_told_of_a_later_one() {
+    let place = Place::new();
+    let sandbox = sandbox_record(1, SandboxStage::Ready);
+    let container = container_record(2, &sandbox.id, State::Running { started_at: Timestamp(3) });
+    let (sandbox_id, id) = (sandbox.id.clone(), container.id.clone());
+    place.table.add_sandbox(sandbox, true);
+    place.table.add_container(container);
+    let kept = |kept: &crate::status::Kept, made: &'static str| kept.get_or(|| made.into());
+    let of_container = |made| kept(&place.table.container_statuses()[0].listed, made);
+    let of_sandbox = |made| kept(&place.table.sandbox_statuses()[0].listed, made);
+    assert_eq!((of_container("runs"), of_sandbox("ready")), ("runs".into(), "ready".into()));
+    assert_eq!((of_container("x"), of_sandbox("x")), ("runs".into(), "ready".into()), "made once");
+    assert!(place.table.happened(&id, &exit()));
+    assert_eq!(of_container("has ended"), "has ended");
+    place.table.change_container(&id, |_| {});
+    assert_eq!(of_container("has changed"), "has changed");
+    place.table.change_sandbox(&sandbox_id, |r| r.stage = SandboxStage::Stopped);
+    assert_eq!(of_sandbox("stopped"), "stopped");
+    let copy = (*place.table.sandbox_statuses()[0]).clone();
+    assert_eq!(kept(&copy.listed, "a copy"), "a copy");
+}
+
+#[test]
 fn a_container_is_made_only_in_a_sandbox_that_is_ready() {
     let place = Place::new();
     let sandbox = sandbox_record(1, SandboxStage::Ready);
