@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a moment of rest is.
-const MOMENT: Duration = Duration::from_secs(5);
-/// How many moments without rest are waited through.
-const BUSY: u32 = 12;
+/// How often it is looked whether something was done, while rest is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many looks in a row that find nothing done are rest.
+const REST: u32 = 5;
+/// How many looks are waited through where rest does not come.
+const BUSY: u32 = 60;
 /// How long nothing is given back at rest, where nothing is done that is counted.
 const AT_REST: Duration = Duration::from_secs(600);
 
@@ -41,11 +43,12 @@ impl Work {
     }
 
     async fn until_rest(&self) {
-        let mut before = self.done();
+        let (mut before, mut quiet) = (self.done(), 0);
         for _ in 0..BUSY {
-            tokio::time::sleep(MOMENT).await;
+            tokio::time::sleep(LOOK).await;
             let now = self.done();
-            if now == before {
+            quiet = if now == before { quiet + 1 } else { 0 };
+            if quiet == REST {
                 return;
             }
             before = now;
@@ -53,7 +56,7 @@ impl Work {
     }
 }
 
-/// Gives back what can be had again for as long as it is polled: when nothing has been done for a moment after
+/// Gives back what can be had again for as long as it is polled: when nothing has been done for five seconds after
 /// something was, once a minute where that does not come, and once in ten minutes at rest.
 pub async fn keep_small(work: &Work) {
     keep(work, || {
