@@ -219,7 +219,7 @@ async fn a_reader_finds_by_listing_what_happened_while_there_was_no_daemon() {
     with.around.daemon.start().await;
     assert_eq!(with.daemon().ended(&ends).await.exit_code, 33);
     let line = said("  stopped  ").await;
-    assert!(line.contains("  container tests/pod/ends"), "{line}");
+    assert!(line.contains("  container tests/pod/ends  exit code 33 (Error)"), "{line}");
     // It has ended before the reader listed, or an event has told of it.
     let extra = testkit::container("later", &with.around.image, &["true"]);
     with.launch(&extra).await;

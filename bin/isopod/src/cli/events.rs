@@ -8,8 +8,8 @@ mod known;
 use std::time::{Duration, Instant};
 
 use cri_api::v1::{
-    ContainerEventResponse, ContainerEventType, ContainerState, ContainerStatus, GetEventsRequest,
-    ListContainersRequest, ListPodSandboxRequest,
+    ContainerEventResponse, ContainerEventType, ContainerState, ContainerStatus,
+    ContainerStatusRequest, GetEventsRequest, ListContainersRequest, ListPodSandboxRequest,
 };
 use tonic::{Status, Streaming};
 
@@ -40,6 +40,7 @@ pub async fn run(node: &Node, form: Form) -> Outcome {
         let at = now();
         let names = known.or(&found);
         for event in known.changes(&found, at) {
+            let event = with_ends(node, event).await;
             show(&event, &names.object(&event), true, form)?;
         }
         found.since = Some(at);
@@ -53,6 +54,21 @@ async fn subscribe(node: &Node) -> Result<(Events, Known), Status> {
     let pods = node.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await?;
     let containers = node.runtime().list_containers(ListContainersRequest::default()).await?;
     Ok((events, Known::of(&pods.into_inner().items, &containers.into_inner().containers)))
+}
+
+/// An event that was found, with how its container has ended: a list does not tell it, and of one that is gone nobody
+/// does.
+async fn with_ends(node: &Node, mut event: ContainerEventResponse) -> ContainerEventResponse {
+    for status in std::mem::take(&mut event.containers_statuses) {
+        if status.state() != ContainerState::ContainerExited {
+            event.containers_statuses.push(status);
+            continue;
+        }
+        let request = ContainerStatusRequest { container_id: status.id, verbose: false };
+        let answer = node.runtime().container_status(request).await;
+        event.containers_statuses.extend(answer.ok().and_then(|answer| answer.into_inner().status));
+    }
+    event
 }
 
 /// The same of a runtime that has come back, or lets a reader begin anew that was too slow.

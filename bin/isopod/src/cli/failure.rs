@@ -49,6 +49,12 @@ impl Failure {
                  restarted; --request-timeout waits longer, with 0 for as long as it takes",
             );
         }
+        if let Some(lost) = lost(status) {
+            return Self::new(doing, lost).advise(
+                "the daemon has ended meanwhile, and what it was asked for may be done: `isopod pods` and \
+                 `isopod ps -a` show it once it is back",
+            );
+        }
         let code = status.code();
         let cause = match status.message() {
             "" => format!("the runtime answers {code:?} and says no more"),
@@ -76,6 +82,12 @@ impl Failure {
         }
         text
     }
+}
+
+/// How the connection was lost on which the answer was to come, if it was; that there is none is told where one is made.
+fn lost(status: &Status) -> Option<String> {
+    let transport = status.source()?.downcast_ref::<tonic::transport::Error>()?;
+    (status.message() == "transport error").then(|| chain(transport))
 }
 
 /// An error and all its causes in one line.

@@ -7,13 +7,20 @@ use rustix::fs::{StatVfs, statvfs};
 use super::finding::Finding;
 use crate::config::{Config, with_project_quotas};
 
-/// What a directory is for, and how many free bytes are little, and too few.
+/// What a directory is for, and how much room is little there, and too little.
 struct Place<'a> {
     what: &'static str,
     path: &'a Path,
-    little: u64,
-    none: u64,
+    little: Room,
+    none: Room,
     advice: &'static str,
+}
+
+/// Bytes and inodes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    bytes: u64,
+    inodes: u64,
 }
 
 /// The kind of file system that a tmpfs says it is (statfs(2)).
@@ -23,16 +30,16 @@ pub fn look(config: &Config) -> Vec<Finding> {
     let images = Place {
         what: "images",
         path: &config.root,
-        little: 5 << 30,
-        none: 200 << 20,
+        little: Room { bytes: 5 << 30, inodes: 50_000 },
+        none: Room { bytes: 200 << 20, inodes: 1000 },
         advice: "`isopod imagefsinfo` and `isopod images` show what is used; `isopod rmi` makes room",
     };
-    // A pod has some ten kilobytes there, and its sockets.
+    // A pod has some thirty kilobytes there, and fifteen inodes.
     let records = Place {
         what: "records",
         path: &config.state,
-        little: 16 << 20,
-        none: 1 << 20,
+        little: Room { bytes: 16 << 20, inodes: 1000 },
+        none: Room { bytes: 128 << 10, inodes: 20 },
         advice: "see what else is on that file system; a tmpfs takes more by a larger size= or nr_inodes=",
     };
     let mut findings = vec![room(&images), room(&records), on_memory(&config.state)];
@@ -58,16 +65,17 @@ fn room(place: &Place<'_>) -> Finding {
 fn graded(place: &Place<'_>, of: &StatVfs) -> Finding {
     let Place { what, path, little, none, advice } = *place;
     let free = of.f_bavail.saturating_mul(of.f_frsize);
-    let inodes = of.f_files == 0 || of.f_favail.saturating_mul(50) > of.f_files;
-    let said = format!(
-        "{} MiB and {} inodes are free for {what} at {}",
-        free >> 20,
-        of.f_favail,
-        path.display()
-    );
-    if free < none {
+    // A file system that makes inodes as it needs them counts none.
+    let inodes = if of.f_files == 0 { u64::MAX } else { of.f_favail };
+    let amount =
+        if free < 10 << 20 { format!("{} KiB", free >> 10) } else { format!("{} MiB", free >> 20) };
+    let counted =
+        if of.f_files == 0 { String::new() } else { format!(" and {} inodes", of.f_favail) };
+    let said = format!("{amount}{counted} are free for {what} at {}", path.display());
+    let is_less = |than: Room| free < than.bytes || inodes < than.inodes;
+    if is_less(none) {
         Finding::bad("disk", said, advice)
-    } else if free < little || !inodes {
+    } else if is_less(little) {
         Finding::warning("disk", said, advice)
     } else {
         Finding::good("disk", said)
@@ -103,16 +111,16 @@ mod tests {
     use super::super::finding::Grade;
     use super::*;
 
-    fn of(free: u64, inodes: u64) -> StatVfs {
+    fn of(free: u64, inodes: Option<u64>) -> StatVfs {
         StatVfs {
             f_bsize: 4096,
             f_frsize: 4096,
             f_blocks: 1 << 20,
             f_bfree: free / 4096,
             f_bavail: free / 4096,
-            f_files: 1000,
-            f_ffree: inodes,
-            f_favail: inodes,
+            f_files: inodes.map_or(0, |_| 100_000),
+            f_ffree: inodes.unwrap_or(0),
+            f_favail: inodes.unwrap_or(0),
             f_fsid: 0,
             f_flag: rustix::fs::StatVfsMountFlags::empty(),
             f_namemax: 255,
@@ -121,25 +129,24 @@ mod tests {
 
     #[test]
     fn room_is_graded_by_what_it_is_for() {
-        let place = |little, none| Place {
+        let records = Place {
             what: "records",
             path: Path::new("/there"),
-            little,
-            none,
+            little: Room { bytes: 16 << 20, inodes: 1000 },
+            none: Room { bytes: 128 << 10, inodes: 20 },
             advice: "what helps",
         };
-        let records = place(16 << 20, 1 << 20);
-        for (free, inodes, grade) in [
-            (17 << 20, 500, Grade::Good),
-            (15 << 20, 500, Grade::Warning),
-            (17 << 20, 10, Grade::Warning),
-            (512 << 10, 500, Grade::Bad),
+        for (free, inodes, grade, said) in [
+            (17 << 20, Some(5000), Grade::Good, "17 MiB and 5000 inodes are free"),
+            (17 << 20, None, Grade::Good, "17 MiB are free"),
+            (9 << 20, Some(5000), Grade::Warning, "9216 KiB and 5000 inodes are free"),
+            (17 << 20, Some(999), Grade::Warning, "17 MiB and 999 inodes are free"),
+            (17 << 20, Some(5), Grade::Bad, "17 MiB and 5 inodes are free"),
+            (64 << 10, None, Grade::Bad, "64 KiB are free"),
         ] {
             let found = graded(&records, &of(free, inodes));
-            assert_eq!(found.grade, grade, "{free} {inodes}");
-            let advice = if grade == Grade::Good { "" } else { "what helps" };
-            assert_eq!(found.advice, advice);
-            assert!(found.said.contains("for records at /there"), "{}", found.said);
+            assert_eq!((found.grade, found.said), (grade, format!("{said} for records at /there")));
+            assert_eq!(found.advice, if grade == Grade::Good { "" } else { "what helps" });
         }
     }
 }

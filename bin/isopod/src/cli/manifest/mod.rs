@@ -26,12 +26,20 @@ const GRACE: i64 = 30;
 /// The plan that a manifest asks for, or everything in it that cannot be honoured. `uid` is given to
 /// a pod whose manifest has none; its files are in `directory`.
 pub fn plan(text: &str, uid: &str, directory: &Path) -> Result<Plan, Vec<String>> {
-    let document: Value = serde_saphyr::from_str(text)
-        .map_err(|error| vec![format!("this is no single YAML document: {error}")])?;
+    let document: Value =
+        serde_saphyr::from_str(text).map_err(|error| vec![unreadable(&error.to_string())])?;
     let problems = Problems::default();
     let plan = read(&document, uid, directory, &problems);
     let problems = problems.into_list();
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+fn unreadable(why: &str) -> String {
+    // What the library says of that is for programmers.
+    if why.contains("from_str_multiple") {
+        return "there is more than one YAML document in it; each run is of one pod".to_owned();
+    }
+    format!("this is no YAML: {why}")
 }
 
 fn read(document: &Value, uid: &str, directory: &Path, problems: &Problems) -> Plan {

@@ -83,8 +83,10 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     if let Some(handler) = &args.handler {
         plan.handler.clone_from(handler);
     }
-    if let Some(name) = &args.flags.name {
-        is_free(node, name).await?;
+    if (args.flags.name.is_some() || args.file.is_some())
+        && let Some(metadata) = &plan.sandbox.metadata
+    {
+        is_free(node, &metadata.namespace, &metadata.name).await?;
     }
     // Who is attached is the only one who will type; what is left alone waits for somebody to attach.
     for planned in &mut plan.containers {
@@ -124,9 +126,9 @@ async fn by_id(node: &Node, text: &str) -> Option<String> {
 }
 
 /// Two pods of one name would be hard to tell apart.
-async fn is_free(node: &Node, name: &str) -> Result<(), Failure> {
+async fn is_free(node: &Node, namespace: &str, name: &str) -> Result<(), Failure> {
     let doing = format!("run pod {name}");
-    let labels = [(POD_NAME, name), (POD_NAMESPACE, NAMESPACE)];
+    let labels = [(POD_NAME, name), (POD_NAMESPACE, namespace)];
     let label_selector = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let filter = PodSandboxFilter { label_selector, ..Default::default() };
     let request = ListPodSandboxRequest { filter: Some(filter) };
