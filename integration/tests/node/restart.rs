@@ -1,5 +1,6 @@
 //! The daemon dies, and nothing in its pods notices.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use cri_api::v1::{ContainerState, PodSandboxState};
@@ -110,4 +111,25 @@ async fn a_daemon_killed_in_the_middle_of_its_work_recovers() {
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_nanos()).unwrap()
+}
+
+#[tokio::test]
+async fn a_call_that_loses_its_daemon_says_what_may_have_happened() {
+    let mut with = with_pod().await;
+    let daemon = with.daemon();
+    let id = with.launch(&with.script("c", "sleep 1000000")).await;
+    let mut asks = daemon.cli(&["exec", "--timeout", "60", &id, "sleep", "987654"]);
+    let asks = asks.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    testkit::until("the exec runs", Duration::from_secs(20), async || {
+        let seen = daemon.cli(&["exec", &id, "ps"]).output().unwrap();
+        String::from_utf8_lossy(&seen.stdout).contains("sleep 987654").then_some(())
+    })
+    .await;
+    with.around.daemon.kill();
+    let said = asks.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(text.contains("connection to the runtime was lost"), "{text}");
+    assert!(text.contains("may have been done"), "{text}");
+    with.around.daemon.start().await;
 }

@@ -50,9 +50,28 @@ async fn a_name_that_is_taken_is_refused() {
     assert_eq!(code, Some(0), "{err}");
     let (code, _, err) = typed(&around.daemon, &args, "");
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains(&id[..12]) && err.contains("isopod rmp -f web"), "{err}");
-    let removed = around.daemon.cli(&["rmp", "-f", "web"]).output().unwrap();
-    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    assert!(err.contains(&format!("isopod rmp -f {}", &id[..12])), "{err}");
+    // A manifest by that name is another way to ask for it; one that has ended is in nobody's way there.
+    let manifest = around.daemon.directory().join("web.yaml");
+    let image = &around.image;
+    let spec = format!("{{hostNetwork: true, containers: [{{name: c, image: '{image}'}}]}}");
+    let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {spec}}}");
+    std::fs::write(&manifest, pod).unwrap();
+    let from_manifest = || {
+        let path = manifest.display().to_string();
+        around.daemon.cli(&["run", "-d", "-f", &path]).output().unwrap()
+    };
+    let refused = from_manifest();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(text(&refused.stderr).contains(&id[..12]), "{refused:?}");
+    let stopped = around.daemon.cli(&["stopp", "web"]).output().unwrap();
+    assert!(stopped.status.success(), "{stopped:?}");
+    let beside = from_manifest();
+    assert!(beside.status.success(), "{beside:?}");
+    for id in [text(&beside.stdout).trim(), id.trim()] {
+        let removed = around.daemon.cli(&["rmp", "-f", id]).output().unwrap();
+        assert!(removed.status.success(), "{}", text(&removed.stderr));
+    }
     let (code, _, err) = typed(&around.daemon, &args, "");
     assert_eq!(code, Some(0), "{err}");
 }

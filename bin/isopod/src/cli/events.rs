@@ -56,17 +56,18 @@ async fn subscribe(node: &Node) -> Result<(Events, Known), Status> {
     Ok((events, Known::of(&pods.into_inner().items, &containers.into_inner().containers)))
 }
 
-/// An event that was found, with how its container has ended: a list does not tell it, and of one that is gone nobody
-/// does.
+/// An event that was found of an end, with how the container has ended: a list does not tell it, and of one that is gone
+/// nobody does.
 async fn with_ends(node: &Node, mut event: ContainerEventResponse) -> ContainerEventResponse {
-    for status in std::mem::take(&mut event.containers_statuses) {
-        if status.state() != ContainerState::ContainerExited {
-            event.containers_statuses.push(status);
-            continue;
-        }
-        let request = ContainerStatusRequest { container_id: status.id, verbose: false };
+    if event.container_event_type() != ContainerEventType::ContainerStoppedEvent {
+        return event;
+    }
+    for status in &mut event.containers_statuses {
+        let request = ContainerStatusRequest { container_id: status.id.clone(), verbose: false };
         let answer = node.runtime().container_status(request).await;
-        event.containers_statuses.extend(answer.ok().and_then(|answer| answer.into_inner().status));
+        if let Some(whole) = answer.ok().and_then(|answer| answer.into_inner().status) {
+            *status = whole;
+        }
     }
     event
 }
@@ -137,8 +138,11 @@ fn for_people(event: &ContainerEventResponse, object: &str, is_found: bool) -> S
 
 /// How the container has ended that the event is of, if it has and the event says so.
 fn ended_with(event: &ContainerEventResponse) -> String {
+    // One that is made of a list has no time of its end.
     let has_ended = |one: &&ContainerStatus| {
-        one.id == event.container_id && one.state() == ContainerState::ContainerExited
+        one.id == event.container_id
+            && one.state() == ContainerState::ContainerExited
+            && one.finished_at > 0
     };
     match event.containers_statuses.iter().find(has_ended) {
         Some(status)
@@ -174,12 +178,17 @@ mod tests {
             id: id.to_owned(),
             state: ContainerState::ContainerExited.into(),
             exit_code,
+            finished_at: 1,
             reason: "Error".to_owned(),
             ..Default::default()
         };
         let containers_statuses = vec![status("other", 1), status(&event.container_id, 7)];
-        let told = ContainerEventResponse { containers_statuses, ..event };
+        let told = ContainerEventResponse { containers_statuses, ..event.clone() };
         let told = for_people(&told, "container d/web/main", false);
         assert_eq!(told, format!("{line}  exit code 7 (Error)"));
+        let mut listed = status(&event.container_id, 0);
+        listed.finished_at = 0;
+        let told = ContainerEventResponse { containers_statuses: vec![listed], ..event };
+        assert_eq!(for_people(&told, "container d/web/main", false), line, "nobody knows how");
     }
 }

@@ -49,10 +49,12 @@ impl Failure {
                  restarted; --request-timeout waits longer, with 0 for as long as it takes",
             );
         }
-        if let Some(lost) = lost(status) {
-            return Self::new(doing, lost).advise(
-                "the daemon has ended meanwhile, and what it was asked for may be done: `isopod pods` and \
-                 `isopod ps -a` show it once it is back",
+        // What a runtime answers has no source: this is of the connection.
+        if let Some(lost) = status.source() {
+            let cause = format!("the connection to the runtime was lost: {}", chain(lost));
+            return Self::new(doing, cause).advise(
+                "what was asked for may have been done all the same; `isopod status` tells whether the runtime is \
+                 there again",
             );
         }
         let code = status.code();
@@ -82,12 +84,6 @@ impl Failure {
         }
         text
     }
-}
-
-/// How the connection was lost on which the answer was to come, if it was; that there is none is told where one is made.
-fn lost(status: &Status) -> Option<String> {
-    let transport = status.source()?.downcast_ref::<tonic::transport::Error>()?;
-    (status.message() == "transport error").then(|| chain(transport))
 }
 
 /// An error and all its causes in one line.
@@ -192,8 +188,8 @@ mod tests {
             Failure::answer("run \"x\" in container c", &Status::deadline_exceeded(message))
                 .report()
         };
-        let asked_for =
-            said("ExecSync d/web/c: its command was killed when its time of 1 s was over");
+        let error = pods::PodsError::ExecTimeout { object: "d/web/c".to_owned(), seconds: 1 };
+        let asked_for = said(&error.to_string());
         assert!(!asked_for.contains("isopod operations"), "{asked_for}");
         let ours = said("ExecSync d/web/c: exec: no answer in 30 s");
         assert!(ours.contains("isopod operations"), "{ours}");

@@ -39,7 +39,8 @@ pub async fn remove(node: &Node, args: &RemoveArgs) -> Outcome {
         node.images().remove_image(request).await.doing(format!("remove image {text}"))?;
         print::line(text)?;
         let listed = node.runtime().list_containers(ListContainersRequest::default()).await;
-        let all = listed.doing("list containers")?.into_inner().containers;
+        // It is removed; this is beside it.
+        let all = listed.map(|answer| answer.into_inner().containers).unwrap_or_default();
         let users: Vec<&str> =
             all.iter().filter(|one| one.image_id == image).map(|one| short(&one.id)).collect();
         if !users.is_empty() {

@@ -1,8 +1,8 @@
 //! One daemon for each state directory.
 //!
 //! Always: it is the first lock that a daemon takes, and the one that is waited for. A daemon that is killed while it
-//! makes a process leaves that one its descriptors, locks too, until it has become its program, and then loses all
-//! of them at once.
+//! makes a process leaves that one its descriptors, locks too, until it has become its program, and then loses them,
+//! this one first and the others with it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -93,7 +93,7 @@ fn holder(file: &mut File) -> String {
     match written.trim() {
         "" => String::new(),
         pid if Path::new("/proc").join(pid).exists() => format!(" (process {pid})"),
-        pid => format!(" (a child of process {pid}, which has ended)"),
+        pid => format!(" (process {pid} has taken it, and is not to be seen here)"),
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         drop(first);
         std::fs::write(state.join(NAME), format!("{}\n", u32::MAX)).unwrap();
         let told = take_within(state, Duration::ZERO).unwrap_err().to_string();
-        assert!(told.contains(&format!("a child of process {}", u32::MAX)), "{told}");
+        assert!(told.contains(&format!("process {} has taken it", u32::MAX)), "{told}");
         let stdin = child.stdin.take();
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| take_within(state, Duration::from_secs(20)));

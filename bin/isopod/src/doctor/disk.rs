@@ -30,7 +30,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     let images = Place {
         what: "images",
         path: &config.root,
-        little: Room { bytes: 5 << 30, inodes: 50_000 },
+        little: Room { bytes: 5 << 30, inodes: 10_000 },
         none: Room { bytes: 200 << 20, inodes: 1000 },
         advice: "`isopod imagefsinfo` and `isopod images` show what is used; `isopod rmi` makes room",
     };
@@ -64,11 +64,14 @@ fn room(place: &Place<'_>) -> Finding {
 
 fn graded(place: &Place<'_>, of: &StatVfs) -> Finding {
     let Place { what, path, little, none, advice } = *place;
-    let free = of.f_bavail.saturating_mul(of.f_frsize);
-    // A file system that makes inodes as it needs them counts none.
+    // One without a limit, as a tmpfs may be, counts no blocks; one that makes inodes as it needs them counts none.
+    let free = if of.f_blocks == 0 { u64::MAX } else { of.f_bavail.saturating_mul(of.f_frsize) };
     let inodes = if of.f_files == 0 { u64::MAX } else { of.f_favail };
-    let amount =
-        if free < 10 << 20 { format!("{} KiB", free >> 10) } else { format!("{} MiB", free >> 20) };
+    let amount = match free {
+        u64::MAX => "unlimited bytes".to_owned(),
+        little if little < 10 << 20 => format!("{} KiB", little >> 10),
+        free => format!("{} MiB", free >> 20),
+    };
     let counted =
         if of.f_files == 0 { String::new() } else { format!(" and {} inodes", of.f_favail) };
     let said = format!("{amount}{counted} are free for {what} at {}", path.display());
@@ -115,7 +118,7 @@ mod tests {
         StatVfs {
             f_bsize: 4096,
             f_frsize: 4096,
-            f_blocks: 1 << 20,
+            f_blocks: if free == 0 { 0 } else { 1 << 20 },
             f_bfree: free / 4096,
             f_bavail: free / 4096,
             f_files: inodes.map_or(0, |_| 100_000),
@@ -143,6 +146,7 @@ mod tests {
             (17 << 20, Some(999), Grade::Warning, "17 MiB and 999 inodes are free"),
             (17 << 20, Some(5), Grade::Bad, "17 MiB and 5 inodes are free"),
             (64 << 10, None, Grade::Bad, "64 KiB are free"),
+            (0, None, Grade::Good, "unlimited bytes are free"),
         ] {
             let found = graded(&records, &of(free, inodes));
             assert_eq!((found.grade, found.said), (grade, format!("{said} for records at /there")));

@@ -73,7 +73,7 @@ impl Runtime for Carrier {
         let note = self.pods.note_call_of_sandbox("PortForward", &id);
         let connected = self.pods.connect(&id, port, note.phases()).await;
         note.end(connected.as_ref().err().map(OperationFailure::of));
-        let socket = connected.map_err(|error| io::Error::other(failed("PortForward", &error)))?;
+        let socket = connected.map_err(|error| io::Error::other(message(&error)))?;
         // What a person types through it must not wait for more.
         let _ = socket.set_nodelay(true);
         Ok(socket.into())
@@ -131,7 +131,7 @@ fn refusal(refused: Refused) -> Status {
     }
 }
 
-/// What the client of a stream that could not begin is told; it is in the log where a call's failure would be.
+/// What the client of a stream that could not begin is told; where a call's failure would be in the log, it is.
 fn failed(method: &'static str, error: &PodsError) -> String {
     let (code, message) = (code(error.class()), message(error));
     if front::is_for_the_log(method, code) {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use cri_api::v1::{
-    ContainerStatus, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, StopContainerRequest,
+    ContainerStatus, ListPodSandboxRequest, PodSandbox, PodSandboxMetadata, PodSandboxState,
+    StopContainerRequest,
 };
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,7 @@ pub use directories::forget;
 pub use plan::{Identity, Plan, Planned, PullWhen, UserRule, privilege, profile, volumes};
 
 use super::failure::{Doing, Failure, Outcome};
-use super::find::{self, POD_NAME, POD_NAMESPACE};
+use super::find;
 use super::follow::{Wanted, until_end};
 use super::manifest;
 use super::node::Node;
@@ -86,7 +87,8 @@ pub async fn run(node: &Node, args: &Args) -> Outcome {
     if (args.flags.name.is_some() || args.file.is_some())
         && let Some(metadata) = &plan.sandbox.metadata
     {
-        is_free(node, &metadata.namespace, &metadata.name).await?;
+        // A manifest is run again when what it asked for has ended.
+        is_free(node, metadata, args.file.is_some()).await?;
     }
     // Who is attached is the only one who will type; what is left alone waits for somebody to attach.
     for planned in &mut plan.containers {
@@ -125,18 +127,26 @@ async fn by_id(node: &Node, text: &str) -> Option<String> {
     if is_id { find::image(node, text).await.ok() } else { None }
 }
 
-/// Two pods of one name would be hard to tell apart.
-async fn is_free(node: &Node, namespace: &str, name: &str) -> Result<(), Failure> {
-    let doing = format!("run pod {name}");
-    let labels = [(POD_NAME, name), (POD_NAMESPACE, namespace)];
-    let label_selector = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let filter = PodSandboxFilter { label_selector, ..Default::default() };
-    let request = ListPodSandboxRequest { filter: Some(filter) };
-    let there = node.runtime().list_pod_sandbox(request).await.doing(&doing)?.into_inner().items;
-    match there.first() {
+/// Two pods of one name would be hard to tell apart. With `beside_ended` only one that is ready has its name.
+async fn is_free(
+    node: &Node,
+    wanted: &PodSandboxMetadata,
+    beside_ended: bool,
+) -> Result<(), Failure> {
+    let (namespace, name) = (&wanted.namespace, &wanted.name);
+    let doing = format!("run pod {namespace}/{name}");
+    let request = ListPodSandboxRequest::default();
+    let all = node.runtime().list_pod_sandbox(request).await.doing(&doing)?.into_inner().items;
+    let has_it = |pod: &&PodSandbox| {
+        let is_called = |own: &PodSandboxMetadata| own.namespace == *namespace && own.name == *name;
+        pod.metadata.as_ref().is_some_and(is_called)
+            && !(beside_ended && pod.state() == PodSandboxState::SandboxNotready)
+    };
+    match all.iter().find(has_it) {
         Some(pod) => {
-            Err(Failure::new(doing, format!("there is one of this name, {}", short(&pod.id)))
-                .advise(format!("`isopod rmp -f {name}` removes it")))
+            let id = short(&pod.id);
+            Err(Failure::new(doing, format!("there is one of this name, {id}"))
+                .advise(format!("`isopod rmp -f {id}` removes it")))
         }
         None => Ok(()),
     }
