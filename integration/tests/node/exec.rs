@@ -110,10 +110,20 @@ fn seats(daemon: &testkit::Daemon) -> Vec<String> {
     String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-async fn until_kept(daemon: &testkit::Daemon, count: usize) {
-    let what = format!("{count} places are kept");
-    testkit::until(&what, Duration::from_secs(20), async || {
-        (seats(daemon).len() == count).then_some(())
+async fn until_none_is_kept(daemon: &testkit::Daemon) {
+    testkit::until("no place is kept", Duration::from_secs(20), async || {
+        seats(daemon).is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Executes until a place is kept: one in which whoever entered is about to end still is not, and is there for some
+/// moments more.
+async fn until_one_is_kept(daemon: &testkit::Daemon, id: &str) {
+    testkit::until("a place is kept", Duration::from_secs(20), async || {
+        seat(daemon, id, "").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (seats(daemon).len() == 1).then_some(())
     })
     .await;
 }
@@ -145,7 +155,7 @@ async fn execs_take_the_place_of_the_one_before_unless_that_left_somebody_there(
     .await;
     let request = cri_api::v1::StopContainerRequest { container_id: id.clone(), timeout: 0 };
     daemon.runtime().stop_container(request).await.unwrap();
-    until_kept(daemon, 0).await;
+    until_none_is_kept(daemon).await;
 }
 
 #[tokio::test]
@@ -165,7 +175,7 @@ async fn a_place_that_was_killed_or_replaced_harms_no_exec_but_its_own() {
             seat(daemon, &id, "").await;
         }
     }
-    until_kept(daemon, 1).await;
+    until_one_is_kept(daemon, &id).await;
     for is_made_again in [false, true] {
         let kept = seats(daemon).remove(0);
         std::fs::remove_dir(&kept).unwrap();
@@ -179,7 +189,7 @@ async fn a_place_that_was_killed_or_replaced_harms_no_exec_but_its_own() {
         if is_made_again {
             std::fs::remove_dir(&kept).unwrap();
         }
-        until_kept(daemon, 1).await;
+        until_one_is_kept(daemon, &id).await;
     }
     // Somebody makes cgroups in it.
     let below = format!("{}/below", seats(daemon).remove(0));
