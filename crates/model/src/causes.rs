@@ -33,5 +33,7 @@ mod tests {
         let told = Said("cannot write: no space", Some(Box::new(inner)));
         let outer = Said("the record", Some(Box::new(told)));
         assert_eq!(with_causes(&outer), "the record: cannot write: no space");
+        let transparent = std::io::Error::other(std::io::Error::other("disk on fire"));
+        assert_eq!(with_causes(&transparent), "disk on fire");
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use model::{Class, Classified, Span, Timestamp};
+use model::{Class, Classified, Span, Timestamp, with_causes};
 
 use crate::origin::Origin;
 
@@ -50,17 +50,7 @@ pub struct OperationFailure {
 impl OperationFailure {
     /// What `error` and its causes say.
     pub fn of<E: Error + Classified>(error: &E) -> Self {
-        let mut message = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            let said = cause.to_string();
-            // Transparent errors say what they wrap.
-            if !message.ends_with(&said) {
-                message.push_str(": ");
-                message.push_str(&said);
-            }
-            next = cause.source();
-        }
+        let mut message = with_causes(error);
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         Self { class: error.class(), message }
     }

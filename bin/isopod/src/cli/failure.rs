@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 
+use model::with_causes;
 use tonic::{Code, Status};
 
 use super::patience::NoAnswer;
@@ -51,7 +52,7 @@ impl Failure {
         }
         // What a runtime answers has no source: this is of the connection.
         if let Some(lost) = status.source() {
-            let cause = format!("the connection to the runtime was lost: {}", chain(lost));
+            let cause = format!("the connection to the runtime was lost: {}", with_causes(lost));
             return Self::new(doing, cause).advise(
                 "what was asked for may have been done all the same; `isopod status` tells whether the runtime is \
                  there again",
@@ -68,7 +69,7 @@ impl Failure {
 
     /// `doing` failed with an error of this machine.
     pub fn caused(doing: impl Into<String>, error: &dyn Error) -> Self {
-        Self::new(doing, chain(error))
+        Self::new(doing, with_causes(error))
     }
 
     /// The code that the runtime answered with, if it was the runtime that failed.
@@ -84,21 +85,6 @@ impl Failure {
         }
         text
     }
-}
-
-/// An error and all its causes in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        // Some errors already say their cause.
-        if !text.ends_with(&said) {
-            let _ = write!(text, ": {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// What a code means for the person at the terminal, who did what `doing` says and was told `cause`.
@@ -224,11 +210,5 @@ mod tests {
         );
         assert!(hangs.contains("cannot read the status: the runtime does not answer"), "{hangs}");
         assert!(hangs.contains("30s") && hangs.contains("--request-timeout"), "{hangs}");
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let io = io::Error::other(io::Error::other("disk on fire"));
-        assert_eq!(chain(&io), "disk on fire");
     }
 }

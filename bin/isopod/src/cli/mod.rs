@@ -55,7 +55,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Subcommand};
 
-pub use failure::chain;
 use failure::{EXIT_FAILURE, Failure, Outcome};
 pub use node::{Node, Trace};
 pub use patience::Patience;

@@ -17,7 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use super::patience::{Patience, Patient};
 
 /// Longest answer that is taken, in bytes: a node with thousands of dead containers sends more than
@@ -89,7 +89,7 @@ impl Node {
         });
         let endpoint = Endpoint::from_static("http://localhost");
         let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
-            Failure::new(format!("talk to {}", socket.display()), chain(&error))
+            Failure::new(format!("talk to {}", socket.display()), model::with_causes(&error))
         })?;
         let given_up = Arc::new(AtomicBool::new(false));
         Ok(Self { channel, socket: socket.to_owned(), trace, patience, given_up })

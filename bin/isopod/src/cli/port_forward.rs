@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use super::failure::{Doing, Failure, Outcome, chain};
+use super::failure::{Doing, Failure, Outcome};
 use super::find;
 use super::node::Node;
 use super::{print, stream};
@@ -96,7 +96,10 @@ async fn accept(listener: TcpListener, remote: u16, forwarder: Forwarder, permit
         let (mut socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                print::aside(&format!("cannot accept a connection: {}", chain(&error)));
+                print::aside(&format!(
+                    "cannot accept a connection: {}",
+                    model::with_causes(&error)
+                ));
                 // Descriptors may have run out; whoever holds them needs a moment to let go.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -108,7 +111,7 @@ async fn accept(listener: TcpListener, remote: u16, forwarder: Forwarder, permit
             if let Err(error) = forwarder.forward(&mut socket, remote).await {
                 // A plain end would make what has come look like all there is.
                 let _ = socket.set_zero_linger();
-                print::aside(&format!("connection from {peer}: {}", chain(&error)));
+                print::aside(&format!("connection from {peer}: {}", model::with_causes(&error)));
             }
             drop(permit);
         });

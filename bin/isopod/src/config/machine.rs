@@ -12,7 +12,6 @@ use cri_streaming::server::Tls;
 use sys::ProjectQuotas;
 
 use super::settings::{Config, Credential, HandlerKind};
-use crate::cli::chain;
 use crate::daemon::socket_group;
 
 /// All of them, a line each with the key.
@@ -51,7 +50,7 @@ pub fn misfits(config: &Config) -> Vec<String> {
     }
     if let Some((certificate, key)) = &config.streaming.tls {
         let read = Tls::from_files(certificate, key).map(drop);
-        tell("streaming.certificate", read.map_err(|e| chain(&e)));
+        tell("streaming.certificate", read.map_err(|e| model::with_causes(&e)));
     }
     for (name, handler) in &config.handlers {
         if let HandlerKind::Oci { program, .. } = &handler.kind {

@@ -41,7 +41,7 @@ impl Place {
     pub fn fill(mut self, archive: impl Read) -> Result<u64, String> {
         let mut reader = Reader::new(archive, LONGEST_PATH);
         let mut skipped = 0;
-        while let Some(entry) = reader.next_entry().map_err(|error| told(&error))? {
+        while let Some(entry) = reader.next_entry().map_err(|error| model::with_causes(&error))? {
             let path = self.inside(&entry.path)?;
             match entry.kind {
                 Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => skipped += 1,
@@ -150,10 +150,6 @@ fn remove(parent: &OwnedFd, name: &Path) -> io::Result<()> {
         Err(error) if error != Errno::NOENT => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-fn told(error: &dyn std::error::Error) -> String {
-    crate::cli::failure::chain(error)
 }
 
 #[cfg(test)]

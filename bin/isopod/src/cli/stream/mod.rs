@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use cri_streaming::client::{ClientError, ClientTls, Session, Transport, remote_command};
 use cri_streaming::server::Streams;
 
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 
 /// What carries the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,7 +102,7 @@ impl Options {
 
 /// What went wrong on the way to a streaming server, and what to do.
 fn unreachable(doing: &str, error: &ClientError) -> Failure {
-    let failure = Failure::new(doing, chain(error));
+    let failure = Failure::new(doing, model::with_causes(error));
     match error {
         ClientError::Unreachable { .. } => failure.advise(
             "the runtime gives out this address in its answer; with TLS, --tls-ca says whom to trust",
